@@ -1,0 +1,104 @@
+"""Every write to users and memberships: DRF, the admin and commands all come here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib.auth.password_validation import validate_password
+from django.core.exceptions import ValidationError
+from django.core.validators import validate_email
+from django.db import transaction
+from django.utils import timezone
+
+from accounts.models import Membership, RefreshFamily, Role, User
+from lib.models import Revision, Topic
+from tenants.models import Tenant
+
+
+@transaction.atomic
+def create_user(
+    *, email: str, password: str | None = None, name: str = "", is_staff: bool = False
+) -> User:
+    """Without a password, one who cannot sign in until it is set. Raises ValidationError."""
+    email = normal_email(email)
+    validate_email(email)
+    if User.objects.filter(email=email).exists():
+        raise ValidationError({"email": "There is a user with this address."})
+    if password is not None:
+        validate_password(password, User(email=email, name=name))
+    return User.objects.create_user(email, password, name=name, is_staff=is_staff)
+
+
+@transaction.atomic
+def set_password(*, user: User, password: str) -> User:
+    """Also ends every sign-in of the user. Raises ValidationError."""
+    validate_password(password, user)
+    user.set_password(password)
+    user.save(update_fields=["password"])
+    end_sessions(user=user)
+    return user
+
+
+@transaction.atomic
+def end_sessions(*, user: User) -> int:
+    """Every refresh token of the user, and the access tokens made from them, stop working."""
+    open_families = RefreshFamily.objects.filter(user=user, revoked_at=None)
+    count = open_families.update(revoked_at=timezone.now())
+    Revision.bump(Topic.KEYS)
+    return count
+
+
+@transaction.atomic
+def add_member(*, tenant: Tenant, email: str, role: str = Role.DEVELOPER) -> Membership:
+    """A member by address; who is no user yet becomes one that cannot sign in until a
+    password is set. Raises ValidationError."""
+    _locked(tenant)
+    user = User.objects.filter(email=normal_email(email)).first() or create_user(email=email)
+    if Membership.objects.filter(tenant=tenant, user=user).exists():
+        raise ValidationError({"email": "This person is a member already."})
+    membership = Membership(tenant=tenant, user=user, role=role)
+    membership.full_clean()
+    membership.save()
+    return membership
+
+
+@transaction.atomic
+def change_role(*, membership: Membership, role: str) -> Membership:
+    """Raises ValidationError when it would leave the tenant without an owner."""
+    _locked(membership.tenant)
+    if role != Role.OWNER:
+        _keep_an_owner(membership)
+    membership.role = role
+    membership.full_clean()
+    membership.save()
+    return membership
+
+
+@transaction.atomic
+def remove_member(*, membership: Membership) -> None:
+    """Raises ValidationError when it would leave the tenant without an owner."""
+    _locked(membership.tenant)
+    _keep_an_owner(membership)
+    membership.delete()
+
+
+def normal_email(email: str) -> str:
+    """One spelling for one address: the same in look-ups, in the table and in lockouts."""
+    return email.strip().lower()
+
+
+def attempted_email(request: Any, credentials: dict[str, Any] | None) -> str:
+    """django-axes' hook: whose password was tried, so that no spelling evades a lockout."""
+    shown = credentials if credentials else getattr(request, "POST", {})
+    return normal_email(str(shown.get("username") or ""))
+
+
+def _locked(tenant: Tenant) -> None:
+    """Changes of who belongs to a tenant happen one after the other."""
+    Tenant.objects.select_for_update().get(pk=tenant.pk)
+
+
+def _keep_an_owner(membership: Membership) -> None:
+    owners = Membership.objects.filter(tenant_id=membership.tenant_id, role=Role.OWNER)
+    if owners.filter(pk=membership.pk).exists() and owners.count() == 1:
+        raise ValidationError({"role": "A tenant keeps at least one owner. Name another first."})

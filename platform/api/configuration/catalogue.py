@@ -1,0 +1,158 @@
+"""Brings the shipped catalogue into the database. What staff changed is theirs and stays.
+
+Rows it made are `source=builtin`; the first edit by staff makes them `operator`, and then it
+passes them over. What disappears from the catalogue is switched off, never deleted: staff's
+routes may lead there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.db import transaction
+
+from api.configuration.routes import replace_targets
+from api.configuration.run import Change, Kind
+from lib.money import to_micro
+from providers.catalogue import CatalogueFile
+from providers.models import Model, Operation, Provider, Route
+from providers.operations import Kind as OperationKind
+from providers.operations import registry
+
+BUILTIN = Provider.Source.BUILTIN
+PRICES = ("input", "output", "cached_input")
+
+
+@dataclass(slots=True)
+class Loaded:
+    """What was changed; `kept` counts providers that staff changed and that stayed as they are."""
+
+    changes: list[Change] = field(default_factory=list)
+    kept: int = 0
+
+    def tell(self, kind: Kind, what: str, details: Iterable[str] = ()) -> None:
+        self.changes.append(Change(kind, what, tuple(details)))
+
+
+@transaction.atomic
+def load(files: Sequence[CatalogueFile]) -> Loaded:
+    """All or nothing, and nothing at all when nothing differs."""
+    loaded = Loaded()
+    rows = {row.slug: row for row in Provider.objects.all()}
+    for file in files:
+        _load_provider(file, rows.get(file.slug), loaded)
+    _switch_off(Provider, {file.slug for file in files}, loaded)
+    _load_operations(loaded)
+    _load_routes(files, loaded)
+    return loaded
+
+
+def _load_provider(file: CatalogueFile, row: Provider | None, loaded: Loaded) -> None:
+    if row is None:
+        row = Provider(slug=file.slug, source=BUILTIN, enabled=file.enabled)
+        kind = Kind.ADDED
+    elif row.source != BUILTIN:
+        loaded.kept += 1
+        return
+    elif row.checksum == file.checksum:
+        return
+    else:
+        kind = Kind.CHANGED
+    for name, value in _columns(file).items():
+        setattr(row, name, value)
+    row.save()
+    count = _load_models(file, row)
+    loaded.tell(kind, f"provider {file.slug}", [f"{count} models"] if count else ())
+
+
+def _columns(file: CatalogueFile) -> dict[str, Any]:
+    document = file.document
+    return {
+        "name": document["name"],
+        "category": document["category"],
+        "adapter": file.adapter,
+        "base_url": document["base_url"],
+        "docs_url": document["docs_url"],
+        "settings": document.get("settings", {}),
+        "manifest": dict(document) if file.manifest else None,
+        "needs_credential": file.needs_credential,
+        "allow_private_network": document.get("allow_private_network", False),
+        "checksum": file.checksum,
+    }
+
+
+def _load_models(file: CatalogueFile, provider: Provider) -> int:
+    rows = {row.model_id: row for row in Model.objects.filter(provider=provider)}
+    for item in file.models:
+        row = rows.get(item["id"]) or Model(provider=provider, model_id=item["id"], source=BUILTIN)
+        if row.source == BUILTIN:
+            for name, value in _model_columns(item).items():
+                setattr(row, name, value)
+            row.save()
+    gone = Model.objects.filter(provider=provider, source=BUILTIN, enabled=True)
+    gone.exclude(model_id__in=[item["id"] for item in file.models]).update(enabled=False)
+    return len(file.models)
+
+
+def _model_columns(item: Mapping[str, Any]) -> dict[str, Any]:
+    columns = {
+        "operation": item["operation"],
+        "context": item.get("context"),
+        "max_output": item.get("max_output"),
+        "capabilities": item["capabilities"],
+    }
+    for kind in PRICES:
+        usd = item.get(f"{kind}_usd_per_million")
+        columns[f"{kind}_price"] = None if usd is None else to_micro(usd)
+    return columns
+
+
+def _switch_off(model: type[Provider], present: set[str], loaded: Loaded) -> None:
+    for row in model.objects.filter(source=BUILTIN, enabled=True).exclude(slug__in=present):
+        row.enabled = False
+        row.checksum = ""
+        row.save()
+        loaded.tell(Kind.REMOVED, f"provider {row.slug}", ["no longer shipped, switched off"])
+
+
+def _load_operations(loaded: Loaded) -> None:
+    rows = {row.name: row for row in Operation.objects.all()}
+    for name, operation in registry().items():
+        row = rows.pop(name, None)
+        if row and (row.category, row.summary) == (operation.category, operation.summary):
+            continue
+        kind = Kind.CHANGED if row else Kind.ADDED
+        row = row or Operation(name=name)
+        row.category, row.summary = operation.category, operation.summary
+        row.save()
+        loaded.tell(kind, f"operation {name}")
+    for name, row in rows.items():
+        row.delete()
+        loaded.tell(Kind.REMOVED, f"operation {name}")
+
+
+def _load_routes(files: Sequence[CatalogueFile], loaded: Loaded) -> None:
+    """Each data operation's route: every provider that serves it, keyless ones first."""
+    providers = {row.slug: row.pk for row in Provider.objects.all()}
+    ordered = sorted(files, key=lambda file: (not file.enabled, file.needs_credential, file.slug))
+    for name, operation in registry().items():
+        if operation.kind is OperationKind.DATA:
+            serving = [file.slug for file in ordered if name in file.operations]
+            _load_route(name, [providers[slug] for slug in serving], loaded)
+
+
+def _load_route(operation: str, providers: Sequence[int], loaded: Loaded) -> None:
+    route, is_new = Route.objects.get_or_create(
+        operation=operation, alias="", defaults={"source": BUILTIN}
+    )
+    present = list(route.targets.values_list("provider_id", flat=True))
+    if route.source != BUILTIN or present == providers:
+        return
+    replace_targets(
+        route, [{"provider_id": pk, "position": index} for index, pk in enumerate(providers)]
+    )
+    loaded.tell(
+        Kind.ADDED if is_new else Kind.CHANGED, f"route {operation}", [f"{len(providers)} targets"]
+    )

@@ -1,0 +1,16 @@
+"""The management API of staff and management keys, mounted at /internal/v1."""
+
+from __future__ import annotations
+
+from django.urls import URLPattern, URLResolver, include, path
+from rest_framework.routers import SimpleRouter
+
+from api.internal.providers import ProviderViewSet, RouteViewSet
+from api.internal.tenants import TenantViewSet
+
+router = SimpleRouter(trailing_slash=False)
+router.register("providers", ProviderViewSet, basename="provider")
+router.register("routes", RouteViewSet, basename="route")
+router.register("tenants", TenantViewSet, basename="tenant")
+
+urlpatterns: list[URLPattern | URLResolver] = [path("", include(router.urls))]

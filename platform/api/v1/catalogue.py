@@ -1,0 +1,118 @@
+"""What can be asked, and who would answer."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+from drf_spectacular.utils import extend_schema
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from api.serializers import Shown
+from providers.models import Credential, Model, Provider, Target
+from providers.models import Operation as OperationRow
+from providers.operations import Operation, registry
+
+SERVING = [("ready", "ready"), ("needs_credential", "needs_credential")]
+STATES = [("ready", "ready"), ("sandbox", "sandbox"), ("disabled", "disabled")]
+
+
+class ServingShown(Shown):
+    slug = serializers.CharField()
+    name = serializers.CharField()
+    status = serializers.ChoiceField(
+        choices=SERVING,
+        help_text="needs_credential: answers test-mode calls only.",
+    )
+
+
+class OperationShown(Shown):
+    name = serializers.CharField()
+    summary = serializers.CharField()
+    method = serializers.CharField()
+    path = serializers.CharField()
+    status = serializers.ChoiceField(
+        choices=STATES,
+        help_text="sandbox: no provider is ready for live calls.",
+    )
+    request_schema = serializers.JSONField()
+    response_schema = serializers.JSONField()
+    providers = ServingShown(many=True)
+
+
+class CategoryShown(Shown):
+    name = serializers.CharField()
+    operations = OperationShown(many=True)
+
+
+class CatalogueShown(Shown):
+    data = CategoryShown(many=True)  # type: ignore[assignment]  # a field, not Serializer.data
+
+
+class Catalogue(APIView):
+    @extend_schema(operation_id="catalogue", tags=["catalogue"], responses=CatalogueShown)
+    def get(self, request: Request) -> Response:
+        """Categories, their operations with JSON Schemas, and the providers that serve each."""
+        serving = _serving()
+        disabled = set(OperationRow.objects.filter(enabled=False).values_list("name", flat=True))
+        categories: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        for operation in registry().values():
+            shown = _operation(operation, serving[operation.name], operation.name in disabled)
+            categories[operation.category].append(shown)
+        return Response(
+            {"data": [{"name": n, "operations": ops} for n, ops in sorted(categories.items())]}
+        )
+
+
+def _serving() -> dict[str, list[dict[str, str]]]:
+    """Enabled providers by operation, each once, in the order of their slugs."""
+    states = _states()
+    pairs = set(
+        Target.objects.filter(enabled=True, route__enabled=True).values_list(
+            "route__operation", "provider_id"
+        )
+    ) | set(Model.objects.filter(enabled=True).values_list("operation", "provider_id"))
+    serving: dict[str, list[dict[str, str]]] = defaultdict(list)
+    for operation, provider_id in pairs:
+        if provider_id in states:
+            serving[operation].append(states[provider_id])
+    for providers in serving.values():
+        providers.sort(key=lambda provider: provider["slug"])
+    return serving
+
+
+def _states() -> dict[int, dict[str, str]]:
+    with_secret = set(
+        Credential.objects.filter(enabled=True, tenant=None).values_list("provider_id", flat=True)
+    )
+    return {
+        provider.pk: {
+            "slug": provider.slug,
+            "name": provider.name,
+            "status": (
+                "ready"
+                if not provider.needs_credential or provider.pk in with_secret
+                else "needs_credential"
+            ),
+        }
+        for provider in Provider.objects.filter(enabled=True)
+    }
+
+
+def _operation(
+    operation: Operation, providers: list[dict[str, str]], is_disabled: bool
+) -> dict[str, Any]:
+    is_ready = any(provider["status"] == "ready" for provider in providers)
+    return {
+        "name": operation.name,
+        "summary": operation.summary,
+        "method": operation.method,
+        "path": operation.path,
+        "status": "disabled" if is_disabled else "ready" if is_ready else "sandbox",
+        "request_schema": operation.request_schema,
+        "response_schema": operation.response_schema,
+        "providers": providers,
+    }

@@ -1,0 +1,35 @@
+"""Version 1, mounted at /api/v1 and, for front ends written before versions, at /api."""
+
+from __future__ import annotations
+
+from django.urls import URLPattern, URLResolver, include, path
+from rest_framework.routers import SimpleRouter
+
+from api.metrics import metrics
+from api.v1.auth import Login, Logout, Refresh, Status
+from api.v1.catalogue import Catalogue
+from api.v1.health import DetailedHealth, Health
+from api.v1.keys import KeyViewSet
+from api.v1.members import MemberViewSet
+from api.v1.projects import ProjectViewSet
+from api.v1.requests import RequestDetail
+from api.v1.tenants import TenantViewSet
+
+router = SimpleRouter(trailing_slash=False)
+router.register("tenants", TenantViewSet, basename="tenant")
+router.register("projects", ProjectViewSet, basename="project")
+router.register("members", MemberViewSet, basename="member")
+router.register("keys", KeyViewSet, basename="key")
+
+urlpatterns: list[URLPattern | URLResolver] = [
+    path("auth/login", Login.as_view(), name="login"),
+    path("auth/refresh", Refresh.as_view(), name="refresh"),
+    path("auth/logout", Logout.as_view(), name="logout"),
+    path("auth/status", Status.as_view(), name="status"),
+    path("health", Health.as_view(), name="health"),
+    path("health/detailed", DetailedHealth.as_view(), name="health-detailed"),
+    path("catalogue", Catalogue.as_view(), name="catalogue"),
+    path("requests/<uuid:request_id>", RequestDetail.as_view(), name="request"),
+    path("metrics", metrics, name="metrics"),
+    path("", include(router.urls)),
+]

@@ -1,0 +1,68 @@
+"""The whole system as one ASGI application: the data path by its paths, Django for the rest.
+
+uvicorn config.asgi:application
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+
+from django.core.asgi import get_asgi_application
+
+django_application = get_asgi_application()
+
+from django.conf import settings
+
+from accounts.identity import IDENTITIES
+from gateway.app import Gateway, Options
+from gateway.exchange import Receive, Scope, Send
+from gateway.paths import find
+from gateway.probes import Probes
+from usage.ledger import Ledger, journal_for
+
+
+class Application:
+    """Owns the gateway and its life: started and stopped with the server (ASGI lifespan)."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self.gateway = gateway
+        self.probes = Probes(gateway.live)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            path = scope["path"]
+            door = find(path)
+            if door is not None:
+                await self.gateway.handle(door, scope, receive, send)
+            elif path in self.probes.paths:
+                await self.probes(scope, receive, send)
+            else:
+                await django_application(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._live(receive, send)
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        await receive()
+        await self.gateway.start()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self.gateway.stop()
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+def build(env: Any) -> Application:
+    """The application for an environment (config/environment.py)."""
+    options = Options(
+        sandbox_url=env.SANDBOX_URL.rstrip("/"),
+        proxy_hops=env.TRUSTED_PROXY_HOPS,
+        max_body_bytes=env.MAX_BODY_BYTES,
+        deadline_ms=env.DEADLINE_MS,
+    )
+    ledger = Ledger(journal_for(settings.DATABASES["default"]))
+    return Application(Gateway(options, ledger, IDENTITIES))
+
+
+application = build(settings.ENV)

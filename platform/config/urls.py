@@ -1,0 +1,11 @@
+"""Django's side of the house; the data path is chosen before it, in config/asgi.py."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+from django.urls import include, path
+
+urlpatterns = [
+    path("admin/", admin.site.urls),
+    path("", include("api.urls")),
+]

@@ -1,0 +1,9 @@
+"""Django alone, for servers that speak WSGI. The data path needs config/asgi.py."""
+
+import os
+
+from django.core.wsgi import get_wsgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+
+application = get_wsgi_application()

@@ -1,0 +1,302 @@
+"""Dispatch: try the plan's targets in order until one answers.
+
+For a stream "answers" means that its first event has come: whatever fails before that, the
+next target may take over, and the client has not seen a byte.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from gateway.routing import Candidate, Plan
+from lib.clock import Clock, utc
+from lib.problems import DeadlineExceeded, Problem, Unavailable, UpstreamTimeout
+from providers.adapter import Meter, StreamFault, Unsupported
+from providers.breaker import Breaker, Breakers
+from providers.call import Answer, Call, Outcome, UpstreamRequest, Usage, Verdict
+from providers.openai_wire import as_chunks
+from providers.transport import Response, Transport, TransportFault
+from usage.record import AttemptRecord
+from usage.reservation import Reservation
+
+
+@dataclass(slots=True)
+class Served:
+    """The attempt that answers. A stream has `events` already and more in `response`."""
+
+    candidate: Candidate
+    meter: Meter
+    estimate: Usage
+    response: Response
+    answer: Answer | None = None
+    events: list[bytes] = field(default_factory=list)
+    chunks: AsyncIterator[bytes] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """What goes with every attempt of a call: the loop's time by which it must have ended,
+    and headers for the provider (request id, trace)."""
+
+    deadline: float
+    headers: Mapping[str, str]
+
+
+@dataclass(slots=True)
+class Dispatcher:
+    """Makes attempts. One for the whole process; all that belongs to a call is passed in."""
+
+    transport: Transport
+    breakers: Breakers
+    clock: Clock
+
+    @asynccontextmanager
+    async def serve(
+        self, call: Call, plan: Plan, reservation: Reservation, sending: Sending
+    ) -> AsyncIterator[Served]:
+        """The served attempt; its connection is let go whichever way the scope is left.
+
+        Raises the Problem the caller should see when nobody answers.
+        """
+        unsupported: Unsupported | None = None
+        last: Problem | None = None
+        for candidate in plan.candidates:
+            breaker = self.breakers.of(_breaker_name(candidate, reservation))
+            if not breaker.permits():
+                _note_skipped(reservation, candidate, self.clock)
+                continue
+            attempt = _Attempt(self, call, candidate, plan, reservation, breaker)
+            try:
+                served = await attempt.run(sending)
+            except Unsupported as problem:
+                unsupported = problem
+                continue
+            except _Failed as failed:
+                last = failed.problem
+                if not failed.outcome.falls_back:
+                    raise failed.problem from None
+                continue
+            try:
+                yield served
+            finally:
+                attempt.close()
+            return
+        raise self._nobody(plan, reservation, unsupported, last)
+
+    def _nobody(
+        self,
+        plan: Plan,
+        reservation: Reservation,
+        unsupported: Unsupported | None,
+        last: Problem | None,
+    ) -> Problem:
+        tried = [note for note in reservation.attempts if note.verdict != _OPEN]
+        if unsupported and not tried:
+            return unsupported
+        attempts = attempts_of(reservation)
+        attempts += [skip.as_attempt() for skip in plan.skipped if skip.reason != "not_asked_for"]
+        if not tried:
+            wait = min(
+                self.breakers.of(_breaker_name(c, reservation)).seconds_left()
+                for c in plan.candidates
+            )
+            return Unavailable(
+                "Every provider of this route is resting after failures. Try again shortly.",
+                code="circuit_open",
+                retry_after=int(wait) + 1,
+                attempts=attempts,
+            )
+        if last is not None and (len(tried) == 1 or isinstance(last, DeadlineExceeded)):
+            last.extra.setdefault("attempts", attempts)
+            return last
+        return Unavailable(attempts=attempts, retry_after=1)
+
+
+_OPEN = "skipped_circuit_open"
+
+
+class _Failed(Exception):
+    """One attempt's end without an answer."""
+
+    def __init__(self, outcome: Outcome, problem: Problem) -> None:
+        self.outcome = outcome
+        self.problem = problem
+
+
+class _Attempt:
+    """One try at one target: sends, waits for the first bytes, judges, and keeps the notes."""
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        call: Call,
+        candidate: Candidate,
+        plan: Plan,
+        reservation: Reservation,
+        breaker: Breaker,
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._call = call
+        self._candidate = candidate
+        self._timeouts = plan.timeouts
+        self._reservation = reservation
+        self._breaker = breaker
+        self._adapter = candidate.target.provider.adapter
+        self._response: Response | None = None
+        self._started = dispatcher.clock.monotonic()
+
+    async def run(self, sending: Sending) -> Served:
+        """Raises _Failed, Unsupported when nothing was sent, or DeadlineExceeded."""
+        try:
+            request = self._adapter.request(self._call, self._candidate.upstream)
+        except Unsupported:
+            self._breaker.release()
+            raise
+        try:
+            served = await self._begin(_with(request, sending.headers), sending.deadline)
+        except (TransportFault, StreamFault) as fault:
+            self._fail(fault.outcome)
+        except TimeoutError:
+            if asyncio.get_running_loop().time() < sending.deadline:
+                self._fail(Outcome(Verdict.TIMEOUT, message="no first byte in time"))
+            self._abandon("deadline")
+            raise DeadlineExceeded from None
+        except BaseException:
+            self._abandon("hung_up")
+            raise
+        self._note(Verdict.OK, served.response.status)
+        return served
+
+    def _abandon(self, why: str) -> None:
+        """The attempt ended through no fault of the provider's."""
+        self._note(why, 0)
+        self._breaker.release()
+        self.close()
+
+    def close(self) -> None:
+        if self._response is not None:
+            self._response.close()
+
+    async def _begin(self, request: UpstreamRequest, deadline: float) -> Served:
+        """Within `first_byte` the head must be here (of a stream, the first event), and by
+        the deadline all of a whole answer."""
+        adapter, upstream = self._adapter, self._candidate.upstream
+        loop = asyncio.get_running_loop()
+        first_byte = min(loop.time() + self._timeouts.first_byte, deadline)
+        async with asyncio.timeout_at(first_byte) as limit:
+            response = self._response = await self._dispatcher.transport.send(
+                request, self._timeouts, allow_private=self._candidate.allow_private
+            )
+            meter = adapter.meter(self._call, upstream)
+            estimate = adapter.estimate(self._call, upstream)
+            served = Served(self._candidate, meter, estimate, response)
+            if self._call.stream and response.status == 200 and _is_event_stream(response):
+                await self._first_events(served)
+                self._breaker.record(Outcome(Verdict.OK, 200))
+            else:
+                limit.reschedule(deadline)
+                await self._whole(served)
+        return served
+
+    async def _first_events(self, served: Served) -> None:
+        served.chunks = served.response.chunks()
+        async for chunk in served.chunks:
+            served.events = served.meter.feed(chunk)
+            if served.events or served.meter.complete:
+                return
+        raise StreamFault(Outcome(Verdict.BAD_PAYLOAD, 200, "the stream ended before it began"))
+
+    async def _whole(self, served: Served) -> None:
+        response = served.response
+        body = await response.read()
+        outcome = self._adapter.outcome(response.status, response.headers, body)
+        if not outcome.is_answer:
+            raise StreamFault(outcome)
+        answer = served.meter.whole(outcome, body)
+        self._breaker.record(outcome)
+        if self._call.stream:
+            # Asked for a stream, answered whole (a blocked prompt, say): told as a stream.
+            served.events = as_chunks(orjson.loads(answer.body))
+        else:
+            served.answer = answer
+
+    def _fail(self, outcome: Outcome) -> None:
+        """Always raises _Failed."""
+        self._note(outcome.verdict, outcome.status)
+        self._breaker.record(outcome)
+        self.close()
+        raise _Failed(outcome, problem_of(self._adapter.problem(outcome), outcome)) from None
+
+    def _note(self, verdict: str, status: int) -> None:
+        clock = self._dispatcher.clock
+        now = clock.monotonic()
+        self._reservation.attempts.append(
+            AttemptRecord(
+                request_id=self._call.request_id,
+                number=len(self._reservation.attempts) + 1,
+                created_at=utc(clock.now()),
+                provider=self._candidate.upstream.provider,
+                model=self._candidate.upstream.model,
+                verdict=str(verdict),
+                status=status,
+                latency_ms=round((now - self._started) * 1000),
+            )
+        )
+
+
+def problem_of(problem: Problem, outcome: Outcome) -> Problem:
+    """The adapter's problem; a time-out is ours to name."""
+    if outcome.verdict is Verdict.TIMEOUT:
+        return UpstreamTimeout()
+    return problem
+
+
+def attempts_of(reservation: Reservation) -> list[dict[str, Any]]:
+    """The attempts so far, as `meta.attempts` and problems tell them."""
+    return [
+        {
+            "provider": note.provider,
+            "outcome": note.verdict,
+            "status": note.status,
+            "latency_ms": note.latency_ms,
+        }
+        for note in reservation.attempts
+    ]
+
+
+def _note_skipped(reservation: Reservation, candidate: Candidate, clock: Clock) -> None:
+    reservation.attempts.append(
+        AttemptRecord(
+            request_id=reservation.record.request_id,
+            number=len(reservation.attempts) + 1,
+            created_at=utc(clock.now()),
+            provider=candidate.upstream.provider,
+            model=candidate.upstream.model,
+            verdict=_OPEN,
+            status=0,
+            latency_ms=0,
+        )
+    )
+
+
+def _breaker_name(candidate: Candidate, reservation: Reservation) -> str:
+    """Sandbox failures are scripted: they may rest nobody's target but the tenant's own."""
+    record = reservation.record
+    name = candidate.target.name
+    return name if record.mode == "live" else f"test:{record.tenant_id}:{name}"
+
+
+def _is_event_stream(response: Response) -> bool:
+    kind: str = response.headers.get("content-type") or ""
+    return kind.lower().startswith("text/event-stream")
+
+
+def _with(request: UpstreamRequest, extra: Mapping[str, str]) -> UpstreamRequest:
+    headers = {**request.headers, **extra}
+    return UpstreamRequest(request.method, request.url, headers, request.body)

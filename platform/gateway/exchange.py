@@ -1,0 +1,197 @@
+"""One inbound request and its answer, over ASGI: reading within bounds, answering once.
+
+Everything a client sent is untrusted: sizes are capped before bytes are kept, and what is
+not JSON text of a sane depth never becomes an object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import orjson
+
+from lib.addresses import client_address
+from lib.clock import Clock, utc
+from lib.ids import is_uuid, uuid7
+from lib.problems import InvalidRequest, PayloadTooLarge, Problem, UnsupportedMediaType
+from usage.reservation import HungUp, Reservation
+
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+MAX_HEADER_BYTES = 32 * 1024
+MAX_DEPTH = 100
+
+JSON = b"application/json"
+PROBLEM = b"application/problem+json"
+EVENT_STREAM = b"text/event-stream; charset=utf-8"
+
+
+class Exchange:
+    """What came in, and the one answer that goes out."""
+
+    def __init__(
+        self, scope: Scope, receive: Receive, send: Send, *, clock: Clock, proxy_hops: int
+    ) -> None:
+        self.receive = receive
+        self.clock = clock
+        self.started = clock.monotonic()
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]
+        self.query: bytes = scope["query_string"]
+        self.request_id = uuid7()
+        self.headers: list[tuple[bytes, bytes]] = [(b"x-request-id", self.request_id.encode())]
+        self.status = 0
+        self.upstream_seconds = 0.0
+        self.openai = False
+        self.reservation: Reservation | None = None
+        self._send = send
+        self._raw_headers: list[tuple[bytes, bytes]] = scope["headers"]
+        self._header: dict[bytes, bytes] = dict(self._raw_headers)
+        self._proxy_hops = proxy_hops
+        self._peer: str = (scope.get("client") or ("", 0))[0]
+
+    def header(self, name: bytes) -> str | None:
+        """A request header's value by lower-case name, or None."""
+        value = self._header.get(name)
+        return None if value is None else value.decode("latin-1")
+
+    def check_headers(self) -> None:
+        """Raises Problem (431) for more than 32 KiB of them."""
+        if sum(len(name) + len(value) for name, value in self._raw_headers) > MAX_HEADER_BYTES:
+            raise Problem(
+                "The request headers are larger than 32 KiB in all. Send fewer or shorter ones.",
+                code="headers_too_large",
+                status=431,
+            )
+
+    @property
+    def address(self) -> str:
+        """The client's address; X-Forwarded-For counts only as far as our own proxies go."""
+        if not self._proxy_hops:
+            return self._peer
+        forwarded = [
+            value.decode("latin-1")
+            for name, value in self._raw_headers
+            if name == b"x-forwarded-for"
+        ]
+        return client_address(self._peer, forwarded, self._proxy_hops)
+
+    @property
+    def client_request_id(self) -> str | None:
+        """The id the client sent along, if it is a UUID; logged beside ours."""
+        value = self.header(b"x-client-request-id")
+        return value.lower() if value and is_uuid(value) else None
+
+    async def json_body(self, max_bytes: int) -> tuple[bytes, dict[str, Any]]:
+        """The body as bytes and as an object.
+
+        Raises UnsupportedMediaType, PayloadTooLarge, InvalidRequest, HungUp.
+        """
+        if self._header.get(b"content-encoding", b"identity").lower() != b"identity":
+            raise UnsupportedMediaType("Send the body uncompressed, without Content-Encoding.")
+        kind = self._header.get(b"content-type", JSON).partition(b";")[0].strip().lower()
+        if kind != JSON:
+            raise UnsupportedMediaType
+        body = await self._body(max_bytes)
+        return body, parse_object(body)
+
+    async def _body(self, max_bytes: int) -> bytes:
+        told = self._header.get(b"content-length", b"0")
+        if told.isdigit() and int(told) > max_bytes:
+            raise _too_large(max_bytes)
+        parts: list[bytes] = []
+        size = 0
+        while True:
+            message = await self.receive()
+            if message["type"] == "http.disconnect":
+                raise HungUp
+            part = message.get("body", b"")
+            size += len(part)
+            if size > max_bytes:
+                raise _too_large(max_bytes)
+            parts.append(part)
+            if not message.get("more_body", False):
+                return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def start(self, status: int, content_type: bytes) -> None:
+        """The head of the answer, with all headers noted so far."""
+        self.status = status
+        self.headers.append((b"content-type", content_type))
+        self.headers.append((b"server-timing", self._server_timing()))
+        await self._send({"type": "http.response.start", "status": status, "headers": self.headers})
+
+    async def more(self, body: bytes) -> None:
+        await self._send({"type": "http.response.body", "body": body, "more_body": True})
+
+    async def end(self, body: bytes = b"") -> None:
+        await self._send({"type": "http.response.body", "body": body})
+
+    async def answer(self, body: bytes, *, status: int = 200, content_type: bytes = JSON) -> None:
+        self.headers.append((b"content-length", str(len(body)).encode()))
+        await self.start(status, content_type)
+        await self.end(body)
+
+    async def refuse(self, problem: Problem) -> None:
+        """The problem, in OpenAI's envelope on its routes and as RFC 9457 elsewhere."""
+        for name, value in problem.headers.items():
+            self.headers.append((name.lower().encode(), value.encode()))
+        document, content_type = self.problem_document(problem)
+        await self.answer(orjson.dumps(document), status=problem.status, content_type=content_type)
+
+    def problem_document(self, problem: Problem) -> tuple[dict[str, Any], bytes]:
+        if self.openai:
+            return problem.as_openai(self.request_id), JSON
+        return problem.as_problem(self.request_id, utc(self.clock.now())), PROBLEM
+
+    def note(self, headers: Mapping[bytes, bytes] | list[tuple[bytes, bytes]]) -> None:
+        """Headers for the answer's head."""
+        self.headers.extend(headers.items() if isinstance(headers, Mapping) else headers)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the request's head came."""
+        return self.clock.monotonic() - self.started
+
+    def _server_timing(self) -> bytes:
+        upstream = self.upstream_seconds * 1000
+        own = max(0.0, self.elapsed * 1000 - upstream)
+        return b"gateway;dur=%.2f, upstream;dur=%.2f" % (own, upstream)
+
+
+def parse_object(body: bytes) -> dict[str, Any]:
+    """The JSON object in `body`. Raises InvalidRequest, also for NaN, lone surrogates and
+    nesting deeper than MAX_DEPTH."""
+    if not body:
+        raise InvalidRequest("The body is empty. Send a JSON object.")
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        detail = f"The body is not valid JSON (line {error.lineno}, column {error.colno})."
+        raise InvalidRequest(detail, errors=[{"detail": detail, "pointer": ""}]) from None
+    if not isinstance(document, dict):
+        raise InvalidRequest("The body must be a JSON object.")
+    # Nesting costs brackets: only a body with many of them is walked.
+    if body.count(b"[") + body.count(b"{") > MAX_DEPTH and _deeper_than(document, MAX_DEPTH):
+        raise InvalidRequest(f"The body is nested deeper than {MAX_DEPTH} levels.")
+    return document
+
+
+def _deeper_than(document: Any, limit: int) -> bool:
+    level = [document]
+    for _ in range(limit):
+        level = [
+            child
+            for item in level
+            for child in (item.values() if isinstance(item, dict) else item)
+            if isinstance(child, dict | list)
+        ]
+        if not level:
+            return False
+    return True
+
+
+def _too_large(max_bytes: int) -> PayloadTooLarge:
+    return PayloadTooLarge(f"The body is larger than {max_bytes} bytes. Send less at once.")

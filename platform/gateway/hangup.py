@@ -1,0 +1,50 @@
+"""Notices that the client left, and cancels the work that is then for nobody.
+
+It stands *inside* the reservation's scope, so that the reservation still settles what was
+used, and the answer's last bytes are sent after it, when leaving is no news any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from types import TracebackType
+
+from gateway.exchange import Receive
+from usage.reservation import HungUp
+
+
+class CancelWhenClientLeaves:
+    """`async with CancelWhenClientLeaves(receive): …` raises HungUp out of the scope when the
+    client disconnected meanwhile. The request's body must have been read."""
+
+    __slots__ = ("_left", "_receive", "_watcher")
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._left = False
+
+    async def __aenter__(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - a coroutine always runs in one
+        self._watcher = asyncio.get_running_loop().create_task(self._watch(task))
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._watcher.cancel()
+        if not self._left:
+            return
+        task = asyncio.current_task()
+        if task is not None:
+            task.uncancel()
+        if kind is None or kind is asyncio.CancelledError:
+            raise HungUp from None
+
+    async def _watch(self, task: asyncio.Task[None]) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass  # the empty rest of a body
+        self._left = True
+        task.cancel()

@@ -1,0 +1,84 @@
+"""Keeps the data path's memory true: snapshot and identities, within a second of a change."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import structlog
+
+from accounts.identity import Credential, Identities
+from lib.models import Revision, Topic
+from lib.problems import Unavailable
+from lib.threads import LookUps, StoreAway
+from providers import snapshot
+from providers.snapshot import Snapshot
+
+log = structlog.get_logger("patchbay.live")
+
+POLL_SECONDS = 0.5
+
+
+class Live:
+    """The current snapshot and the callers seen lately, reloaded when revisions move."""
+
+    def __init__(self, identities: Identities) -> None:
+        self.snapshot = Snapshot()
+        self.identities = identities
+        self.healthy = False
+        self._numbers: dict[str, int] | None = None
+        self._look_ups = LookUps()
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def loaded(self) -> bool:
+        return self._numbers is not None
+
+    async def start(self) -> None:
+        """Load all once, then keep polling in the background."""
+        await self.poll()
+        self._task = asyncio.create_task(self._run())
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        self._look_ups.close()
+
+    async def poll(self) -> None:
+        """Reload what changed. Keeps what it has while the database is away."""
+        try:
+            await self._reload()
+        except StoreAway as away:
+            if self.healthy:
+                log.warning("database_away", error=str(away))
+            self.healthy = False
+        else:
+            self.healthy = True
+
+    async def look_up(self, credential: Credential) -> None:
+        """Have `credential` remembered. Raises Unavailable (store_unavailable)."""
+        try:
+            await self._look_ups.run(self.identities.load, credential)
+        except StoreAway:
+            raise Unavailable(
+                "The database is away, and this key was not seen lately. Try again shortly.",
+                code="store_unavailable",
+                retry_after=2,
+            ) from None
+
+    async def _reload(self) -> None:
+        known = self._numbers or {}
+        numbers = await self._look_ups.run(Revision.numbers)
+        if self._numbers is None or known.get(Topic.KEYS) != numbers.get(Topic.KEYS):
+            self.identities.forget()
+        if self._numbers is None or known.get(Topic.ROUTING) != numbers.get(Topic.ROUTING):
+            self.snapshot = await self._look_ups.run(snapshot.load)
+            log.info("snapshot_loaded", routes=len(self.snapshot.routes))
+        self._numbers = numbers
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(POLL_SECONDS)
+            await self.poll()

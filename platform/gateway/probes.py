@@ -1,0 +1,48 @@
+"""`/livez`, `/readyz`, `/startupz` for orchestrators: answered without Django or a query.
+
+Liveness asks only whether this process still answers; readiness whether it can serve; the
+body of `/readyz` names what is degraded.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from gateway.exchange import Receive, Scope, Send
+from gateway.live import Live
+
+
+class Probes:
+    paths = frozenset({"/livez", "/readyz", "/startupz"})
+
+    def __init__(self, live: Live) -> None:
+        self._live = live
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        status, body = 200, {"status": "ok"}
+        if scope["path"] != "/livez":
+            status, body = self._readiness()
+        await _answer(send, status, body)
+
+    def _readiness(self) -> tuple[int, dict[str, Any]]:
+        checks = {
+            "database": "ok" if self._live.healthy else "away",
+            "snapshot": "ok" if self._live.loaded else "not loaded",
+        }
+        degraded = [name for name, state in checks.items() if state != "ok"]
+        if degraded:
+            return 503, {"status": "down", "degraded": degraded, "checks": checks}
+        return 200, {"status": "ok", "checks": checks}
+
+
+async def _answer(send: Send, status: int, body: dict[str, Any]) -> None:
+    content = orjson.dumps(body)
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"cache-control", b"no-store"),
+        (b"content-length", str(len(content)).encode()),
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": content})

@@ -1,0 +1,188 @@
+"""Relay: from the provider's answer to the client's, and from its end to the ledger.
+
+The order is the guarantee: a stream's open row is durable before its first byte leaves, and
+every answer's final row before its last (design G1). A cut stream ends with an error event
+and without `[DONE]`, so that it can never look like success.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+import orjson
+
+from gateway.dispatch import Served, attempts_of
+from gateway.exchange import EVENT_STREAM, Exchange
+from lib.clock import rfc3339, utc
+from lib.problems import DeadlineExceeded, Problem, UpstreamRejected
+from providers.adapter import StreamFault
+from providers.call import Usage
+from providers.openai_wire import CHARACTERS_PER_TOKEN
+from providers.operations import Kind, Operation
+from providers.transport import TransportFault
+from usage.reservation import Reservation
+
+OPEN_MARGIN = 30.0  # seconds past its deadline after which an open call has surely died
+
+
+async def relay_whole(
+    exchange: Exchange, operation: Operation, served: Served, reservation: Reservation
+) -> bytes:
+    """Settle a whole answer and return its body; the caller sends it, as the last step."""
+    answer = served.answer
+    assert answer is not None  # noqa: S101 - dispatch fills it in for every non-stream
+    bill(served, reservation)
+    body = answer.body
+    if operation.kind is Kind.DATA:
+        body = orjson.dumps(envelope(exchange, operation, served, reservation))
+    note_served(exchange, served, reservation)
+    exchange.note([(b"x-patchbay-cost-microusd", str(reservation.record.charge).encode())])
+    await reservation.settle(status=200, code="ok")
+    return body
+
+
+async def relay_stream(
+    exchange: Exchange, served: Served, reservation: Reservation, *, deadline: float
+) -> bytes:
+    """Send a stream up to its last bytes, which are returned when the call is settled."""
+    left = deadline - asyncio.get_running_loop().time()
+    charge = charge_of(served, served.estimate, reservation)
+    await reservation.open(served.estimate, charge, expires_in=left + OPEN_MARGIN)
+    note_served(exchange, served, reservation)
+    exchange.note([(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")])
+    await exchange.start(200, EVENT_STREAM)
+    try:
+        async with asyncio.timeout_at(deadline):
+            await _pump(exchange, served)
+    except (StreamFault, TransportFault) as fault:
+        return await _cut(exchange, served, reservation, _broken_off(fault.outcome.message))
+    except TimeoutError:
+        return await _cut(exchange, served, reservation, DeadlineExceeded())
+    except BaseException:
+        bill(served, reservation, why="hung_up")
+        raise
+    if not served.meter.complete:
+        return await _cut(exchange, served, reservation, _broken_off("it just ended"))
+    bill(served, reservation)
+    await reservation.settle(status=200, code="ok")
+    return b"".join(served.meter.close())
+
+
+async def _pump(exchange: Exchange, served: Served) -> None:
+    if served.events:
+        await exchange.more(b"".join(served.events))
+    if served.chunks is None:
+        return
+    async for chunk in served.chunks:
+        events = served.meter.feed(chunk)
+        if events:
+            await exchange.more(b"".join(events))
+        if served.meter.complete:
+            return  # whatever a provider might still send says nothing more
+
+
+async def _cut(
+    exchange: Exchange, served: Served, reservation: Reservation, problem: Problem
+) -> bytes:
+    """The error event that ends a broken stream, once the call is settled as cut."""
+    bill(served, reservation, why="cut")
+    await reservation.settle(status=200, code="stream_cut")
+    return b"data: " + orjson.dumps(problem.as_openai(exchange.request_id)) + b"\n\n"
+
+
+def _broken_off(reason: str) -> Problem:
+    return UpstreamRejected(
+        f"The provider broke off its answer ({reason}). What came so far is incomplete."
+    )
+
+
+def bill(served: Served, reservation: Reservation, why: str = "") -> None:
+    """Note what the call used and costs: the provider's count, or else a flagged estimate.
+
+    `why` says what broke the answer off, if anything did; then the provider's count so far
+    may be less than it made, and the larger figure counts.
+    """
+    told = served.meter.usage
+    if told is not None and (served.meter.complete or not why):
+        usage, flag = told, "not_told" if told.estimated else ""
+    else:
+        usage, flag = _estimated(served, told or served.estimate), why or "not_told"
+    reservation.use(usage, charge=charge_of(served, usage, reservation), estimate=flag)
+
+
+def _estimated(served: Served, known: Usage) -> Usage:
+    """`known`, with at least as many output tokens as the text that came makes likely."""
+    seen = -(-served.meter.output_characters // CHARACTERS_PER_TOKEN)
+    told = 0 if known is served.estimate else known.output_tokens
+    return replace(known, output_tokens=max(told, seen), estimated=True)
+
+
+def charge_of(served: Served, usage: Usage, reservation: Reservation) -> int:
+    """µUSD. Test mode is free."""
+    return 0 if reservation.record.mode == "test" else served.candidate.target.prices.cost(usage)
+
+
+def _estimated(served: Served) -> Usage:
+    output = -(-served.meter.output_characters // CHARACTERS_PER_TOKEN)
+    return Usage(
+        input_tokens=served.estimate.input_tokens,
+        output_tokens=output,
+        units=served.estimate.units,
+        estimated=True,
+    )
+
+
+def _at_least(told: Usage, estimated: Usage) -> Usage:
+    return Usage(
+        input_tokens=told.input_tokens or estimated.input_tokens,
+        output_tokens=max(told.output_tokens, estimated.output_tokens),
+        cached_tokens=told.cached_tokens,
+        cache_write_tokens=told.cache_write_tokens,
+        reasoning_tokens=told.reasoning_tokens,
+        units=told.units,
+        estimated=True,
+    )
+
+
+def note_served(exchange: Exchange, served: Served, reservation: Reservation) -> None:
+    upstream = served.candidate.upstream
+    reservation.record.provider = upstream.provider
+    reservation.record.model = upstream.model
+    exchange.upstream_seconds = reservation.attempts[-1].latency_ms / 1000
+    exchange.note(
+        [
+            (b"x-patchbay-provider", upstream.provider.encode()),
+            (b"x-patchbay-attempts", str(len(reservation.attempts)).encode()),
+            (b"x-patchbay-cache", b"bypass"),
+        ]
+    )
+
+
+def envelope(
+    exchange: Exchange, operation: Operation, served: Served, reservation: Reservation
+) -> dict[str, Any]:
+    """A data operation's answer: data, page for lists, and meta that says whence and how
+    fresh."""
+    answer = served.answer
+    assert answer is not None  # noqa: S101 - only whole answers have an envelope
+    body: dict[str, Any] = {"data": answer.data}
+    if operation.is_list:
+        body["page"] = answer.page or {
+            "total": None,
+            "limit": len(answer.data),
+            "next_cursor": None,
+        }
+    body["meta"] = {
+        "operation": operation.name,
+        "api_version": "v1",
+        "provider": served.candidate.upstream.provider,
+        "attempts": attempts_of(reservation),
+        "cached": False,
+        "stale": False,
+        "as_of": answer.as_of or rfc3339(utc(int(exchange.clock.now()))),
+        "attribution": answer.attribution,
+        "request_id": exchange.request_id,
+    }
+    return body

@@ -1,0 +1,31 @@
+"""Identifiers: time-ordered UUIDs (RFC 9562 §5.7) and the prefixed forms people see."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+import uuid
+
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\Z", re.IGNORECASE)
+_BASE32 = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's: no i, l, o, u
+
+
+def uuid7() -> str:
+    """A UUIDv7 as text: 48 bits of milliseconds, then 74 random bits."""
+    value = int.from_bytes(os.urandom(10))
+    rand_a, rand_b = value >> 68, value & 0x3FFF_FFFF_FFFF_FFFF
+    number = (time.time_ns() // 1_000_000) << 80 | 0x7 << 76 | rand_a << 64 | 0b10 << 62 | rand_b
+    text = f"{number:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def is_uuid(text: str) -> bool:
+    return _UUID.match(text) is not None
+
+
+def prefixed(prefix: str) -> str:
+    """A new public id such as `ten_01jd…`: Crockford base 32 of a UUIDv7, so it sorts by time."""
+    number = uuid.UUID(uuid7()).int
+    digits = "".join(_BASE32[number >> shift & 31] for shift in range(125, -1, -5))
+    return f"{prefix}_{digits}"

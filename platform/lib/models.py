@@ -1,0 +1,86 @@
+"""Revisions: how a change in the admin reaches every worker within a second.
+
+What the data path reads lives in memory. Each row it was made from belongs to a topic, and
+every write through the ORM moves that topic's number; workers poll the numbers (one tiny
+query a second) and reload a topic whose number moved.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Any, ClassVar, Self
+
+from django.db import models, transaction
+from django.db.models import F
+
+
+class Topic(enum.StrEnum):
+    """What is reloaded as one."""
+
+    ROUTING = "routing"  # providers, credentials, models, routes, operations
+    KEYS = "keys"  # tenants, plans, API keys, users, memberships
+
+
+class Revision(models.Model):
+    topic = models.CharField(max_length=16, primary_key=True)
+    number = models.BigIntegerField(default=0)
+
+    def __str__(self) -> str:
+        return f"{self.topic} {self.number}"
+
+    @classmethod
+    def bump(cls, topic: Topic) -> None:
+        """Tell every worker that `topic` changed. Joins the transaction it is called in."""
+        if not cls.objects.filter(topic=topic).update(number=F("number") + 1):
+            cls.objects.get_or_create(topic=topic, defaults={"number": 1})
+
+    @classmethod
+    def numbers(cls) -> dict[str, int]:
+        return dict(cls.objects.values_list("topic", "number"))
+
+
+class PublishedQuerySet(models.QuerySet[Any]):
+    """Bulk writes publish too."""
+
+    def _publish(self) -> None:
+        Revision.bump(self.model.topic)
+
+    def update(self, **kwargs: Any) -> int:
+        with transaction.atomic(using=self.db):
+            self._publish()
+            return super().update(**kwargs)
+
+    def delete(self) -> tuple[int, dict[str, int]]:
+        with transaction.atomic(using=self.db):
+            self._publish()
+            return super().delete()
+
+    def bulk_create(self, *args: Any, **kwargs: Any) -> list[Any]:
+        with transaction.atomic(using=self.db):
+            self._publish()
+            return super().bulk_create(*args, **kwargs)
+
+    def update_quietly(self, **kwargs: Any) -> int:
+        """For columns the data path does not read, such as `last_used_at`."""
+        return super().update(**kwargs)
+
+
+class Published(models.Model):
+    """A row of which the data path keeps a copy in memory."""
+
+    topic: ClassVar[Topic]
+
+    objects = PublishedQuerySet.as_manager()
+
+    class Meta:
+        abstract = True
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        with transaction.atomic(using=kwargs.get("using")):
+            super().save(*args, **kwargs)
+            Revision.bump(self.topic)
+
+    def delete(self: Self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
+        with transaction.atomic(using=kwargs.get("using")):
+            Revision.bump(self.topic)
+            return super().delete(*args, **kwargs)

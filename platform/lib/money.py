@@ -1,0 +1,35 @@
+"""Money as integers: micro-US-dollars (µUSD), never floats.
+
+A price is kept in µUSD per million tokens, so "1.25 USD per million" is 1_250_000 and one
+token costs 1.25 µUSD. A call's cost is rounded up once, to the whole µUSD, so that a priced
+call is never free and a money quota can never be passed by many tiny calls.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal, InvalidOperation
+
+MICRO = 1_000_000
+
+
+def to_micro(usd: str | int | Decimal) -> int:
+    """USD as decimal text to µUSD. Raises ValueError for what is no exact number of µUSD."""
+    try:
+        micro = Decimal(str(usd)) * MICRO
+    except InvalidOperation:
+        raise ValueError(f"{usd!r} is not a decimal number") from None
+    if not micro.is_finite() or micro != micro.to_integral_value():
+        raise ValueError(f"{usd!r} has more than six decimals or is not finite")
+    return int(micro)
+
+
+def to_usd(micro: int) -> str:
+    """µUSD as decimal text, exact: 1_250_000 → "1.25"."""
+    sign, micro = ("-", -micro) if micro < 0 else ("", micro)
+    whole, rest = divmod(micro, MICRO)
+    return f"{sign}{whole}" + (f".{rest:06d}".rstrip("0") if rest else "")
+
+
+def per_million_rounded_up(amount: int) -> int:
+    """The sum of units × price-per-million, brought to whole µUSD, upward."""
+    return -(-amount // MICRO)

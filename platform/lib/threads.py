@@ -1,0 +1,41 @@
+"""Blocking look-ups for code that lives on an event loop: a few threads, each with its own
+database connection, and no more than that many connections."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from django import db
+
+T = TypeVar("T")
+
+
+class StoreAway(Exception):
+    """The database did not answer; its message names only the kind of error."""
+
+
+class LookUps:
+    """`await run(function, …)` calls a function that may use the ORM. Raises StoreAway."""
+
+    def __init__(self, threads: int = 4) -> None:
+        self._threads = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="look-up")
+
+    async def run(self, function: Callable[..., T], *args: Any) -> T:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, _with_fresh_connection, function, args)
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _with_fresh_connection(function: Callable[..., T], args: tuple[Any, ...]) -> T:
+    """A connection that died with its server is put away, not used again."""
+    db.close_old_connections()
+    try:
+        return function(*args)
+    except db.Error as error:
+        db.connections.close_all()
+        raise StoreAway(type(error).__name__) from None

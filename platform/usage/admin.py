@@ -1,0 +1,96 @@
+"""The ledger in the admin: to be read, never changed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import OuterRef, QuerySet, Subquery
+from django.http import HttpRequest
+from unfold.admin import ModelAdmin
+from unfold.paginator import InfinitePaginator
+
+from lib.money import to_usd
+from tenants.models import Tenant
+from usage.models import Attempt, OpenCall, UsageRecord
+
+
+class LedgerAdmin(ModelAdmin):  # type: ignore[misc]
+    """No adding, changing or deleting, and no counting of millions of rows for a page."""
+
+    paginator = InfinitePaginator
+    show_full_result_count = False
+    list_per_page = 50
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+@admin.register(UsageRecord)
+class UsageRecordAdmin(LedgerAdmin):
+    list_display = [
+        "created_at",
+        "request_id",
+        "tenant",
+        "operation",
+        "model",
+        "provider",
+        "status",
+        "charge_usd",
+        "cost_usd",
+        "latency_ms",
+    ]
+    list_filter = ["mode", "streamed", "estimate"]
+    search_fields = ["request_id__exact"]
+    search_help_text = "A whole request id"
+    ordering = ["-created_at"]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[UsageRecord]:
+        rows: QuerySet[UsageRecord] = super().get_queryset(request)
+        slug = Tenant.objects.filter(pk=OuterRef("tenant_id")).values("slug")[:1]
+        return rows.annotate(tenant_slug=Subquery(slug))
+
+    @admin.display(description="tenant")
+    def tenant(self, record: Any) -> str:
+        return record.tenant_slug or f"#{record.tenant_id}"
+
+    @admin.display(description="charge, USD", ordering="charge")
+    def charge_usd(self, record: UsageRecord) -> str:
+        return to_usd(record.charge)
+
+    @admin.display(description="cost, USD", ordering="cost")
+    def cost_usd(self, record: UsageRecord) -> str:
+        return to_usd(record.cost)
+
+
+@admin.register(Attempt)
+class AttemptAdmin(LedgerAdmin):
+    list_display = [
+        "request_id",
+        "number",
+        "provider",
+        "model",
+        "verdict",
+        "status",
+        "latency_ms",
+        "cost_usd",
+    ]
+    search_fields = ["request_id__exact"]
+    ordering = ["-pk"]
+
+    @admin.display(description="cost, USD", ordering="cost")
+    def cost_usd(self, attempt: Attempt) -> str:
+        return to_usd(attempt.cost)
+
+
+@admin.register(OpenCall)
+class OpenCallAdmin(LedgerAdmin):
+    list_display = ["request_id", "opened_at", "expires_at"]
+    search_fields = ["request_id__exact"]
+    ordering = ["-opened_at"]

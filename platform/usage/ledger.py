@@ -1,0 +1,166 @@
+"""The ledger's writer: rows become durable in group commits, before the answer's last byte.
+
+A call hands in its entry and waits; all entries that came meanwhile share one transaction.
+A request id has one final row for ever: a second one is silently the first (unique key).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import structlog
+
+from lib.problems import Unavailable
+from usage.record import AttemptRecord, Record
+
+log = structlog.get_logger("patchbay.ledger")
+
+MAX_BATCH = 512
+PATIENCE = 5.0  # seconds the writer keeps trying before it tells the waiting calls
+
+
+@dataclass(slots=True)
+class Opened:
+    """A streamed call whose first byte is about to leave. `record` is what to write if this
+    process dies before the end; `expires_at` (unix seconds) is when that is certain."""
+
+    record: Record
+    expires_at: float
+
+
+@dataclass(slots=True)
+class Final:
+    """A call's last word, with its attempts; closes its open row if it had one."""
+
+    record: Record
+    attempts: Sequence[AttemptRecord] = ()
+    was_open: bool = False
+
+
+Entry = Opened | Final
+
+
+class StoreLost(Exception):
+    """The database cannot be reached, or refuses to write, for now."""
+
+
+class Journal(Protocol):
+    """Writes entries in one transaction, all or none, in a database of one kind."""
+
+    def write_at_once(self, entries: Sequence[Entry]) -> bool:
+        """Write without waiting, or say that it would have to wait (False). Raises StoreLost."""
+        ...
+
+    async def write(self, entries: Sequence[Entry]) -> None:
+        """Raises StoreLost."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+@dataclass(slots=True)
+class _Waiting:
+    entry: Entry
+    done: asyncio.Future[None]
+
+
+@dataclass(slots=True)
+class Ledger:
+    """`commit` returns when the entry is durable."""
+
+    journal: Journal
+    _waiting: list[_Waiting] = field(default_factory=list)
+    _flush: asyncio.Handle | None = None
+    _writer: asyncio.Task[None] | None = None
+
+    async def commit(self, entry: Entry) -> None:
+        """Raises Unavailable (store_unavailable) when the database stays away."""
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(entry, loop.create_future())
+        self._waiting.append(waiting)
+        if self._writer is None and self._flush is None:
+            # At the end of this turn of the loop: what else is ready joins the same commit.
+            self._flush = loop.call_soon(self._flush_now)
+        await waiting.done
+
+    async def close(self) -> None:
+        """Write what waits, then let go of the database."""
+        while self._waiting or self._writer or self._flush:
+            await asyncio.sleep(0.005)
+        await self.journal.close()
+
+    def _flush_now(self) -> None:
+        self._flush = None
+        batch = self._take()
+        try:
+            written = self.journal.write_at_once([waiting.entry for waiting in batch])
+        except StoreLost:
+            written = False
+        if written:
+            _release(batch)
+        else:
+            self._writer = asyncio.get_running_loop().create_task(self._write(batch))
+
+    async def _write(self, batch: list[_Waiting]) -> None:
+        """Write this batch and all that comes meanwhile, waiting as long as it takes."""
+        try:
+            while batch:
+                await self._write_patiently(batch)
+                batch = self._take()
+        finally:
+            self._writer = None
+
+    async def _write_patiently(self, batch: list[_Waiting]) -> None:
+        entries = [waiting.entry for waiting in batch]
+        pause = 0.02
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while True:
+                    try:
+                        await self.journal.write(entries)
+                        break
+                    except StoreLost as lost:
+                        log.warning("ledger_waits", reason=str(lost), entries=len(entries))
+                    await asyncio.sleep(pause)
+                    pause = min(pause * 2, 0.5)
+        except Exception as error:
+            log.error("ledger_lost", entries=len(entries), error=type(error).__name__)
+            _release(batch, _store_unavailable())
+        else:
+            _release(batch)
+
+    def _take(self) -> list[_Waiting]:
+        batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
+        return batch
+
+
+def _release(batch: list[_Waiting], problem: Unavailable | None = None) -> None:
+    for waiting in batch:
+        if waiting.done.done():
+            continue
+        if problem is None:
+            waiting.done.set_result(None)
+        else:
+            waiting.done.set_exception(problem)
+
+
+def _store_unavailable() -> Unavailable:
+    return Unavailable(
+        "The ledger cannot be written just now, so no call is answered. Try again shortly.",
+        code="store_unavailable",
+        retry_after=2,
+    )
+
+
+def journal_for(database: dict[str, Any]) -> Journal:
+    """The journal for one of Django's DATABASES entries."""
+    if "sqlite3" in database["ENGINE"]:
+        from usage.sqlite import SqliteJournal
+
+        return SqliteJournal(str(database["NAME"]))
+    from usage.postgres import PostgresJournal
+
+    return PostgresJournal(database)

@@ -1,0 +1,122 @@
+"""The ledger: what was used, by whom, from whom, at what price. Rows are never changed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import models
+
+
+class AppendOnly(Exception):
+    """Someone tried to change or delete a ledger row. Corrections are new rows."""
+
+
+class UsageRecordQuerySet(models.QuerySet["UsageRecord"]):
+    def of_tenant(self, tenant_id: int) -> UsageRecordQuerySet:
+        return self.filter(tenant_id=tenant_id)
+
+    def update(self, **kwargs: Any) -> int:
+        raise AppendOnly
+
+    def delete(self) -> tuple[int, dict[str, int]]:
+        raise AppendOnly
+
+
+class UsageRecord(models.Model):
+    """One call, final. `request_id` is unique for ever: a call is never billed twice.
+
+    Amounts are whole µUSD: `charge` is what the tenant pays, `cost` what the providers take,
+    all attempts included. Ids are plain numbers, not foreign keys: a record outlives what it
+    names, and the writer (usage/ledger.py) does not pay for look-ups.
+    """
+
+    class Estimate(models.TextChoices):
+        """Why the usage is our estimate and not the provider's count."""
+
+        NONE = ""
+        NOT_TOLD = "not_told"
+        CUT = "cut"
+        HUNG_UP = "hung_up"
+        CRASHED = "crashed"
+
+    request_id = models.CharField(max_length=36, unique=True)
+    created_at = models.DateTimeField()
+    tenant_id = models.BigIntegerField()
+    project_id = models.BigIntegerField(null=True)
+    key_id = models.BigIntegerField(null=True)
+    user_id = models.BigIntegerField(null=True)
+    mode = models.CharField(max_length=4)
+    operation = models.CharField(max_length=64)
+    route = models.CharField(max_length=200)
+    provider = models.CharField(max_length=63)
+    model = models.CharField(max_length=200)
+    status = models.PositiveSmallIntegerField()
+    code = models.CharField(max_length=32)
+    streamed = models.BooleanField()
+    estimate = models.CharField(max_length=12, choices=Estimate)
+    attempts = models.PositiveSmallIntegerField()
+    input_tokens = models.BigIntegerField()
+    output_tokens = models.BigIntegerField()
+    cached_tokens = models.BigIntegerField()
+    reasoning_tokens = models.BigIntegerField()
+    units = models.BigIntegerField()
+    charge = models.BigIntegerField(help_text="µUSD, what the tenant pays")
+    cost = models.BigIntegerField(help_text="µUSD, what the providers take")
+    latency_ms = models.PositiveIntegerField()
+
+    objects = UsageRecordQuerySet.as_manager()
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["tenant_id", "created_at"], name="usage_by_tenant"),
+            models.Index(fields=["created_at"], name="usage_by_time"),
+        ]
+
+    def __str__(self) -> str:
+        return self.request_id
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        if not self._state.adding:
+            raise AppendOnly
+        super().save(*args, **kwargs)
+
+    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
+        raise AppendOnly
+
+
+class Attempt(models.Model):
+    """One try at one target within a call, with what the provider takes for it (µUSD)."""
+
+    request_id = models.CharField(max_length=36)
+    number = models.PositiveSmallIntegerField()
+    created_at = models.DateTimeField()
+    provider = models.CharField(max_length=63)
+    model = models.CharField(max_length=200)
+    verdict = models.CharField(max_length=24)
+    status = models.PositiveSmallIntegerField()
+    latency_ms = models.PositiveIntegerField()
+    cost = models.BigIntegerField(default=0)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["request_id", "number"], name="attempt_number")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.request_id} #{self.number}"
+
+
+class OpenCall(models.Model):
+    """A call whose answer has begun and whose final record is not written yet.
+
+    Committed before the first byte of a stream leaves; taken away in the transaction that
+    writes the final record. What a crash leaves behind becomes an estimated record.
+    """
+
+    request_id = models.CharField(max_length=36, primary_key=True)
+    opened_at = models.DateTimeField()
+    expires_at = models.DateTimeField(db_index=True)
+    record = models.JSONField(help_text="The record to write if nobody comes back")
+
+    def __str__(self) -> str:
+        return self.request_id

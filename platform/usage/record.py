@@ -1,0 +1,76 @@
+"""One ledger row as the data path writes it: the columns of usage.models.UsageRecord."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import operator
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(slots=True)
+class AttemptRecord:
+    """One try at one target. `cost` is what the provider takes for it, in µUSD."""
+
+    request_id: str
+    number: int
+    created_at: dt.datetime
+    provider: str
+    model: str
+    verdict: str
+    status: int
+    latency_ms: int
+    cost: int = 0
+
+    def row(self) -> tuple[Any, ...]:
+        return tuple(_attempt_values(self))
+
+
+@dataclass(slots=True)
+class Record:
+    """A call's final row. `charge` and `cost` are µUSD; `estimate` says why usage is a guess."""
+
+    request_id: str
+    created_at: dt.datetime
+    tenant_id: int
+    project_id: int | None
+    key_id: int | None
+    user_id: int | None
+    mode: str
+    operation: str
+    route: str
+    provider: str = ""
+    model: str = ""
+    status: int = 0
+    code: str = ""
+    streamed: bool = False
+    estimate: str = ""
+    attempts: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+    units: int = 0
+    charge: int = 0
+    cost: int = 0
+    latency_ms: int = 0
+
+    def row(self) -> tuple[Any, ...]:
+        return tuple(_record_values(self))
+
+    def as_document(self) -> dict[str, Any]:
+        """For an open call's row: JSON that `from_document` reads back."""
+        document = dataclasses.asdict(self)
+        document["created_at"] = self.created_at.isoformat()
+        return document
+
+    @classmethod
+    def from_document(cls, document: dict[str, Any]) -> Record:
+        return cls(**document | {"created_at": dt.datetime.fromisoformat(document["created_at"])})
+
+
+RECORD_COLUMNS = tuple(field.name for field in dataclasses.fields(Record))
+ATTEMPT_COLUMNS = tuple(field.name for field in dataclasses.fields(AttemptRecord))
+_record_values = operator.attrgetter(*RECORD_COLUMNS)
+_attempt_values = operator.attrgetter(*ATTEMPT_COLUMNS)

@@ -1,0 +1,91 @@
+"""One admitted call's hold, from admission to its final ledger row: a scope, never a call.
+
+    async with Reservation(...) as reservation:
+        …                                   attempts note themselves here
+        await reservation.open()            before the first byte of a stream leaves
+        await reservation.settle(…)         before the last byte of any answer leaves
+
+Whatever way the scope is left, exactly one final row is committed for the request id.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+from lib.clock import Clock
+from lib.problems import Problem
+from providers.call import Usage
+from usage.ledger import Final, Ledger, Opened
+from usage.record import AttemptRecord, Record
+
+HUNG_UP = 499  # the client left; nginx's number, as no standard has one
+
+
+class HungUp(Exception):
+    """The client left before its answer was whole."""
+
+
+@dataclass(slots=True)
+class Reservation:
+    """`record` is filled in on the way; `settle` commits it."""
+
+    ledger: Ledger
+    clock: Clock
+    record: Record
+    started: float
+    attempts: list[AttemptRecord] = field(default_factory=list)
+    settled: bool = False
+    _opened: bool = False
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.settled:
+            return
+        if isinstance(error, Problem):
+            await self.settle(status=error.status, code=error.code)
+        elif isinstance(error, HungUp):
+            await self.settle(status=HUNG_UP, code="hung_up")
+        else:
+            await self.settle(status=500, code="internal_error")
+
+    async def open(self, estimate: Usage, charge: int, *, expires_in: float) -> None:
+        """Commit what to bill if this process dies before the stream's end."""
+        _use(self.record, estimate)
+        self.record.charge = self.record.cost = charge
+        await self.ledger.commit(Opened(self.record, self.clock.now() + expires_in))
+        self._opened = True
+
+    def use(self, usage: Usage, *, charge: int, estimate: str = "") -> None:
+        """What the call used and what it costs (µUSD); committed with `settle`."""
+        _use(self.record, usage)
+        self.record.charge = self.record.cost = charge
+        self.record.estimate = estimate
+
+    async def settle(self, *, status: int | None = None, code: str | None = None) -> None:
+        """Commit the final row. Raises Unavailable (store_unavailable)."""
+        record = self.record
+        if status is not None:
+            record.status = status
+        if code is not None:
+            record.code = code
+        record.attempts = len(self.attempts)
+        record.latency_ms = round((self.clock.monotonic() - self.started) * 1000)
+        self.settled = True
+        await self.ledger.commit(Final(record, self.attempts, self._opened))
+
+
+def _use(record: Record, usage: Usage) -> None:
+    record.input_tokens = usage.input_tokens
+    record.output_tokens = usage.output_tokens
+    record.cached_tokens = usage.cached_tokens
+    record.reasoning_tokens = usage.reasoning_tokens
+    record.units = usage.units

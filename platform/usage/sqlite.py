@@ -1,0 +1,142 @@
+"""The ledger in SQLite (WAL): one connection, one writer, commits made on the event loop.
+
+A commit of a small batch takes some tens of microseconds, less than handing it to a thread
+would cost. Only when another connection holds the write lock does a thread do the waiting,
+and checkpoints, which sync the disk, always run in one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import sqlite3
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import orjson
+
+from usage.ledger import Entry, Final, Opened, StoreLost
+from usage.record import ATTEMPT_COLUMNS, RECORD_COLUMNS
+
+CHECKPOINT_SECONDS = 2.0
+LOCK_MS = 4000
+
+
+def _insert(table: str, columns: Sequence[str]) -> str:
+    marks = ", ".join("?" * len(columns))
+    return (
+        f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})"  # noqa: S608 - our own names
+        " ON CONFLICT DO NOTHING"
+    )
+
+
+_RECORD = _insert("usage_usagerecord", RECORD_COLUMNS)
+_ATTEMPT = _insert("usage_attempt", ATTEMPT_COLUMNS)
+_OPEN = _insert("usage_opencall", ("request_id", "opened_at", "expires_at", "record"))
+_CLOSE = "DELETE FROM usage_opencall WHERE request_id = ?"
+
+
+class SqliteJournal:
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._connection: sqlite3.Connection | None = None
+        self._checkpoints: asyncio.Task[None] | None = None
+
+    def write_at_once(self, entries: Sequence[Entry]) -> bool:
+        try:
+            self._write(entries, wait=False)
+        except sqlite3.OperationalError as error:
+            if "locked" in str(error) or "busy" in str(error):
+                return False
+            raise StoreLost(str(error)) from None
+        return True
+
+    async def write(self, entries: Sequence[Entry]) -> None:
+        try:
+            await asyncio.to_thread(self._write, entries, wait=True)
+        except sqlite3.OperationalError as error:
+            raise StoreLost(str(error)) from None
+
+    async def close(self) -> None:
+        if self._checkpoints:
+            self._checkpoints.cancel()
+            self._checkpoints = None
+        if self._connection:
+            self._connection.close()
+            self._connection = None
+
+    def _write(self, entries: Sequence[Entry], *, wait: bool) -> None:
+        connection = self._connect()
+        if wait:
+            connection.execute(f"PRAGMA busy_timeout={LOCK_MS}")
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                _write_all(connection, entries)
+                connection.execute("COMMIT")
+            except BaseException:
+                connection.rollback()
+                raise
+        finally:
+            if wait:
+                connection.execute("PRAGMA busy_timeout=0")
+
+    def _connect(self) -> sqlite3.Connection:
+        if self._connection is None:
+            self._connection = sqlite3.connect(
+                self._path, isolation_level=None, check_same_thread=False, timeout=0
+            )
+            self._connection.execute("PRAGMA journal_mode=WAL")
+            self._connection.execute("PRAGMA synchronous=NORMAL")
+            self._connection.execute("PRAGMA wal_autocheckpoint=0")
+        if self._checkpoints is None:
+            self._checkpoints = asyncio.get_running_loop().create_task(self._checkpoint())
+        return self._connection
+
+    async def _checkpoint(self) -> None:
+        while True:
+            await asyncio.sleep(CHECKPOINT_SECONDS)
+            await asyncio.to_thread(_checkpoint, self._path)
+
+
+def _checkpoint(path: str) -> None:
+    connection = sqlite3.connect(path, timeout=0)
+    try:
+        connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+    except sqlite3.OperationalError:
+        pass  # busy: the next round does it
+    finally:
+        connection.close()
+
+
+def _write_all(connection: sqlite3.Connection, entries: Sequence[Entry]) -> None:
+    finals = [entry for entry in entries if isinstance(entry, Final)]
+    opened = [_open_row(entry) for entry in entries if isinstance(entry, Opened)]
+    if opened:
+        connection.executemany(_OPEN, opened)
+    if finals:
+        connection.executemany(_RECORD, [_row(final.record.row()) for final in finals])
+        attempts = [_row(attempt.row()) for final in finals for attempt in final.attempts]
+        connection.executemany(_ATTEMPT, attempts)
+        closed = [(final.record.request_id,) for final in finals if final.was_open]
+        if closed:
+            connection.executemany(_CLOSE, closed)
+
+
+def _open_row(entry: Opened) -> tuple[Any, ...]:
+    record = entry.record
+    return (
+        record.request_id,
+        _moment(record.created_at),
+        _moment(dt.datetime.fromtimestamp(entry.expires_at, dt.UTC)),
+        orjson.dumps(record.as_document()).decode(),
+    )
+
+
+def _row(values: Iterable[Any]) -> tuple[Any, ...]:
+    """As Django stores them: moments as naive UTC text."""
+    return tuple(_moment(v) if v.__class__ is dt.datetime else v for v in values)
+
+
+def _moment(moment: dt.datetime) -> str:
+    return moment.replace(tzinfo=None).isoformat(" ")

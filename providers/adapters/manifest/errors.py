@@ -1,0 +1,131 @@
+"""How an attempt ended: the manifest's rules in order, then what HTTP itself says."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from typing import Any, Final
+
+from providers.adapters.manifest.expression import Expression
+from providers.adapters.manifest.mapping import Source
+from providers.adapters.manifest.transforms import TransformError
+from providers.call import Verdict
+
+MAX_RETRY_AFTER: Final = 86_400.0
+_MAX_MESSAGE = 300
+_TOKEN_LIKE = re.compile(r"(?=[A-Za-z0-9_.-]*[0-9])[A-Za-z0-9_-][A-Za-z0-9_.-]{11,}")
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]+")
+
+_BY_STATUS: Final[Mapping[int, Verdict]] = {
+    204: Verdict.EMPTY,
+    400: Verdict.INVALID_REQUEST,
+    401: Verdict.AUTH,
+    402: Verdict.QUOTA_EXHAUSTED,
+    403: Verdict.AUTH,
+    404: Verdict.NOT_FOUND,
+    408: Verdict.UNAVAILABLE,
+    410: Verdict.NOT_FOUND,
+    414: Verdict.INVALID_REQUEST,
+    422: Verdict.INVALID_REQUEST,
+    425: Verdict.UNAVAILABLE,
+    429: Verdict.RATE_LIMITED,
+    451: Verdict.BLOCKED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came back. `document` is None where the body is no JSON."""
+
+    status: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+    document: Any = None
+
+    @property
+    def content_type(self) -> str:
+        return self.headers.get("content-type", "").strip().lower()
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One error rule. All conditions that it has must hold."""
+
+    verdict: Verdict
+    statuses: frozenset[int] = frozenset()
+    headers: Mapping[str, str] = field(default_factory=dict)
+    content_type: str = ""
+    predicate: Expression | None = None
+    message: Expression | None = None
+    retry_after: Source | None = None
+
+    def matches(self, reply: Reply) -> bool:
+        if self.statuses and reply.status not in self.statuses:
+            return False
+        if not reply.content_type.startswith(self.content_type):
+            return False
+        if any(part not in reply.headers.get(name, "") for name, part in self.headers.items()):
+            return False
+        return self.predicate is None or self.predicate.holds(reply.document)
+
+    def words(self, reply: Reply) -> str:
+        found = self.message.search(reply.document) if self.message else None
+        return cleaned(found) if isinstance(found, str) else ""
+
+    def wait(self, reply: Reply) -> float | None:
+        """Seconds: what the body tells, else the header, else the rule's constant."""
+        header = header_wait(reply.headers)
+        if not self.retry_after or (header is not None and not self.retry_after.path):
+            return header
+        try:
+            found = self.retry_after.read(reply.document, reply.document, {})
+            return _bounded(float(found))
+        except (TransformError, TypeError, ValueError, OverflowError):
+            return header
+
+
+def first_match(rules: Iterable[Rule], reply: Reply) -> Rule | None:
+    return next((rule for rule in rules if rule.matches(reply)), None)
+
+
+def by_http(reply: Reply) -> Verdict:
+    """What a reply that no rule speaks of means."""
+    if known := _BY_STATUS.get(reply.status):
+        return known
+    if reply.status >= 500:
+        return Verdict.UNAVAILABLE
+    if not 200 <= reply.status < 300:
+        return Verdict.INVALID_REQUEST if reply.status >= 400 else Verdict.BAD_PAYLOAD
+    return Verdict.BAD_PAYLOAD if reply.document is None else Verdict.OK
+
+
+def header_wait(headers: Mapping[str, str]) -> float | None:
+    """Retry-After in seconds (RFC 9110 §10.2.3). A date counts from the answer's own Date."""
+    text = headers.get("retry-after", "").strip()
+    try:
+        return _bounded(float(text))
+    except ValueError:
+        pass
+    until, sent = _moment(text), _moment(headers.get("date", ""))
+    return _bounded((until - sent).total_seconds()) if until and sent else None
+
+
+def _moment(text: str) -> dt.datetime | None:
+    try:
+        moment = parsedate_to_datetime(text)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
+
+
+def _bounded(seconds: float) -> float | None:
+    return min(max(seconds, 0.0), MAX_RETRY_AFTER) if math.isfinite(seconds) else None
+
+
+def cleaned(message: str) -> str:
+    """The provider's words in one short line. What looks like a key goes: some echo ours."""
+    line = _UNPRINTABLE.sub(" ", message[: _MAX_MESSAGE * 4])
+    return _TOKEN_LIKE.sub("[removed]", line)[:_MAX_MESSAGE].strip()

@@ -1,0 +1,52 @@
+"""JMESPath, guarded: an expression looks at a hostile document and finds something or nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jmespath
+from jmespath.exceptions import JMESPathError
+from jmespath.parser import ParsedResult
+
+_MAX_LENGTH = 500
+
+
+class ExpressionError(ValueError):
+    """The text is no JMESPath."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expression:
+    """One compiled JMESPath."""
+
+    source: str
+    compiled: ParsedResult
+
+    @classmethod
+    def parse(cls, source: str) -> Expression:
+        """Raises ExpressionError."""
+        if len(source) > _MAX_LENGTH:
+            raise ExpressionError(f"longer than {_MAX_LENGTH} characters")
+        try:
+            return cls(source, jmespath.compile(source))
+        except (JMESPathError, RecursionError, ValueError) as error:
+            raise ExpressionError(f"no JMESPath: {str(error).splitlines()[0]}") from None
+
+    def search(self, document: Any) -> Any:
+        """What is there, or None; a function that meets the wrong type finds nothing."""
+        try:
+            return self.compiled.search(document)
+        except (JMESPathError, TypeError, ValueError, AttributeError, RecursionError):
+            return None
+
+    def holds(self, document: Any) -> bool:
+        """As a predicate, by JMESPath's truth: 0 is true; null, false and all that is empty not.
+
+        Nothing holds of a body that was no JSON.
+        """
+        if document is None:
+            return False
+        found = self.search(document)
+        is_number = isinstance(found, (int, float)) and not isinstance(found, bool)
+        return is_number or bool(found)

@@ -1,0 +1,119 @@
+"""Requests in OpenAI's dialect: the client's own bytes wherever nothing must change.
+
+A provider row's `settings` say what a service does differently (all optional):
+
+    auth                  {"header": "api-key", "prefix": ""}; default Authorization: Bearer
+    headers, query        sent with every request, e.g. {"api-version": "2025-01-01"}
+    paths                 {"chat.completions": "/chat/completions", "embeddings": "/embeddings"}
+    refused_parameters    fields the service refuses: the next target may take them
+    max_tokens_parameter  its name for the output limit: max_tokens | max_completion_tokens
+    stream_usage          false where stream_options is not known (no count at a stream's end)
+    done_marker           false where a stream ends without `[DONE]`
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlencode
+
+import orjson
+
+from lib.problems import Problem
+from providers import openai_wire as wire
+from providers.adapter import Meter, Unsupported
+from providers.adapters.openai.meter import ChatMeter, EmbeddingsMeter
+from providers.adapters.openai.outcome import outcome_of
+from providers.call import Call, Outcome, Upstream, UpstreamRequest, Usage
+
+_PATHS = {"chat.completions": "/chat/completions", "embeddings": "/embeddings"}
+_LIMITS = ("max_tokens", "max_completion_tokens")
+
+
+class OpenAIAdapter:
+    name = "openai"
+
+    def estimate(self, call: Call, upstream: Upstream) -> Usage:
+        return wire.estimate(call, upstream)
+
+    def request(self, call: Call, upstream: Upstream) -> UpstreamRequest:
+        """Raises Unsupported."""
+        settings = upstream.settings
+        changes = _changes(call, upstream) if settings else _common_changes(call, upstream)
+        body = call.body
+        if changes or not body:
+            merged = call.params | changes
+            body = orjson.dumps({k: v for k, v in merged.items() if v is not _GONE})
+        return UpstreamRequest("POST", _url(call, upstream), _headers(upstream), body)
+
+    def outcome(self, status: int, headers: Mapping[str, str], body: bytes) -> Outcome:
+        return outcome_of(status, headers, body)
+
+    def meter(self, call: Call, upstream: Upstream) -> Meter:
+        if call.operation == "embeddings":
+            return EmbeddingsMeter(call, upstream)
+        return ChatMeter(call, upstream)
+
+    def problem(self, outcome: Outcome) -> Problem:
+        return wire.problem(outcome)
+
+
+_GONE: Any = object()
+
+
+def _common_changes(call: Call, upstream: Upstream) -> dict[str, Any]:
+    """The model's own name, and the count at a stream's end that we bill by."""
+    changes: dict[str, Any] = {}
+    if call.params.get("model") != upstream.model:
+        changes["model"] = upstream.model
+    if call.stream and not call.wants_usage_chunk:
+        options = call.params.get("stream_options") or {}
+        changes["stream_options"] = {**options, "include_usage": True}
+    return changes
+
+
+def _changes(call: Call, upstream: Upstream) -> dict[str, Any]:
+    """As `_common_changes`, with what this service's settings say."""
+    settings, params = upstream.settings, call.params
+    for field in settings.get("refused_parameters", ()):
+        if params.get(field) is not None:
+            raise Unsupported(field, f"{upstream.provider} does not take {field!r}.")
+    changes = _common_changes(call, upstream)
+    if settings.get("stream_usage", True) is False:
+        changes.pop("stream_options", None)
+        if "stream_options" in params:
+            changes["stream_options"] = _GONE
+    return changes | _renamed_limit(params, settings.get("max_tokens_parameter"))
+
+
+def _renamed_limit(params: Mapping[str, Any], name: str | None) -> dict[str, Any]:
+    if name is None:
+        return {}
+    (other,) = (limit for limit in _LIMITS if limit != name)
+    if params.get(other) is None:
+        return {}
+    return {other: _GONE, name: params[other]}
+
+
+def _url(call: Call, upstream: Upstream) -> str:
+    settings = upstream.settings
+    path = _PATHS.get(call.operation)
+    if settings:
+        path = settings.get("paths", {}).get(call.operation, path)
+    if path is None:
+        raise Unsupported("model", f"{upstream.provider} does not serve {call.operation}.")
+    url = upstream.base_url + path.replace("{model}", upstream.model)
+    query = settings.get("query") if settings else None
+    return f"{url}?{urlencode(query)}" if query else url
+
+
+def _headers(upstream: Upstream) -> dict[str, str]:
+    headers = {"content-type": "application/json"}
+    settings = upstream.settings
+    auth = settings.get("auth", {}) if settings else {}
+    if upstream.secret is not None:
+        prefix = auth.get("prefix", "Bearer ")
+        headers[auth.get("header", "authorization").lower()] = f"{prefix}{upstream.secret}"
+    if settings:
+        headers |= {name.lower(): value for name, value in settings.get("headers", {}).items()}
+    return headers

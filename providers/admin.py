@@ -1,0 +1,192 @@
+"""The switchboard in the admin: providers, credentials, models, operations, routes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin
+from django.core.exceptions import ValidationError
+from django.db.models import Count, Q, QuerySet
+from django.http import HttpRequest
+from unfold.admin import ModelAdmin, TabularInline
+from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextInputWidget
+
+from lib.money import to_micro, to_usd
+from providers import services
+from providers.models import Credential, Model, Operation, Provider, Route, Target
+
+
+@admin.register(Provider)
+class ProviderAdmin(ModelAdmin):  # type: ignore[misc]
+    list_display = ["slug", "name", "category", "adapter", "enabled", "credentials_held", "source"]
+    list_filter = ["enabled", "category", "adapter", "source"]
+    search_fields = ["slug", "name", "public_id"]
+    readonly_fields = ["public_id", "checksum", "created_at"]
+    actions = ["enable", "disable"]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Provider]:
+        rows: QuerySet[Provider] = super().get_queryset(request)
+        return rows.annotate(held=Count("credentials", filter=Q(credentials__enabled=True)))
+
+    @admin.display(description="credentials", ordering="held")
+    def credentials_held(self, provider: Any) -> str:
+        return str(provider.held) if provider.needs_credential else "none needed"
+
+    @admin.action(description="Enable", permissions=["change"])
+    def enable(self, request: HttpRequest, queryset: QuerySet[Provider]) -> None:
+        self._switch(request, queryset, enabled=True)
+
+    @admin.action(description="Disable", permissions=["change"])
+    def disable(self, request: HttpRequest, queryset: QuerySet[Provider]) -> None:
+        self._switch(request, queryset, enabled=False)
+
+    def _switch(self, request: HttpRequest, queryset: QuerySet[Provider], *, enabled: bool) -> None:
+        for provider in queryset:
+            services.switch_provider(provider=provider, enabled=enabled)
+        self.message_user(request, "Switched; in force everywhere within a second.")
+
+
+class CredentialForm(forms.ModelForm):  # type: ignore[type-arg]
+    """The secret goes in and never comes out."""
+
+    secret = forms.CharField(
+        max_length=10_000,
+        widget=UnfoldAdminPasswordWidget(
+            render_value=False, attrs={"autocomplete": "new-password"}
+        ),
+        required=False,
+        strip=True,
+        help_text="Write-only. Leave it empty to keep the present one.",
+    )
+
+    def clean_secret(self) -> str:
+        secret: str = self.cleaned_data["secret"]
+        if not secret and not self.instance.sealed:
+            raise ValidationError("A new credential needs a secret.")
+        if not secret.isascii() or not secret.isprintable():
+            raise ValidationError("A secret has printable ASCII characters only.")
+        return secret
+
+
+@admin.register(Credential)
+class CredentialAdmin(ModelAdmin):  # type: ignore[misc]
+    form = CredentialForm
+    list_display = ["provider", "name", "tenant", "ends_with", "enabled", "created_at"]
+    list_filter = ["enabled", "provider"]
+    list_select_related = ["provider", "tenant"]
+    search_fields = ["name", "provider__slug", "public_id"]
+    fields = ["provider", "tenant", "name", "secret", "ends_with", "enabled", "public_id"]
+    autocomplete_fields = ["provider", "tenant"]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        """Provider and tenant stay: the secret was given for them and is sealed to the tenant."""
+        kept = ["ends_with", "public_id"]
+        return [*kept, "provider", "tenant"] if obj else kept
+
+    @admin.display(description="ends with")
+    def ends_with(self, credential: Credential) -> str:
+        return f"…{credential.last_four}" if credential.last_four else "-"
+
+    def save_model(self, request: HttpRequest, obj: Credential, form: Any, change: bool) -> None:
+        if secret := form.cleaned_data.get("secret"):
+            obj.set_secret(secret)
+        super().save_model(request, obj, form, change)
+
+
+class UsdField(forms.CharField):
+    """USD as exact decimal text, kept as µUSD."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(
+            required=False,
+            widget=UnfoldAdminTextInputWidget(),
+            help_text="USD per million tokens, such as 1.25. Empty: unknown.",
+            **kwargs,
+        )
+
+    def prepare_value(self, value: Any) -> Any:
+        return to_usd(value) if isinstance(value, int) else value
+
+    def clean(self, value: Any) -> int | None:
+        text = super().clean(value)
+        if not text:
+            return None
+        try:
+            micro = to_micro(text)
+        except ValueError as error:
+            raise ValidationError(str(error)) from None
+        if not 0 <= micro < 2**63:
+            raise ValidationError("Out of range.")
+        return micro
+
+
+class ModelForm(forms.ModelForm):  # type: ignore[type-arg]
+    input_price = UsdField()
+    output_price = UsdField()
+    cached_input_price = UsdField()
+
+
+@admin.register(Model)
+class ModelAdminPage(ModelAdmin):  # type: ignore[misc]
+    form = ModelForm
+    list_display = ["model_id", "provider", "operation", "context", "input", "output", "enabled"]
+    list_filter = ["enabled", "operation", "provider"]
+    list_select_related = ["provider"]
+    search_fields = ["model_id", "provider__slug"]
+    autocomplete_fields = ["provider"]
+
+    @admin.display(description="input, USD per million", ordering="input_price")
+    def input(self, model: Model) -> str:
+        return model.prices_in_usd["input"] or "unknown"
+
+    @admin.display(description="output, USD per million", ordering="output_price")
+    def output(self, model: Model) -> str:
+        return model.prices_in_usd["output"] or "unknown"
+
+
+@admin.register(Operation)
+class OperationAdmin(ModelAdmin):  # type: ignore[misc]
+    """Rows mirror the operations' files; only the switch is staff's."""
+
+    list_display = ["name", "category", "summary", "enabled"]
+    list_filter = ["enabled", "category"]
+    search_fields = ["name", "summary"]
+    readonly_fields = ["name", "category", "summary"]
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+class TargetInline(TabularInline):  # type: ignore[misc]
+    model = Target
+    extra = 0
+    autocomplete_fields = ["provider", "model"]
+
+
+@admin.register(Route)
+class RouteAdmin(ModelAdmin):  # type: ignore[misc]
+    list_display = ["__str__", "operation", "strategy", "goes_to", "enabled", "source"]
+    list_filter = ["enabled", "operation", "strategy", "source"]
+    search_fields = ["alias", "operation"]
+    inlines = [TargetInline]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Route]:
+        rows: QuerySet[Route] = super().get_queryset(request)
+        return rows.prefetch_related("targets__provider", "targets__model__provider")
+
+    @admin.display(description="targets")
+    def goes_to(self, route: Route) -> str:
+        return " → ".join(str(target) for target in route.targets.all())
+
+
+@admin.register(Target)
+class TargetAdmin(ModelAdmin):  # type: ignore[misc]
+    list_display = ["__str__", "route", "provider", "position", "weight", "enabled"]
+    list_filter = ["enabled", "provider"]
+    list_select_related = ["route", "provider", "model__provider"]
+    search_fields = ["route__alias", "route__operation", "provider__slug"]
+    autocomplete_fields = ["route", "provider", "model"]

@@ -1,0 +1,159 @@
+"""What an adapter sees of a call and of the target it goes to: plain data, no I/O, no Django."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What one call used, in whole units.
+
+    `input_tokens` counts all input, cache reads and writes included; `output_tokens` counts
+    the reasoning too. `units` is what a data provider bills by (calls unless its manifest
+    says otherwise). `estimated` marks a figure the provider did not tell.
+    """
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
+    units: int = 0
+    estimated: bool = False
+
+
+@dataclass(slots=True)
+class Call:
+    """One inbound request in canonical form.
+
+    `params` is the parsed and validated body (OpenAI's shape for AI operations) or the typed
+    query of a data operation. `body` holds the client's bytes, so that an adapter that
+    changes nothing may forward them as they are.
+    """
+
+    operation: str
+    params: dict[str, Any]
+    body: bytes = b""
+    request_id: str = ""
+    include_extra: bool = False
+
+    @property
+    def stream(self) -> bool:
+        return self.params.get("stream") is True
+
+    @property
+    def wants_usage_chunk(self) -> bool:
+        """Whether the client asked for OpenAI's closing usage chunk."""
+        options = self.params.get("stream_options")
+        return isinstance(options, Mapping) and options.get("include_usage") is True
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """The far side of a target: where to send a call, as which model, with which secret.
+
+    `settings` is the provider row's JSON: what differs between services of one dialect
+    (auth header, extra headers, query, refused parameters). `manifest` is a data provider's
+    compiled definition. `secret` is None for a keyless provider.
+    """
+
+    provider: str
+    base_url: str
+    model: str = ""
+    secret: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    max_output: int | None = None
+    manifest: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamRequest:
+    """One HTTP request to a provider, complete. Header names are lower case."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    body: bytes | None = None
+
+
+class Verdict(enum.StrEnum):
+    """How an attempt ended, in the fixed taxonomy. What follows from each is `Outcome`'s."""
+
+    OK = "ok"
+    EMPTY = "empty"
+    NOT_FOUND = "not_found"
+    INVALID_REQUEST = "invalid_request"
+    AUTH = "auth"
+    QUOTA_EXHAUSTED = "quota_exhausted"
+    RATE_LIMITED = "rate_limited"
+    UNAVAILABLE = "upstream_unavailable"
+    BLOCKED = "blocked"
+    BAD_PAYLOAD = "bad_payload"
+    TIMEOUT = "timeout"
+    UNREACHABLE = "unreachable"
+
+
+_TRANSIENT = frozenset(
+    {Verdict.RATE_LIMITED, Verdict.UNAVAILABLE, Verdict.TIMEOUT, Verdict.UNREACHABLE}
+)
+_ANSWERS = frozenset({Verdict.OK, Verdict.EMPTY, Verdict.NOT_FOUND})
+_CALLERS_FAULT = frozenset({Verdict.INVALID_REQUEST})
+_PROVIDER_FAULTS = frozenset(
+    {Verdict.UNAVAILABLE, Verdict.BAD_PAYLOAD, Verdict.TIMEOUT, Verdict.UNREACHABLE}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """An attempt's verdict with what the provider said.
+
+    `status` is the upstream's HTTP status (0 when there was none), `retry_after` is in
+    seconds, `message` is the provider's own words with secrets taken out, `document` is the
+    parsed body, kept so that nothing is parsed twice.
+    """
+
+    verdict: Verdict
+    status: int = 0
+    message: str = ""
+    retry_after: float | None = None
+    param: str | None = None
+    document: Any = None
+
+    @property
+    def is_answer(self) -> bool:
+        """The provider did its work; empty and not-found are answers too."""
+        return self.verdict in _ANSWERS
+
+    @property
+    def retryable(self) -> bool:
+        """Worth another try at the same target."""
+        return self.verdict in _TRANSIENT
+
+    @property
+    def falls_back(self) -> bool:
+        """Worth a try at the next target: everything but an answer and the caller's fault."""
+        return self.verdict not in _ANSWERS and self.verdict not in _CALLERS_FAULT
+
+    @property
+    def is_provider_fault(self) -> bool:
+        """Counts against the provider's breaker."""
+        return self.verdict in _PROVIDER_FAULTS
+
+
+@dataclass(slots=True)
+class Answer:
+    """A whole (non-streamed) answer in the client's words.
+
+    AI operations fill `body` with OpenAI-shaped JSON; data operations fill `data` (an object
+    or a list in the operation's canonical schema), from which the gateway makes the envelope.
+    """
+
+    body: bytes = b""
+    data: Any = None
+    page: dict[str, Any] | None = None
+    as_of: str | None = None
+    attribution: list[dict[str, Any]] = field(default_factory=list)

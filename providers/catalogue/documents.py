@@ -1,0 +1,153 @@
+"""Reads the catalogue's files. A fault is told with its file, line and place."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+from jsonschema_rs import Draft202012Validator
+
+from providers.adapters.manifest import (
+    Fault,
+    Manifest,
+    ManifestError,
+    compile_manifest,
+    manifest_schema,
+)
+from providers.catalogue.located import LocatedDocument, YamlError, read_yaml
+from providers.operations.checking import faults
+
+FOLDER: Final = Path(__file__).parent
+
+
+class CatalogueError(ValueError):
+    """A file of the catalogue is not right. Each of `faults` begins with `file:line:`."""
+
+    def __init__(self, faults: list[str]) -> None:
+        super().__init__("\n".join(faults))
+        self.faults = faults
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogueFile:
+    """One provider as shipped. `manifest` is None for an AI provider.
+
+    `checksum` is of the content: it stays when only comments or layout change.
+    """
+
+    path: Path
+    document: Mapping[str, Any]
+    checksum: str
+    manifest: Manifest | None
+
+    @property
+    def slug(self) -> str:
+        return str(self.document["slug"])
+
+    @property
+    def adapter(self) -> str:
+        return str(self.document["adapter"])
+
+    @property
+    def enabled(self) -> bool:
+        """False for what staff must switch on knowingly."""
+        return bool(self.document.get("enabled", True))
+
+    @property
+    def needs_credential(self) -> bool:
+        if self.manifest:
+            return self.manifest.needs_credential
+        return "credential" in self.document
+
+    @property
+    def credential_env(self) -> str:
+        """The environment variable that holds the secret; "" for a keyless provider."""
+        return str(self.document.get("credential", {}).get("env", ""))
+
+    @property
+    def models(self) -> tuple[Mapping[str, Any], ...]:
+        return tuple(self.document.get("models", ()))
+
+    @property
+    def operations(self) -> tuple[str, ...]:
+        """What the provider serves, sorted."""
+        served = set(self.document.get("operations", ()))
+        return tuple(sorted(served | {model["operation"] for model in self.models}))
+
+
+def load_documents(folder: Path = FOLDER) -> list[CatalogueFile]:
+    """Every provider, by file name. Raises CatalogueError with the faults of all files."""
+    files: list[CatalogueFile] = []
+    found: list[str] = []
+    for path in sorted(folder.glob("*.yaml")):
+        try:
+            files.append(read_document(path))
+        except CatalogueError as error:
+            found += error.faults
+    if found:
+        raise CatalogueError(found)
+    return files
+
+
+def read_document(path: Path) -> CatalogueFile:
+    """Raises CatalogueError."""
+    try:
+        located = read_yaml(path.read_text("utf-8"))
+    except YamlError as error:
+        raise CatalogueError([f"{path.name}:{error.line}: {error}"]) from None
+    document = located.document
+    if not _validator().is_valid(document):
+        found = [Fault(place, told) for told, place in faults(_validator(), document)]
+        raise CatalogueError(_told(path, located, found))
+    if document["slug"] != path.stem:
+        raise CatalogueError(_told(path, located, [Fault(("slug",), "Is not the file's name.")]))
+    return CatalogueFile(path, document, _checksum(document), _compiled(path, located))
+
+
+def _compiled(path: Path, located: LocatedDocument) -> Manifest | None:
+    if located.document["adapter"] != "manifest":
+        return None
+    try:
+        return compile_manifest(located.document)
+    except ManifestError as error:
+        raise CatalogueError(_told(path, located, error.faults)) from None
+
+
+def _told(path: Path, located: LocatedDocument, found: list[Fault]) -> list[str]:
+    return [f"{path.name}:{located.line(fault.place)}: {fault}" for fault in found]
+
+
+def _checksum(document: Mapping[str, Any]) -> str:
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@cache
+def catalogue_schema() -> dict[str, Any]:
+    """The JSON Schema of every file: a manifest, or an AI provider by its `adapter`."""
+    ai = yaml.safe_load((FOLDER / "schemas" / "ai.yaml").read_text("utf-8"))
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "A provider of the catalogue",
+        "type": "object",
+        "required": ["adapter"],
+        "properties": {"adapter": {"enum": ["manifest", *ai["properties"]["adapter"]["enum"]]}},
+        "if": {"properties": {"adapter": {"const": "manifest"}}},
+        "then": {"$ref": "#/$defs/manifest"},
+        "else": {"$ref": "#/$defs/ai"},
+        "$defs": {
+            "manifest": {"$id": "urn:patchbay:manifest", **manifest_schema()},
+            "ai": {"$id": "urn:patchbay:ai-provider", **ai},
+        },
+    }
+
+
+@cache
+def _validator() -> Draft202012Validator:
+    return Draft202012Validator(catalogue_schema(), validate_formats=True)

@@ -1,0 +1,26 @@
+"""The dialects by name. A new one is a folder in adapters/ and a line below."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from providers.adapter import Adapter
+from providers.adapters import anthropic, cohere, gemini, openai
+from providers.adapters.manifest import ManifestAdapter, compile_manifest
+
+DIALECTS: dict[str, Adapter] = {
+    "openai": openai.ADAPTER,
+    "anthropic": anthropic.ADAPTER,
+    "gemini": gemini.ADAPTER,
+    "cohere": cohere.ADAPTER,
+}
+
+
+def adapter_for(name: str, manifest: dict[str, Any] | None = None) -> Adapter:
+    """The adapter called `name`; for `manifest`, one made from that definition.
+
+    Raises KeyError for an unknown name and ManifestError for a definition that cannot work.
+    """
+    if name == "manifest":
+        return ManifestAdapter(compile_manifest(manifest or {}))
+    return DIALECTS[name]

@@ -1,0 +1,245 @@
+"""What can be called: providers, credentials, models, operations, and the routes to them."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.core.validators import MinValueValidator
+from django.db import models
+from django.utils import timezone
+
+from lib.ids import prefixed
+from lib.models import Published, Topic
+from lib.money import to_usd
+from providers.vault import open_secret, seal_secret
+from tenants.models import Tenant
+
+
+class Provider(Published):
+    """A service that answers calls, spoken to through an adapter."""
+
+    topic = Topic.ROUTING
+
+    class Source(models.TextChoices):
+        BUILTIN = "builtin", "shipped"
+        OPERATOR = "operator", "added by staff"
+
+    public_id = models.CharField(
+        max_length=40, unique=True, editable=False, default=partial(prefixed, "prv")
+    )
+    slug = models.SlugField(max_length=63, unique=True)
+    name = models.CharField(max_length=120)
+    category = models.CharField(max_length=32, default="ai")
+    adapter = models.CharField(max_length=32)
+    base_url = models.CharField(max_length=500)
+    settings = models.JSONField(
+        default=dict, blank=True, help_text="What differs from the adapter's plain dialect."
+    )
+    manifest = models.JSONField(
+        null=True, blank=True, help_text="A data provider's definition; see docs/providers."
+    )
+    source = models.CharField(max_length=12, choices=Source, default=Source.OPERATOR)
+    checksum = models.CharField(max_length=64, blank=True, editable=False)
+    docs_url = models.URLField(blank=True)
+    enabled = models.BooleanField(default=True)
+    needs_credential = models.BooleanField(default=True)
+    allow_private_network = models.BooleanField(
+        default=False,
+        help_text="Let calls go to private and loopback addresses. Only for upstreams you run.",
+    )
+    timeouts = models.JSONField(
+        default=dict, blank=True, help_text="connect_ms, first_byte_ms, idle_ms, total_ms"
+    )
+    breaker = models.JSONField(default=dict, blank=True)
+    quotas = models.JSONField(default=list, blank=True)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        ordering = ["category", "slug"]
+
+    def __str__(self) -> str:
+        return self.name or self.slug
+
+
+class Credential(Published):
+    """Our secret towards a provider, sealed (lib/sealing.py). Never shown again.
+
+    With a `tenant` it is that tenant's own and serves nobody else.
+    """
+
+    topic = Topic.ROUTING
+
+    public_id = models.CharField(
+        max_length=40, unique=True, editable=False, default=partial(prefixed, "crd")
+    )
+    provider = models.ForeignKey(Provider, on_delete=models.CASCADE, related_name="credentials")
+    tenant = models.ForeignKey(
+        Tenant, null=True, blank=True, on_delete=models.CASCADE, related_name="credentials"
+    )
+    name = models.SlugField(max_length=63, default="main")
+    sealed = models.TextField(editable=False)
+    last_four = models.CharField(max_length=4, editable=False, blank=True)
+    enabled = models.BooleanField(default=True)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        ordering = ["provider_id", "name"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["provider", "tenant", "name"],
+                name="credential_name_per_provider",
+                nulls_distinct=False,
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.provider.slug}/{self.name}"
+
+    @property
+    def seal_owner(self) -> str:
+        """Sealed with the secret, so that a row copied onto another one does not open."""
+        return f"credential:{self.public_id}:{self.tenant_id or 'house'}"
+
+    def set_secret(self, secret: str) -> None:
+        self.sealed = seal_secret(secret, self.seal_owner)
+        self.last_four = secret[-4:] if len(secret) >= 12 else ""
+
+    def secret(self) -> str:
+        """Raises lib.sealing.SealBroken."""
+        return open_secret(self.sealed, self.seal_owner)
+
+
+class Operation(Published):
+    """One thing that can be asked, whoever answers it. Rows mirror providers/operations/."""
+
+    topic = Topic.ROUTING
+
+    name = models.CharField(max_length=64, unique=True)
+    category = models.CharField(max_length=32)
+    summary = models.CharField(max_length=200)
+    enabled = models.BooleanField(default=True)
+
+    class Meta:
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+_price = partial(models.BigIntegerField, null=True, blank=True, validators=[MinValueValidator(0)])
+
+
+class Model(Published):
+    """An AI model at one provider. Prices are in µUSD per million tokens; empty is unknown."""
+
+    topic = Topic.ROUTING
+
+    provider = models.ForeignKey(Provider, on_delete=models.CASCADE, related_name="models")
+    model_id = models.CharField(max_length=200)
+    operation = models.CharField(max_length=64, default="chat.completions")
+    context = models.PositiveIntegerField(null=True, blank=True)
+    max_output = models.PositiveIntegerField(null=True, blank=True)
+    capabilities = models.JSONField(
+        default=list, blank=True, help_text='such as ["tools", "vision", "json_schema"]'
+    )
+    input_price = _price()
+    output_price = _price()
+    cached_input_price = _price()
+    enabled = models.BooleanField(default=True)
+    source = models.CharField(
+        max_length=12, choices=Provider.Source, default=Provider.Source.OPERATOR
+    )
+
+    class Meta:
+        ordering = ["provider_id", "model_id"]
+        constraints = [
+            models.UniqueConstraint(fields=["provider", "model_id"], name="model_per_provider")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.provider.slug}/{self.model_id}"
+
+    @property
+    def prices_in_usd(self) -> dict[str, str | None]:
+        """USD per million tokens, as decimal text."""
+        return {
+            kind: None if price is None else to_usd(price)
+            for kind, price in (
+                ("input", self.input_price),
+                ("output", self.output_price),
+                ("cached_input", self.cached_input_price),
+            )
+        }
+
+
+class Route(Published):
+    """Where calls go: a model alias, or a data operation, to an ordered list of targets."""
+
+    topic = Topic.ROUTING
+
+    class Strategy(models.TextChoices):
+        PRIORITY = "priority"
+        WEIGHTED = "weighted"
+        LATENCY = "latency"
+        COST = "cost"
+        QUALITY = "quality"
+        ADAPTIVE = "adaptive"
+
+    class Rescue(models.TextChoices):
+        """What happens to a stream that breaks off after its first byte."""
+
+        NONE = "none"
+        RESTART = "restart"
+        CONTINUE = "continue"
+
+    operation = models.CharField(max_length=64)
+    alias = models.CharField(
+        max_length=200,
+        blank=True,
+        help_text="What a client puts in `model`. Empty for a data operation's only route.",
+    )
+    strategy = models.CharField(max_length=12, choices=Strategy, default=Strategy.PRIORITY)
+    rescue = models.CharField(max_length=12, choices=Rescue, default=Rescue.NONE)
+    timeouts = models.JSONField(default=dict, blank=True)
+    enabled = models.BooleanField(default=True)
+    source = models.CharField(
+        max_length=12, choices=Provider.Source, default=Provider.Source.OPERATOR
+    )
+
+    class Meta:
+        ordering = ["operation", "alias"]
+        constraints = [
+            models.UniqueConstraint(fields=["operation", "alias"], name="route_per_alias")
+        ]
+
+    def __str__(self) -> str:
+        return self.alias or self.operation
+
+
+class Target(Published):
+    """One place a route may send a call to."""
+
+    topic = Topic.ROUTING
+
+    route = models.ForeignKey(Route, on_delete=models.CASCADE, related_name="targets")
+    provider = models.ForeignKey(Provider, on_delete=models.CASCADE, related_name="targets")
+    model = models.ForeignKey(Model, null=True, blank=True, on_delete=models.CASCADE)
+    position = models.PositiveSmallIntegerField(default=0, help_text="Lower is tried first.")
+    weight = models.PositiveSmallIntegerField(default=1, validators=[MinValueValidator(1)])
+    enabled = models.BooleanField(default=True)
+
+    class Meta:
+        ordering = ["route_id", "position", "id"]
+
+    def __str__(self) -> str:
+        return str(self.model) if self.model else self.provider.slug
+
+    def clean(self) -> None:
+        if self.model and self.model.provider_id != self.provider_id:
+            raise ValidationError({"model": "The model belongs to another provider."})
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        self.clean()
+        super().save(*args, **kwargs)

@@ -1,0 +1,69 @@
+"""One operation, with its validators compiled."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from jsonschema_rs import Draft202012Validator
+
+RESERVED: Final = frozenset({"provider", "fallback", "include", "limit", "cursor"})
+"""Parameters that every data operation takes and that steer the gateway, not the provider."""
+
+
+class Kind(enum.StrEnum):
+    """Which of the gateway's three answer forms an operation has."""
+
+    CHAT = "chat"
+    EMBEDDINGS = "embeddings"
+    DATA = "data"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Operation:
+    """What a caller may ask and how one item of the answer looks.
+
+    `path` is the route of version 1. `is_list`: the answer's `data` is a list of items in
+    `response_schema`. `as_of` names the item's field that tells its age ("" where none does).
+    `cache_ttl` is in seconds and 0 for what is never cached; a manifest may say otherwise.
+    """
+
+    name: str
+    category: str
+    summary: str
+    kind: Kind
+    method: str
+    path: str
+    request_schema: Mapping[str, Any]
+    response_schema: Mapping[str, Any]
+    is_list: bool = False
+    as_of: str = ""
+    cache_ttl: int = 0
+    request_validator: Draft202012Validator = field(init=False, repr=False)
+    response_validator: Draft202012Validator = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        for part in ("request", "response"):
+            schema = getattr(self, f"{part}_schema")
+            object.__setattr__(self, f"{part}_validator", Draft202012Validator(schema))
+
+    @property
+    def cacheable(self) -> bool:
+        return self.cache_ttl > 0
+
+    @property
+    def idempotent(self) -> bool:
+        """Whether asking twice changes nothing: true of all that is read with GET."""
+        return self.method == "GET"
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """The request's properties that a provider may see."""
+        properties: Mapping[str, Any] = self.request_schema["properties"]
+        return {name: schema for name, schema in properties.items() if name not in RESERVED}
+
+    def takes(self, item: Any) -> bool:
+        """Whether `item` is a canonical answer item."""
+        return self.response_validator.is_valid(item)

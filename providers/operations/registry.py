@@ -1,0 +1,60 @@
+"""Reads the operations' YAML files, once a process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import yaml
+
+from providers.operations.operation import Kind, Operation
+
+FOLDER = Path(__file__).parent
+_SHARED = "shared"
+
+
+@cache
+def registry() -> Mapping[str, Operation]:
+    """Every operation by name, in the order of the names."""
+    shared = _read(FOLDER / f"{_SHARED}.yaml")
+    paths = sorted(path for path in FOLDER.glob("*.yaml") if path.stem != _SHARED)
+    return MappingProxyType(
+        {path.stem: _operation(path.stem, _read(path), shared) for path in paths}
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    document: dict[str, Any] = yaml.safe_load(path.read_text("utf-8"))
+    return document
+
+
+def _operation(name: str, document: dict[str, Any], shared: dict[str, Any]) -> Operation:
+    kind = Kind(document.get("kind", Kind.DATA))
+    request = {"type": "object", "additionalProperties": False, **document["request"]}
+    response = {"type": "object", "additionalProperties": False, **document["response"]}
+    if kind is Kind.DATA:
+        request["properties"] = {**request["properties"], **shared["reserved"]}
+        response["properties"] = {**response["properties"], "extra": {"$ref": "#/$defs/extra"}}
+    category, _, verb = name.partition(".")
+    return Operation(
+        name=name,
+        category=document.get("category", category),
+        summary=document["summary"],
+        kind=kind,
+        method=document.get("method", "GET"),
+        path=document.get("path", f"/api/v1/{category}/{verb}"),
+        request_schema=request,
+        response_schema=_with_used_defs(response, shared["$defs"]),
+        is_list=document["response_kind"] == "list",
+        as_of=document.get("as_of", ""),
+        cache_ttl=document.get("cache_ttl", 0),
+    )
+
+
+def _with_used_defs(schema: dict[str, Any], defs: dict[str, Any]) -> dict[str, Any]:
+    """Each published schema stands alone: it carries the definitions that it refers to."""
+    text = repr(schema)
+    return {**schema, "$defs": {name: d for name, d in defs.items() if f"#/$defs/{name}'" in text}}

@@ -1,0 +1,250 @@
+"""OpenAI's dialect: chat completions, embeddings and models, under any prefix (`/v1`, Azure's).
+
+Serves all providers that are OpenAI-compatible. Mistral words its errors in its own way.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from providers.sandbox.dialects import openai_messages
+from providers.sandbox.dialects.dialect import (
+    CHAT,
+    EMBEDDINGS,
+    MODELS,
+    Answer,
+    Event,
+    Refused,
+    Request,
+    encoded,
+    is_bad,
+    mapping,
+    positive,
+    required,
+    sse,
+    strings,
+)
+from providers.sandbox.generate import pieces, reply
+from providers.sandbox.prompt import Choice, Finish, Prompt, Reply, ToolCall, words
+from providers.sandbox.vectors import DEFAULT_DIMENSIONS, MAX_DIMENSIONS, as_base64, vector
+
+KEYLESS = frozenset({"ollama"})
+MODEL_NAMES = ("sandbox-large", "sandbox-small", "sandbox-embedding")
+
+# Answers are the same every time, so their clock stands still.
+CREATED = 1_767_225_600
+
+_PATHS = {
+    ("POST", "/chat/completions"): CHAT,
+    ("POST", "/embeddings"): EMBEDDINGS,
+    ("GET", "/models"): MODELS,
+}
+_DEPLOYMENT = re.compile(r"/deployments/([^/]+)/")
+_FINISHES = {Finish.STOP_SEQUENCE: "stop"}
+_DONE = b"data: [DONE]\n\n"
+
+# status → message, type, code
+_ERRORS: dict[int, tuple[str, str, str | None]] = {
+    400: ("The request is not valid.", "invalid_request_error", None),
+    401: ("Incorrect API key provided.", "invalid_request_error", "invalid_api_key"),
+    403: ("Your project may not use this model.", "invalid_request_error", "model_not_found"),
+    404: ("The model does not exist.", "invalid_request_error", "model_not_found"),
+    429: ("Rate limit reached: requests per minute.", "requests", "rate_limit_exceeded"),
+    503: ("The engine is overloaded, try again later.", "server_error", None),
+}
+_SERVER_ERROR = ("The server had an error while processing your request.", "server_error", None)
+_QUOTA = ("You exceeded your current quota.", "insufficient_quota", "insufficient_quota")
+
+
+class OpenAi:
+    name = "openai"
+
+    def operation(self, request: Request) -> str | None:
+        for (method, suffix), operation in _PATHS.items():
+            if request.method == method and request.path.endswith(suffix):
+                return operation
+        return None
+
+    def answer(self, request: Request, operation: str) -> Answer:
+        _authorize(request)
+        if operation == MODELS:
+            return _models(request)
+        document = request.document()
+        if operation == EMBEDDINGS:
+            return _embeddings(request, document)
+        return _chat(request, document)
+
+    def refusal(self, request: Request, refused: Refused, operation: str) -> Answer:
+        message, kind, code = _ERRORS.get(refused.status, _SERVER_ERROR)
+        if refused.code == "insufficient_quota":
+            message, kind, code = _QUOTA
+        message, code = refused.message or message, refused.code or code
+        error = {"message": message, "type": kind, "param": refused.param, "code": code}
+        body: dict[str, Any] = {"error": error}
+        if request.provider == "mistral":
+            body = _mistral(refused.status, message, kind, code)
+        headers = {} if refused.retry_after is None else {"retry-after": str(refused.retry_after)}
+        return Answer(operation, encoded(body), refused.status, headers=headers)
+
+    def broken_off(self) -> bytes:
+        message, kind, code = _SERVER_ERROR
+        return sse({"error": {"message": message, "type": kind, "param": None, "code": code}})
+
+
+def _authorize(request: Request) -> None:
+    secret = request.bearer or request.headers.get("api-key", "")
+    if is_bad(secret):
+        raise Refused(401, f"Incorrect API key provided: {secret[:6]}***.")
+    if not secret and request.provider not in KEYLESS:
+        raise Refused(401, "You didn't provide an API key.")
+
+
+def _mistral(status: int, message: str, kind: str, code: str | None) -> dict[str, Any]:
+    if status == 401:
+        return {"detail": "Invalid API Key"}
+    return {"object": "error", "message": message, "type": kind, "param": None, "code": code}
+
+
+def _model(request: Request, document: Mapping[str, Any]) -> str:
+    if match := _DEPLOYMENT.search(request.path):
+        return match[1]
+    return str(required(document, "model", str))
+
+
+def _models(request: Request) -> Answer:
+    data = [
+        {"id": name, "object": "model", "created": CREATED, "owned_by": request.provider}
+        for name in MODEL_NAMES
+    ]
+    return Answer(MODELS, encoded({"object": "list", "data": data}))
+
+
+def _chat(request: Request, document: Mapping[str, Any]) -> Answer:
+    prompt = _prompt(document, _model(request, document))
+    made = reply(prompt)
+    head = {"id": f"chatcmpl-{made.id}", "created": CREATED, "model": prompt.model}
+    events = None
+    if document.get("stream") is True:
+        told = mapping(document.get("stream_options")).get("include_usage") is True
+        events = tuple(_events(head, made, usage=told and request.with_usage))
+    return Answer(
+        CHAT,
+        encoded(_completion(head, made, usage=request.with_usage)),
+        model=prompt.model,
+        input_tokens=made.input_tokens,
+        output_tokens=made.output_tokens,
+        events=events,
+    )
+
+
+def _prompt(document: Mapping[str, Any], model: str) -> Prompt:
+    choice, tools = openai_messages.chosen(
+        document.get("tool_choice"), openai_messages.tools(document)
+    )
+    return Prompt(
+        model=model,
+        turns=openai_messages.turns(document),
+        tools=tools if choice is not Choice.NONE else (),
+        choice=choice,
+        parallel=document.get("parallel_tool_calls") is not False,
+        schema=_schema(mapping(document.get("response_format"))),
+        max_tokens=positive(document, "max_completion_tokens", "max_tokens"),
+        stop=strings(document.get("stop")),
+    )
+
+
+def _schema(wanted: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    if wanted.get("type") == "json_schema":
+        return mapping(mapping(wanted.get("json_schema")).get("schema"))
+    return {} if wanted.get("type") == "json_object" else None
+
+
+def _usage(made: Reply) -> dict[str, Any]:
+    return {
+        "prompt_tokens": made.input_tokens,
+        "completion_tokens": made.output_tokens,
+        "total_tokens": made.input_tokens + made.output_tokens,
+        "prompt_tokens_details": {"cached_tokens": 0},
+        "completion_tokens_details": {"reasoning_tokens": 0},
+    }
+
+
+def _finish(made: Reply) -> str:
+    return _FINISHES.get(made.finish, made.finish.value)
+
+
+def _call(call: ToolCall) -> dict[str, Any]:
+    function = {"name": call.name, "arguments": call.text}
+    return {"id": f"call_{call.id}", "type": "function", "function": function}
+
+
+def _completion(head: Mapping[str, Any], made: Reply, *, usage: bool) -> dict[str, Any]:
+    message: dict[str, Any] = {"role": "assistant", "content": made.text, "refusal": None}
+    if made.calls:
+        message |= {"content": None, "tool_calls": [_call(call) for call in made.calls]}
+    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": _finish(made)}
+    body = {**head, "object": "chat.completion", "choices": [choice]}
+    return body | {"usage": _usage(made)} if usage else body
+
+
+def _events(head: Mapping[str, Any], made: Reply, *, usage: bool) -> Iterator[Event]:
+    blank = {"usage": None} if usage else {}
+
+    def chunk(delta: Mapping[str, Any], finish: str | None = None, tokens: int = 0) -> Event:
+        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
+        body = {**head, "object": "chat.completion.chunk", "choices": [choice], **blank}
+        return Event(sse(body), tokens)
+
+    yield chunk({"role": "assistant", "content": None if made.calls else "", "refusal": None})
+    for piece in made.pieces:
+        yield chunk({"content": piece}, tokens=1)
+    for index, call in enumerate(made.calls):
+        begun = _call(call) | {"index": index, "function": {"name": call.name, "arguments": ""}}
+        yield chunk({"tool_calls": [begun]}, tokens=1)
+        for piece in pieces(call.text):
+            part = {"index": index, "function": {"arguments": piece}}
+            yield chunk({"tool_calls": [part]}, tokens=1)
+    yield chunk({}, _finish(made))
+    if usage:
+        body = {**head, "object": "chat.completion.chunk", "choices": [], "usage": _usage(made)}
+        yield Event(sse(body))
+    yield Event(_DONE)
+
+
+def _embeddings(request: Request, document: Mapping[str, Any]) -> Answer:
+    model = _model(request, document)
+    texts, tokens = _inputs(document)
+    size = positive(document, "dimensions") or DEFAULT_DIMENSIONS
+    if size > MAX_DIMENSIONS:
+        raise Refused(400, f"'dimensions' is at most {MAX_DIMENSIONS}.", param="dimensions")
+    packed = document.get("encoding_format") == "base64"
+    vectors = [vector(model, text, size) for text in texts]
+    data = [
+        {"object": "embedding", "index": index, "embedding": as_base64(each) if packed else each}
+        for index, each in enumerate(vectors)
+    ]
+    body: dict[str, Any] = {"object": "list", "data": data, "model": model}
+    if request.with_usage:
+        body["usage"] = {"prompt_tokens": tokens, "total_tokens": tokens}
+    return Answer(EMBEDDINGS, encoded(body), model=model, input_tokens=tokens)
+
+
+def _inputs(document: Mapping[str, Any]) -> tuple[list[str], int]:
+    """The texts to embed and their tokens. Token arrays are taken too, each number one token."""
+    given = document.get("input")
+    several = given if isinstance(given, list) else [given]
+    if several and all(isinstance(each, int) for each in several):
+        several = [several]
+    texts = []
+    for each in several:
+        if isinstance(each, list) and each and all(isinstance(token, int) for token in each):
+            texts.append(" ".join(map(str, each)))
+        elif isinstance(each, str) and each:
+            texts.append(each)
+        else:
+            raise Refused(400, "'input' must be texts or tokens, and not empty.", param="input")
+    if not texts:
+        raise Refused(400, "'input' must not be empty.", param="input")
+    return texts, max(1, sum(map(words, texts)))

@@ -1,0 +1,123 @@
+"""Data providers: each answers with the examples of its manifest (see catalogue/examples/README)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+from providers.adapters.manifest import Manifest
+from providers.catalogue.documents import FOLDER, read_document
+from providers.catalogue.examples import Example, Serve, load_examples
+from providers.sandbox.dialects.dialect import Answer, Refused, Request, encoded, is_bad
+
+
+@dataclass(frozen=True)
+class DataProvider:
+    """One manifest with its examples, in the shape of a dialect."""
+
+    manifest: Manifest
+    examples: tuple[Example, ...]
+    needs_credential: bool
+
+    @property
+    def name(self) -> str:
+        return self.manifest.slug
+
+    def operation(self, request: Request) -> str | None:
+        return next((name for name, _ in self._matches(request)), None)
+
+    def answer(self, request: Request, operation: str) -> Answer:
+        self._authorize(request)
+        params = next(found for name, found in self._matches(request) if name == operation)
+        example = self._best(request, operation)
+        if example is None:
+            raise Refused(404, f"The sandbox has no example for {operation}.")
+        return _answer(example, params)
+
+    def refusal(self, request: Request, refused: Refused, operation: str) -> Answer:
+        """An example with that status, of the same operation if there is one; else plain JSON."""
+        headers = {} if refused.retry_after is None else {"retry-after": str(refused.retry_after)}
+        fitting = [example for example in self.examples if example.status == refused.status]
+        fitting.sort(key=lambda example: example.operation != operation)
+        if not fitting:
+            message = refused.message or f"The provider answers {refused.status}."
+            return Answer(operation, encoded({"error": message}), refused.status, headers=headers)
+        answer = _answer(fitting[0], {})
+        return Answer(
+            operation, answer.body, answer.status, answer.content_type, {**answer.headers, **headers}
+        )
+
+    def named(self, name: str, request: Request, operation: str) -> Answer:
+        """The example called `name`. Raises Refused."""
+        for example in self.examples:
+            if example.name == name:
+                params = dict(self._matches(request)).get(operation, {})
+                return _answer(example, params)
+        raise Refused(404, f"{self.name} has no example {name!r}.")
+
+    def broken_off(self) -> bytes:
+        return b""
+
+    def _matches(self, request: Request) -> Iterator[tuple[str, Mapping[str, str]]]:
+        url = self._after_base(request)
+        for name, operation in self.manifest.operations.items():
+            params = operation.request.recover(request.method, url) if url is not None else None
+            if params is not None:
+                yield name, params
+
+    def _after_base(self, request: Request) -> str | None:
+        base = urlsplit(self.manifest.base_url).path.rstrip("/")
+        return request.url.removeprefix(base) if request.url.startswith(base) else None
+
+    def _best(self, request: Request, operation: str) -> Example | None:
+        own = [example for example in self.examples if example.operation == operation]
+        asked = self._pairs(self._after_base(request) or "")
+        for example in own:
+            if example.serve is Serve.EXACT and self._pairs(example.url) == asked:
+                return example
+        return next((example for example in own if example.serve is Serve.DEFAULT), None)
+
+    def _pairs(self, url: str) -> tuple[str, list[tuple[str, str]]]:
+        """Path and query for comparison, without the credential."""
+        parts = urlsplit(url)
+        secret = self.manifest.auth.name if self.manifest.auth.type == "query" else None
+        query = parse_qsl(parts.query, keep_blank_values=True)
+        return parts.path, sorted(pair for pair in query if pair[0] != secret)
+
+    def _authorize(self, request: Request) -> None:
+        secret = self._secret(request)
+        if is_bad(secret) or (self.needs_credential and not secret):
+            raise Refused(401, "Invalid API key.")
+
+    def _secret(self, request: Request) -> str:
+        auth = self.manifest.auth
+        if auth.type == "query":
+            return dict(parse_qsl(request.query)).get(auth.name, "")
+        if auth.type == "header":
+            return request.headers.get(auth.name.lower(), "").removeprefix(auth.prefix)
+        return request.bearer.removeprefix("Basic ")
+
+
+@cache
+def data_provider(slug: str) -> DataProvider | None:
+    """The data provider of that slug, or None. Read once."""
+    path = FOLDER / f"{slug}.yaml"
+    if not slug.replace("-", "").isalnum() or not path.is_file():
+        return None
+    file = read_document(path)
+    if file.manifest is None:
+        return None
+    return DataProvider(file.manifest, load_examples(slug), file.needs_credential)
+
+
+def _answer(example: Example, params: Mapping[str, Any]) -> Answer:
+    return Answer(
+        example.operation,
+        example.body(params),
+        example.status,
+        example.content_type,
+        dict(example.headers),
+    )

@@ -1,0 +1,25 @@
+"""Embeddings by hash: the same text and model always give the same unit vector."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import math
+import struct
+
+DEFAULT_DIMENSIONS = 1536
+MAX_DIMENSIONS = 4096
+
+
+def vector(model: str, text: str, dimensions: int = DEFAULT_DIMENSIONS) -> list[float]:
+    """A vector of length 1. Other models have other vectors, as in life."""
+    seed = f"{model}\0{text}".encode("utf-8", "surrogatepass")
+    noise = hashlib.shake_256(seed).digest(4 * dimensions)
+    raw = struct.unpack(f"<{dimensions}i", noise)
+    length = math.sqrt(sum(each * each for each in raw)) or 1.0
+    return [each / length for each in raw]
+
+
+def as_base64(values: list[float]) -> str:
+    """Little-endian 32-bit floats, as OpenAI encodes them."""
+    return base64.b64encode(struct.pack(f"<{len(values)}f", *values)).decode()

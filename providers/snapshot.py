@@ -1,0 +1,220 @@
+"""The switchboard in memory: providers, models and routes as the data path reads them.
+
+`load()` reads the tables once, with secrets opened, into frozen objects; the data path swaps
+the whole snapshot when the tables' revision moves, so a call sees one state from end to end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+import structlog
+
+from lib.sealing import SealBroken
+from providers import models
+from providers.adapter import Adapter
+from providers.call import Upstream
+from providers.dialects import adapter_for
+from providers.prices import Prices
+from providers.timeouts import Timeouts
+
+log = structlog.get_logger("patchbay.snapshot")
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderSpec:
+    """A provider as calls see it. `secrets` maps a tenant's id, or None for the house's, to
+    the first enabled credential's secret."""
+
+    slug: str
+    adapter: Adapter
+    base_url: str
+    settings: Mapping[str, Any]
+    manifest: Any
+    needs_credential: bool
+    allow_private_network: bool
+    timeouts: Timeouts
+    secrets: Mapping[int | None, str]
+
+    def secret_for(self, tenant_id: int | None) -> str | None:
+        return self.secrets.get(tenant_id) or self.secrets.get(None)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    model_id: str
+    operation: str
+    context: int | None
+    max_output: int | None
+    capabilities: frozenset[str]
+    prices: Prices
+
+
+@dataclass(frozen=True, slots=True)
+class TargetSpec:
+    """One place to send a call, with both its far sides: the real one and the sandbox's."""
+
+    provider: ProviderSpec
+    model: ModelSpec | None = None
+    weight: int = 1
+    upstreams: dict[Any, Upstream] = field(default_factory=dict, compare=False)
+
+    @property
+    def name(self) -> str:
+        return f"{self.provider.slug}/{self.model.model_id}" if self.model else self.provider.slug
+
+    @property
+    def prices(self) -> Prices:
+        return self.model.prices if self.model else Prices(0, 0)
+
+    def live(self, tenant_id: int | None) -> Upstream | None:
+        """The real upstream, or None when it needs a credential and there is none."""
+        secret = self.provider.secret_for(tenant_id)
+        if secret is None and self.provider.needs_credential:
+            return None
+        return self._upstream(secret, self.provider.base_url)
+
+    def sandbox(self, sandbox_url: str) -> Upstream:
+        """The same provider, played by the sandbox: its slug, then its own path."""
+        path = urlsplit(self.provider.base_url).path.rstrip("/")
+        return self._upstream("sandbox-secret", f"{sandbox_url}/{self.provider.slug}{path}")
+
+    def _upstream(self, secret: str | None, base_url: str) -> Upstream:
+        known = self.upstreams.get((secret, base_url))
+        if known is None:
+            known = self.upstreams[secret, base_url] = Upstream(
+                provider=self.provider.slug,
+                base_url=base_url,
+                model=self.model.model_id if self.model else "",
+                secret=secret,
+                settings=self.provider.settings,
+                max_output=self.model.max_output if self.model else None,
+                manifest=self.provider.manifest,
+            )
+        return known
+
+
+@dataclass(frozen=True, slots=True)
+class RouteSpec:
+    name: str
+    operation: str
+    strategy: str
+    targets: tuple[TargetSpec, ...]
+    timeouts: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All routes by (operation, alias); models by (operation, id) and (operation,
+    "provider/id")."""
+
+    routes: Mapping[tuple[str, str], RouteSpec] = field(default_factory=dict)
+    models: Mapping[tuple[str, str], RouteSpec] = field(default_factory=dict)
+    providers: Mapping[str, ProviderSpec] = field(default_factory=dict)
+    disabled_operations: frozenset[str] = frozenset()
+
+    def route(self, operation: str, name: str) -> RouteSpec | None:
+        """An alias, a `provider/model`, or a model id, in this order; "" for a data operation."""
+        return self.routes.get((operation, name)) or self.models.get((operation, name))
+
+
+def load() -> Snapshot:
+    """The tables as they are now (blocking). Rows that cannot work are left out and logged."""
+    providers = _load_providers()
+    specs: dict[int, tuple[ProviderSpec, ModelSpec]] = {}
+    for row in models.Model.objects.filter(enabled=True):
+        if row.provider_id in providers:
+            specs[row.pk] = (providers[row.provider_id], _model(row))
+    disabled = models.Operation.objects.filter(enabled=False).values_list("name", flat=True)
+    return Snapshot(
+        routes=_load_routes(providers, specs),
+        models=_implicit_routes(specs.values()),
+        providers={spec.slug: spec for spec in providers.values()},
+        disabled_operations=frozenset(disabled),
+    )
+
+
+def _load_providers() -> dict[int, ProviderSpec]:
+    secrets = _load_secrets()
+    specs = {}
+    for row in models.Provider.objects.filter(enabled=True).order_by("pk"):
+        try:
+            adapter = adapter_for(row.adapter, row.manifest)
+        except Exception as error:  # one broken definition must not take the others along
+            log.exception("provider_unusable", provider=row.slug, reason=type(error).__name__)
+            continue
+        specs[row.pk] = ProviderSpec(
+            slug=row.slug,
+            adapter=adapter,
+            base_url=row.base_url.rstrip("/"),
+            settings=row.settings,
+            manifest=row.manifest,
+            needs_credential=row.needs_credential,
+            allow_private_network=row.allow_private_network,
+            timeouts=Timeouts().over(row.timeouts),
+            secrets=secrets.get(row.pk, {}),
+        )
+    return specs
+
+
+def _load_secrets() -> dict[int, dict[int | None, str]]:
+    secrets: dict[int, dict[int | None, str]] = {}
+    for row in models.Credential.objects.filter(enabled=True).order_by("pk"):
+        try:
+            secrets.setdefault(row.provider_id, {}).setdefault(row.tenant_id, row.secret())
+        except SealBroken as error:
+            log.error("credential_unusable", credential=row.public_id, reason=str(error))
+    return secrets
+
+
+def _model(row: models.Model) -> ModelSpec:
+    return ModelSpec(
+        model_id=row.model_id,
+        operation=row.operation,
+        context=row.context,
+        max_output=row.max_output,
+        capabilities=frozenset(row.capabilities),
+        prices=Prices(row.input_price, row.output_price, row.cached_input_price),
+    )
+
+
+def _load_routes(
+    providers: Mapping[int, ProviderSpec], specs: Mapping[int, tuple[ProviderSpec, ModelSpec]]
+) -> dict[tuple[str, str], RouteSpec]:
+    routes = {}
+    rows = models.Route.objects.filter(enabled=True).prefetch_related("targets")
+    for row in rows:
+        targets = []
+        for target in row.targets.all():
+            if not target.enabled or target.provider_id not in providers:
+                continue
+            if target.model_id is None:
+                targets.append(TargetSpec(providers[target.provider_id], weight=target.weight))
+            elif target.model_id in specs:
+                targets.append(TargetSpec(*specs[target.model_id], weight=target.weight))
+        routes[row.operation, row.alias] = RouteSpec(
+            name=row.alias or row.operation,
+            operation=row.operation,
+            strategy=row.strategy,
+            targets=tuple(targets),
+            timeouts=row.timeouts,
+        )
+    return routes
+
+
+def _implicit_routes(
+    pairs: Iterable[tuple[ProviderSpec, ModelSpec]],
+) -> dict[tuple[str, str], RouteSpec]:
+    """Every model may be called by its id, wherever it is served, or at one provider only."""
+    targets: dict[tuple[str, str], list[TargetSpec]] = {}
+    for provider, model in pairs:
+        target = TargetSpec(provider, model)
+        targets.setdefault((model.operation, model.model_id), []).append(target)
+        targets.setdefault((model.operation, target.name), []).append(target)
+    return {
+        (operation, name): RouteSpec(name, operation, "priority", tuple(found))
+        for (operation, name), found in targets.items()
+    }

@@ -1,0 +1,184 @@
+"""Who calls: tenants, their projects, plans and API keys."""
+
+from __future__ import annotations
+
+import zoneinfo
+from functools import partial
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.db import models
+from django.utils import timezone
+
+from lib.ids import prefixed
+from lib.models import Published, PublishedQuerySet, Topic
+from tenants.keys import Mode
+from tenants.limits import validate_rate_limits
+
+
+def validate_time_zone(name: str) -> None:
+    if name not in zoneinfo.available_timezones():
+        raise ValidationError(f"{name!r} is no IANA time zone, such as Europe/Stockholm")
+
+
+class Plan(Published):
+    """What a tenant bought: its limits and quotas, unless the tenant or a key says otherwise."""
+
+    topic = Topic.KEYS
+
+    slug = models.SlugField(max_length=63, unique=True)
+    name = models.CharField(max_length=120)
+    rate_limits = models.JSONField(
+        default=list,
+        blank=True,
+        validators=[validate_rate_limits],
+        help_text='A list such as [{"scope": "key", "limit": 60, "per_seconds": 60}]; '
+        "scope: ip, key, user, project or tenant; "
+        "operations: which it counts, or which it leaves out with a leading “!”.",
+    )
+    quotas = models.JSONField(default=list, blank=True)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        ordering = ["slug"]
+
+    def __str__(self) -> str:
+        return self.name or self.slug
+
+
+class Tenant(Published):
+    """A business that calls."""
+
+    topic = Topic.KEYS
+
+    class Status(models.TextChoices):
+        ACTIVE = "active"
+        SUSPENDED = "suspended"
+
+    public_id = models.CharField(
+        max_length=40, unique=True, editable=False, default=partial(prefixed, "ten")
+    )
+    slug = models.SlugField(max_length=63, unique=True)
+    name = models.CharField(max_length=120)
+    plan = models.ForeignKey(Plan, on_delete=models.PROTECT, related_name="tenants")
+    status = models.CharField(max_length=12, choices=Status, default=Status.ACTIVE)
+    time_zone = models.CharField(max_length=64, default="UTC", validators=[validate_time_zone])
+    rate_limits = models.JSONField(
+        null=True,
+        blank=True,
+        default=None,
+        validators=[validate_rate_limits],
+        help_text="Empty: the plan's. A list: these instead; [] means none.",
+    )
+    quotas = models.JSONField(default=list, blank=True)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        ordering = ["slug"]
+
+    def __str__(self) -> str:
+        return self.name or self.slug
+
+
+class ProjectQuerySet(PublishedQuerySet):
+    def of(self, tenant: Tenant) -> ProjectQuerySet:
+        return self.filter(tenant=tenant)
+
+
+class Project(Published):
+    """A part of a tenant that has keys and usage of its own."""
+
+    topic = Topic.KEYS
+
+    public_id = models.CharField(
+        max_length=40, unique=True, editable=False, default=partial(prefixed, "prj")
+    )
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="projects")
+    slug = models.SlugField(max_length=63)
+    name = models.CharField(max_length=120)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    objects = ProjectQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["tenant_id", "slug"]
+        constraints = [
+            models.UniqueConstraint(fields=["tenant", "slug"], name="project_slug_per_tenant")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.tenant.slug}/{self.slug}"
+
+
+def validate_networks(networks: Any) -> None:
+    import ipaddress
+
+    if not isinstance(networks, list):
+        raise ValidationError('A list of networks such as ["192.0.2.0/24", "2001:db8::/32"]')
+    for network in networks:
+        try:
+            ipaddress.ip_network(str(network))
+        except ValueError:
+            raise ValidationError(f"{network!r} is no IP network in CIDR form") from None
+
+
+def validate_scopes(scopes: Any) -> None:
+    if not isinstance(scopes, list) or not all(isinstance(s, str) and s for s in scopes):
+        raise ValidationError('A list of scopes such as ["*"] or ["chat.completions"]')
+
+
+class ApiKeyQuerySet(PublishedQuerySet):
+    def of(self, tenant: Tenant) -> ApiKeyQuerySet:
+        return self.filter(tenant=tenant)
+
+
+class ApiKey(Published):
+    """A caller's secret, of which only a keyed hash is kept (tenants/keys.py).
+
+    `scopes` name operations ("chat.completions"), categories ("finance.*"), rights
+    ("health:read", "manage:keys") or everything on the data path ("*").
+    """
+
+    topic = Topic.KEYS
+
+    public_id = models.CharField(max_length=12, unique=True, editable=False)
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="keys")
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="keys")
+    name = models.CharField(max_length=120)
+    mode = models.CharField(max_length=4, choices=[(m.value, m.value) for m in Mode])
+    digest = models.CharField(max_length=64, editable=False)
+    last_four = models.CharField(max_length=4, editable=False)
+    scopes = models.JSONField(default=list, validators=[validate_scopes])
+    allowed_ips = models.JSONField(default=list, blank=True, validators=[validate_networks])
+    rate_limits = models.JSONField(
+        null=True, blank=True, default=None, validators=[validate_rate_limits]
+    )
+    expires_at = models.DateTimeField(null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True, blank=True)
+    last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
+    replaces = models.ForeignKey(
+        "self", null=True, blank=True, editable=False, on_delete=models.SET_NULL
+    )
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    objects = ApiKeyQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = "API key"
+        ordering = ["-created_at"]
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.hint})"
+
+    @property
+    def hint(self) -> str:
+        """What may be shown for ever: the public part and the last four characters."""
+        return f"pb_{self.mode}_{self.public_id}_…{self.last_four}"
+
+    @property
+    def key_id(self) -> str:
+        return f"key_{self.public_id}"
+
+    def clean(self) -> None:
+        if self.project_id and self.tenant_id and self.project.tenant_id != self.tenant_id:
+            raise ValidationError({"project": "The project belongs to another tenant."})

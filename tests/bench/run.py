@@ -1,0 +1,253 @@
+"""`make bench`: Patchbay against a bare proxy on the same machine, in the same run.
+
+One gateway worker is pinned to core 0; the upstream and wrk share core 1. Everything is on:
+key check, rate limits, breaker, durable ledger, metrics, access log. Runs alternate (bare,
+Patchbay, bare, …) so that a drift of the machine's speed falls on both; the medians count.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).resolve().parent
+
+CONFIGURATION = """
+providers:
+  - slug: bench
+    adapter: openai
+    base_url: {upstream}
+    allow_private_network: true
+    credentials: [{{name: main, secret: sk-bench-0123456789abcdef}}]
+    models: [{{id: bench-model, context: 128000, max_output: 4096,
+              input_usd_per_million: "1", output_usd_per_million: "2"}}]
+routes:
+  - alias: bench-chat
+    operation: chat.completions
+    targets: [{{provider: bench, model: bench-model}}]
+plans:
+  - slug: bench
+    rate_limits:
+      - {{scope: ip, limit: 1000000000, per_seconds: 60}}
+      - {{scope: key, limit: 1000000000, per_seconds: 60}}
+      - {{scope: key, limit: 1000000000, per_seconds: 3600}}
+tenants:
+  - slug: bench
+    plan: bench
+    projects: [{{slug: default}}]
+    keys: [{{name: bench, mode: live, scopes: ["*"]}}]
+"""
+BODY = {"model": "bench-chat", "messages": [{"role": "user", "content": "Say hello, please."}]}
+
+
+@dataclass(frozen=True)
+class Figures:
+    """One wrk run: requests a second, and latency percentiles in milliseconds."""
+
+    rate: float
+    p50: float
+    p99: float
+
+
+def main() -> None:
+    arguments = _arguments()
+    if shutil.which("wrk") is None:
+        sys.exit("The benchmark drives load with wrk: `apt-get install wrk`, then again.")
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        upstream = stack.enter_context(_upstream())
+        environment, key = _prepare(folder, upstream)
+        bare = stack.enter_context(_bare(upstream))
+        gateway = stack.enter_context(_gateway(environment, folder))
+        scripts = _Scripts(folder, key)
+        _report(_measure(arguments, scripts, bare, gateway))
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5, help="alternating rounds")
+    parser.add_argument("--seconds", type=int, default=4, help="seconds a measurement")
+    return parser.parse_args()
+
+
+class _Scripts:
+    """wrk's request scripts, one a workload."""
+
+    def __init__(self, folder: Path, key: str) -> None:
+        self.json = self._write(folder / "json.lua", key, BODY)
+        self.stream = self._write(folder / "stream.lua", key, {**BODY, "stream": True})
+
+    @staticmethod
+    def _write(path: Path, key: str, body: dict[str, object]) -> Path:
+        path.write_text(
+            'wrk.method = "POST"\n'
+            f"wrk.body = [[{json.dumps(body, separators=(',', ':'))}]]\n"
+            'wrk.headers["Content-Type"] = "application/json"\n'
+            f'wrk.headers["Authorization"] = "Bearer {key}"\n'
+        )
+        return path
+
+
+def _measure(
+    arguments: argparse.Namespace, scripts: _Scripts, bare: str, gateway: str
+) -> dict[str, dict[str, Figures]]:
+    """Medians by workload and by who was measured."""
+    workloads = {
+        "JSON, 32 connections": (scripts.json, 32),
+        "JSON, 1 connection": (scripts.json, 1),
+        "SSE, 32 connections": (scripts.stream, 32),
+    }
+    results: dict[str, dict[str, Figures]] = {}
+    for name, (script, connections) in workloads.items():
+        runs: dict[str, list[Figures]] = {"bare proxy": [], "Patchbay": []}
+        for url in (bare, gateway):
+            _wrk(url, script, connections, 1)  # warm
+        for number in range(arguments.rounds):
+            print(f"  {name}: round {number + 1} of {arguments.rounds}", file=sys.stderr)
+            runs["bare proxy"].append(_wrk(bare, script, connections, arguments.seconds))
+            runs["Patchbay"].append(_wrk(gateway, script, connections, arguments.seconds))
+        results[name] = {who: _median(figures) for who, figures in runs.items()}
+    return results
+
+
+def _median(figures: list[Figures]) -> Figures:
+    return Figures(
+        *(statistics.median(getattr(f, name) for f in figures) for name in ("rate", "p50", "p99"))
+    )
+
+
+def _report(results: dict[str, dict[str, Figures]]) -> None:
+    print(f"{'workload':<22} {'bare/s':>8} {'ours/s':>8} {'ratio':>6} {'+p50 ms':>8} {'+p99 ms':>8}")
+    for name, by in results.items():
+        bare, ours = by["bare proxy"], by["Patchbay"]
+        print(
+            f"{name:<22} {bare.rate:>8.0f} {ours.rate:>8.0f} {ours.rate / bare.rate:>6.2f}"
+            f" {ours.p50 - bare.p50:>8.2f} {ours.p99 - bare.p99:>8.2f}"
+        )
+
+
+def _wrk(url: str, script: Path, connections: int, seconds: int) -> Figures:
+    """Raises SystemExit when an answer was not a 200, since its speed would mean nothing."""
+    command = ["taskset", "-c", "1", "wrk", "-t1", f"-c{connections}", f"-d{seconds}s"]
+    command += ["--latency", "-s", str(script), url]
+    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    if "Non-2xx" in text or "Socket errors" in text:
+        sys.exit(f"the run had errors:\n{text}")
+    found = re.search(r"Requests/sec:\s+([\d.]+)", text)
+    assert found, text
+    return Figures(float(found[1]), _percentile(text, 50), _percentile(text, 99))
+
+
+def _percentile(text: str, percent: int) -> float:
+    found = re.search(rf"{percent}%\s+([\d.]+)(us|ms|s)\b", text)
+    assert found, text
+    return float(found[1]) * {"us": 0.001, "ms": 1, "s": 1000}[found[2]]
+
+
+@contextmanager
+def _upstream() -> Iterator[str]:
+    port = _free_port()
+    command = [sys.executable, "-m", "providers.sandbox", "--speed", "--port", str(port)]
+    with _process(command, core=1, port=port):
+        yield f"http://127.0.0.1:{port}/v1"
+
+
+@contextmanager
+def _bare(upstream: str) -> Iterator[str]:
+    environment = {**os.environ, "BENCH_UPSTREAM": f"{upstream}/chat/completions"}
+    with _server("bare_proxy:application", HERE, environment) as url:
+        yield f"{url}/"
+
+
+@contextmanager
+def _gateway(environment: dict[str, str], folder: Path) -> Iterator[str]:
+    with _server("config.asgi:application", ROOT, environment, log=folder / "log") as url:
+        yield f"{url}/api/v1/chat/completions"
+
+
+@contextmanager
+def _server(
+    application: str, folder: Path, environment: dict[str, str], *, log: Path | None = None
+) -> Iterator[str]:
+    port = _free_port()
+    command = [sys.executable, "-m", "uvicorn", application, "--app-dir", str(folder)]
+    command += ["--port", str(port), "--loop", "uvloop", "--http", "httptools"]
+    command += ["--no-access-log", "--log-level", "warning"]
+    with _process(command, core=0, port=port, environment=environment, log=log):
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def _process(
+    command: list[str],
+    *,
+    core: int,
+    port: int,
+    environment: dict[str, str] | None = None,
+    log: Path | None = None,
+) -> Iterator[None]:
+    out = log.open("wb") if log else None
+    process = subprocess.Popen(
+        ["taskset", "-c", str(core), *command], env=environment, stdout=out, cwd=ROOT
+    )
+    try:
+        _await_port(process, port)
+        yield
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(10)
+        if out:
+            out.close()
+
+
+def _await_port(process: subprocess.Popen[bytes], port: int) -> None:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            sys.exit(f"a server ended at once, with {process.returncode}")
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    sys.exit(f"nothing listens on port {port} after 20 s")
+
+
+def _prepare(folder: Path, upstream: str) -> tuple[dict[str, str], str]:
+    """An empty database with the benchmark's tenant and route; its environment and key."""
+    environment = {
+        **os.environ,
+        "DATABASE_URL": f"sqlite:////{str(folder).lstrip("/")}/bench.sqlite3",
+        "REDIS_URL": "",
+        "LOG_LEVEL": "info",
+    }
+    file, keys = folder / "bench.yaml", folder / "keys.json"
+    file.write_text(CONFIGURATION.format(upstream=upstream))
+    for arguments in (["migrate", "-v0"], ["apply", str(file), "--keys-out", str(keys)]):
+        command = [sys.executable, "manage.py", *arguments]
+        subprocess.run(command, check=True, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
+    return environment, json.loads(keys.read_text())["bench/bench"]
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+if __name__ == "__main__":
+    main()

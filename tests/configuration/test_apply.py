@@ -1,0 +1,355 @@
+"""`manage.py apply`: what the file says, all or nothing, and the same again changes nothing."""
+
+from __future__ import annotations
+
+import io
+import json
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from lib.models import Revision
+from providers.models import Credential, Model, Provider, Route, Target
+from tenants import keys
+from tenants.limits import DEFAULT_RATE_LIMITS
+from tenants.models import ApiKey, Plan, Project, Tenant
+
+pytestmark = pytest.mark.django_db
+EXAMPLE = Path(__file__).parents[2] / "docs/examples/patchbay.yaml"
+SECRET = "sk-lab-0123456789abcdef"
+LAB = "providers: [{slug: lab, adapter: openai, base_url: 'https://lab.example.com/v1'}]\n"
+
+
+@pytest.fixture(autouse=True)
+def lab_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAB_API_KEY", SECRET)
+
+
+def run_apply(file: Path | str, *arguments: Any) -> str:
+    out = io.StringIO()
+    call_command("apply", str(file), *arguments, stdout=out)
+    return out.getvalue()
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Any:
+    def write(text: str) -> Path:
+        path = tmp_path / "file.yaml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def test_the_documented_example_does_what_it_says(tmp_path: Path, settings: Any) -> None:
+    out = run_apply(EXAMPLE, "--keys-out", tmp_path / "keys.json")
+    lab, lab2 = Provider.objects.get(slug="lab"), Provider.objects.get(slug="lab2")
+    assert (lab.adapter, lab.base_url) == ("openai", "http://127.0.0.1:9900/v1")
+    assert lab.allow_private_network and lab.needs_credential and not lab2.needs_credential
+    assert lab.credentials.get(name="main").secret() == SECRET
+    assert lab.breaker == {"preset": "production"}
+    assert lab.quotas == [{"metric": "requests", "window": "day", "limit": 100000}]
+    model = Model.objects.get(provider=lab, model_id="gpt-x")
+    assert (model.input_price, model.output_price) == (1_000_000, 2_000_000)
+    assert (model.context, model.max_output) == (128000, 4096)
+    route = Route.objects.get(alias="lab-chat")
+    assert [(str(t), t.weight) for t in route.targets.all()] == [
+        ("lab/gpt-x", 1),
+        ("lab2/gpt-y", 2),
+    ]
+    assert (route.strategy, route.rescue, route.timeouts["idle_ms"]) == ("priority", "none", 15000)
+    acme = Tenant.objects.get(slug="acme")
+    assert (acme.plan.slug, acme.time_zone) == ("unlimited", "Europe/Stockholm")
+    assert acme.rate_limits == [{"scope": "key", "limit": 10, "per_seconds": 60}]
+    assert acme.quotas[0]["thresholds"] == [50, 80, 100]
+    text = json.loads((tmp_path / "keys.json").read_text())["acme/bench"]
+    parsed = keys.parse(text)
+    assert parsed
+    key = ApiKey.objects.get(public_id=parsed.public_id)
+    assert key.digest == keys.digest(text, settings.KEY_PEPPER)
+    assert (key.mode, key.scopes, key.project.slug) == ("live", ["*"], "default")
+    assert SECRET not in out and text not in out
+    assert "+ provider lab\n" in out and "+ route lab-chat\n" in out and "+ key acme/bench" in out
+
+
+def test_a_second_run_changes_nothing_and_keeps_the_keys(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    run_apply(EXAMPLE, "--keys-out", path)
+    before, revision = path.read_text(), Revision.numbers()
+    assert run_apply(EXAMPLE, "--keys-out", path) == "nothing to change\n"
+    assert path.read_text() == before
+    assert Revision.numbers() == revision
+    assert ApiKey.objects.count() == 1
+
+
+def test_only_the_owner_may_read_the_keys(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    path.write_text('{"other/key": "pb_live_kept"}')
+    path.chmod(0o644)
+    run_apply(EXAMPLE, "--keys-out", path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert set(json.loads(path.read_text())) == {"other/key", "acme/bench"}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_keys_that_cannot_be_kept_are_not_made(tmp_path: Path) -> None:
+    with pytest.raises(CommandError, match="Nothing was changed"):
+        run_apply(EXAMPLE, "--keys-out", tmp_path / "no" / "such" / "folder.json")
+    assert not Provider.objects.exists() and not ApiKey.objects.exists()
+
+
+def test_without_keys_out_new_keys_are_shown_once() -> None:
+    out = run_apply(EXAMPLE)
+    text = out.split("acme/bench: ")[-1].split()[0]
+    assert keys.parse(text)
+    assert "pb_live" not in run_apply(EXAMPLE)
+
+
+def test_a_dry_run_tells_and_changes_nothing(tmp_path: Path) -> None:
+    out = run_apply(EXAMPLE, "--dry-run", "--keys-out", tmp_path / "keys.json")
+    assert "+ provider lab" in out and "none made" in out and "pb_live" not in out
+    assert not Provider.objects.exists() and not Tenant.objects.exists()
+    assert not (tmp_path / "keys.json").exists()
+    assert Revision.numbers() == {}
+
+
+def test_a_change_is_told_and_made(write: Any) -> None:
+    run_apply(EXAMPLE)
+    text = EXAMPLE.read_text()
+    text = text.replace(":9900/v1", ":9955/v1").replace('_per_million: "1"', "_per_million: 0.15")
+    text = text.replace("      - {provider: lab2, model: gpt-y, weight: 2}\n", "")
+    text = text.replace("limit: 10,", "limit: 20,").replace(
+        "allowed_ips: []", "allowed_ips: [10.0.0.0/8]"
+    )
+    out = run_apply(write(text))
+    assert "~ provider lab: base_url http://127.0.0.1:9900/v1 → http://127.0.0.1:9955/v1" in out
+    assert "~ model lab/gpt-x: input_price 1 USD → 0.15 USD" in out
+    assert "- target of lab-chat: lab2/gpt-y ×2" in out
+    assert "~ tenant acme: rate_limits" in out and "~ key acme/bench: allowed_ips" in out
+    assert Model.objects.get(model_id="gpt-x").input_price == 150_000
+    assert Target.objects.count() == 1
+    assert ApiKey.objects.get().allowed_ips == ["10.0.0.0/8"]
+
+
+def test_a_changed_secret_is_sealed_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    run_apply(EXAMPLE)
+    monkeypatch.setenv("LAB_API_KEY", "sk-lab-another-one-42")
+    out = run_apply(EXAMPLE)
+    assert out == "~ credential lab/main: secret (hidden)\n1 changes made\n"
+    assert Credential.objects.get().secret() == "sk-lab-another-one-42"
+
+
+def test_what_the_file_does_not_name_stays(write: Any) -> None:
+    run_apply(EXAMPLE)
+    run_apply(write("providers: [{slug: lab, name: The lab}]"))
+    lab = Provider.objects.get(slug="lab")
+    assert (lab.name, lab.base_url) == ("The lab", "http://127.0.0.1:9900/v1")
+    assert lab.credentials.count() == lab.models.count() == 1
+    assert Provider.objects.count() == 2 and Tenant.objects.count() == 1
+
+
+def test_limits_are_the_default_ones_unless_the_file_says_none(write: Any) -> None:
+    run_apply(write("plans: [{slug: a}, {slug: b, rate_limits: []}]"))
+    assert Plan.objects.get(slug="a").rate_limits == DEFAULT_RATE_LIMITS
+    assert Plan.objects.get(slug="b").rate_limits == []
+    tenants = "tenants: [{slug: t, plan: a, rate_limits: %s}]"
+    run_apply(write(tenants % "[]"))
+    assert Tenant.objects.get().rate_limits == []
+    run_apply(write(tenants % "null"))
+    assert Tenant.objects.get().rate_limits is None
+
+
+def test_a_tenant_without_projects_gets_one_for_its_keys(write: Any) -> None:
+    run_apply(write("plans: [{slug: a}]\ntenants: [{slug: t, plan: a, keys: [{name: k}]}]"))
+    assert Project.objects.get().slug == "default"
+    assert ApiKey.objects.get().project.slug == "default"
+
+
+def test_a_revoked_key_stays_revoked_and_a_new_one_may_take_its_name(write: Any) -> None:
+    base = "plans: [{slug: a}]\ntenants: [{slug: t, plan: a, keys: [{name: k%s}]}]"
+    run_apply(write(base % ""))
+    assert "- key t/k: revoked" in run_apply(write(base % ", revoked: true"))
+    assert run_apply(write(base % ", revoked: true")) == "nothing to change\n"
+    assert "+ key t/k" in run_apply(write(base % ""))
+    assert ApiKey.objects.filter(revoked_at=None).count() == 1 and ApiKey.objects.count() == 2
+
+
+def test_a_data_operation_is_routed_by_a_manifest_of_ones_own(write: Any) -> None:
+    manifest = {
+        "docs_url": "https://rates.example.com/docs",
+        "auth": {"type": "none"},
+        "verification": {"operation": "finance.fx_rate", "params": {"base": "EUR", "quote": "SEK"}},
+        "operations": {
+            "finance.fx_rate": {
+                "request": {"path": "/{base}/{quote}"},
+                "map": {
+                    "base": "b",
+                    "quote": "q",
+                    "rate": {"path": "r", "transform": "decimal"},
+                    "as_of": "t",
+                },
+                "examples": ["one"],
+            }
+        },
+    }
+    provider = {"slug": "rates", "name": "Rates", "category": "finance", "adapter": "manifest"}
+    provider |= {"base_url": "https://rates.example.com", "manifest": manifest}
+    route = {"operation": "finance.fx_rate", "targets": [{"provider": "rates"}]}
+    run_apply(write(json.dumps({"providers": [provider], "routes": [route]})))
+    assert [str(t) for t in Route.objects.get(operation="finance.fx_rate").targets.all()] == [
+        "rates"
+    ]
+    run_apply(write(json.dumps({"providers": [provider]})))
+    bad = provider | {"manifest": manifest | {"operations": {"finance.nothing": {}}}}
+    with pytest.raises(CommandError, match=r"providers\[0\]\.manifest"):
+        run_apply(write(json.dumps({"providers": [bad]})))
+
+
+REFUSED = {
+    "unknown section": ("provider: []", "provider (line 1): There is no such field"),
+    "unknown field": (LAB.replace("adapter", "adaptor"), "providers[0].adaptor (line 1)"),
+    "its place": (
+        "providers:\n  - slug: lab\n    adapter: openai\n    base_url: https://a.example/v1\n    colour: red\n",
+        "providers[0].colour (line 5): There is no such field",
+    ),
+    "missing variable": (
+        LAB[:-3] + ", credentials: [{name: m, secret: '${NO_SUCH}'}]}]",
+        "providers[0].credentials[0].secret (line 1): NO_SUCH is not set in the environment",
+    ),
+    "broken placeholder": (LAB.replace("https://lab", "https://${lab"), "A placeholder is written"),
+    "loopback": (
+        "providers: [{slug: a, adapter: openai, base_url: 'http://127.0.0.1:1/v1'}]",
+        "add `allow_private_network: true` to the provider",
+    ),
+    "unknown adapter": (
+        LAB.replace("openai", "telepathy"),
+        "providers[0].adapter (line 1): Must be one of",
+    ),
+    "new provider without a URL": (
+        "providers: [{slug: a, adapter: openai}]",
+        "`base_url` is missing",
+    ),
+    "new credential without a secret": (
+        LAB[:-3] + ", credentials: [{name: m}]}]",
+        "`secret` is missing",
+    ),
+    "price too fine": (
+        LAB[:-3] + ", models: [{id: m, input_usd_per_million: '0.1234567'}]}]",
+        "models[0].input_usd_per_million",
+    ),
+    "negative price": (LAB[:-3] + ", models: [{id: m, input_usd_per_million: -1}]}]", "at least 0"),
+    "fine number as price": (
+        LAB[:-3] + ", models: [{id: m, input_usd_per_million: 0.00000001}]}]",
+        "at most six decimals",
+    ),
+    "unknown target": (
+        "routes: [{alias: a, targets: [{provider: no, model: m}]}]",
+        "There is no provider no",
+    ),
+    "unknown model": (
+        LAB + "routes: [{alias: a, targets: [{provider: lab, model: m}]}]",
+        "routes[0].targets[0].model (line 2): lab has no model m",
+    ),
+    "route without targets": ("routes: [{alias: a}]", "`targets` is missing"),
+    "unknown operation": (
+        LAB + "routes: [{operation: no.such, targets: [{provider: lab}]}]",
+        "There is no operation no.such",
+    ),
+    "alias for data": (
+        LAB + "routes: [{alias: a, operation: finance.quote, targets: [{provider: lab}]}]",
+        "Leave it out",
+    ),
+    "provider that does not serve it": (
+        LAB + "routes: [{operation: finance.quote, targets: [{provider: lab}]}]",
+        "lab does not serve finance.quote",
+    ),
+    "tenant without a plan": ("tenants: [{slug: t}]", "`plan` is missing"),
+    "unknown plan": ("tenants: [{slug: t, plan: gold}]", "There is no plan gold"),
+    "time zone": (
+        "plans: [{slug: p}]\ntenants: [{slug: t, plan: p, time_zone: Mars/X}]",
+        "no IANA time zone",
+    ),
+    "bad network": (
+        "plans: [{slug: p}]\ntenants: [{slug: t, plan: p, keys: [{name: k, allowed_ips: [10.0.0.1/8]}]}]",
+        "tenants[0].keys[0] (line 2)",
+    ),
+    "bad scope": (
+        "plans: [{slug: p}]\ntenants: [{slug: t, plan: p, keys: [{name: k, scopes: ['!']}]}]",
+        "is no scope",
+    ),
+    "bad limit": (
+        "plans: [{slug: p, rate_limits: [{scope: moon, limit: 1, per_seconds: 1}]}]",
+        "Must be ip",
+    ),
+    "key said twice": ("plans: []\nplans: []", "line 2: `plans` is said twice"),
+    "no YAML": ("plans: [", "No YAML"),
+    "not a mapping": ("- plans", "Must be a mapping"),
+    "an alias of itself": ("plans: &a [*a]", "line 1"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_fault_is_named_and_nothing_is_changed(name: str, write: Any) -> None:
+    text, expected = REFUSED[name]
+    file = write("plans: [{slug: before}]\n") if "plans:" not in text else write(text)
+    if "plans:" not in text:
+        file.write_text(text)
+    with pytest.raises(CommandError) as caught:
+        run_apply(file)
+    assert expected in str(caught.value)
+    assert "nothing was changed" in str(caught.value)
+    for model in (Provider, Route, Tenant, Plan, ApiKey):
+        assert not model.objects.exists()
+
+
+def test_a_fault_never_repeats_a_secret(write: Any) -> None:
+    text = LAB[:-3] + ", credentials: [{name: 'no spaces', secret: '${LAB_API_KEY}', colour: x}]}]"
+    with pytest.raises(CommandError) as caught:
+        run_apply(write(text))
+    assert SECRET not in str(caught.value)
+
+
+INSIDE = [
+    "http://localhost:1/v1",
+    "http://127.1/v1",
+    "http://2130706433/v1",
+    "http://0x7f.1/v1",
+    "http://0177.0.0.1/v1",
+    "http://[::1]:8000/v1",
+    "http://[::ffff:10.0.0.1]/v1",
+    "http://[64:ff9b::a9fe:a9fe]/v1",
+    "http://169.254.169.254/latest",
+    "http://10.1.2.3/v1",
+    "http://ollama:11434/v1",
+    "http://api.internal/v1",
+    "http://metadata.google.internal./v1",
+]
+
+
+@pytest.mark.parametrize("url", INSIDE)
+def test_an_upstream_inside_needs_the_operators_word(url: str, write: Any) -> None:
+    text = f"providers: [{{slug: a, adapter: openai, base_url: '{url}'%s}}]"
+    with pytest.raises(CommandError, match="allow_private_network: true"):
+        run_apply(write(text % ""))
+    run_apply(write(text % ", allow_private_network: true"))
+    with pytest.raises(CommandError, match="allow_private_network: true"):
+        run_apply(write("providers: [{slug: a, allow_private_network: false}]"))
+
+
+def test_changing_a_shipped_provider_makes_it_staffs(write: Any) -> None:
+    provider = Provider.objects.create(
+        slug="shipped",
+        name="S",
+        adapter="openai",
+        base_url="https://a.example/v1",
+        source="builtin",
+    )
+    run_apply(write("providers: [{slug: shipped, credentials: [{name: m, secret: abc}]}]"))
+    provider.refresh_from_db()
+    assert provider.source == "builtin"
+    run_apply(write("providers: [{slug: shipped, base_url: 'https://b.example/v1'}]"))
+    provider.refresh_from_db()
+    assert provider.source == "operator"

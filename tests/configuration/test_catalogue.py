@@ -1,0 +1,122 @@
+"""`manage.py load_catalogue`: the shipped providers arrive, and staff's changes stay."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+
+from api.configuration import catalogue
+from lib.models import Revision
+from providers.catalogue import CatalogueFile, load_documents
+from providers.models import Credential, Model, Operation, Provider, Route, Target
+from providers.operations import Kind, registry
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(scope="module")
+def files() -> list[CatalogueFile]:
+    return load_documents()
+
+
+def changed(file: CatalogueFile, **fields: Any) -> CatalogueFile:
+    document = {**file.document, **fields}
+    return CatalogueFile(file.path, document, f"{hash(str(document))}", file.manifest)
+
+
+def test_everything_shipped_arrives(files: list[CatalogueFile]) -> None:
+    out = io.StringIO()
+    call_command("load_catalogue", stdout=out)
+    assert f"catalogue: {len(files)} providers" in out.getvalue()
+    assert "+ provider openai" in out.getvalue()
+    assert set(Provider.objects.values_list("slug", flat=True)) == {file.slug for file in files}
+    assert set(Operation.objects.values_list("name", flat=True)) == set(registry())
+    assert not Provider.objects.exclude(source="builtin").exists()
+    mini = Model.objects.get(provider__slug="openai", model_id="gpt-4o-mini")
+    assert (mini.input_price, mini.output_price) == (150_000, 600_000)
+
+
+def test_again_changes_nothing(files: list[CatalogueFile]) -> None:
+    catalogue.load(files)
+    revision = Revision.numbers()
+    out = io.StringIO()
+    call_command("load_catalogue", stdout=out)
+    assert "nothing to change" in out.getvalue()
+    assert Revision.numbers() == revision
+
+
+def test_every_data_operation_is_routed_keyless_providers_first(
+    files: list[CatalogueFile],
+) -> None:
+    catalogue.load(files)
+    for name, operation in registry().items():
+        if operation.kind is not Kind.DATA:
+            continue
+        route = Route.objects.get(operation=name, alias="")
+        providers = [target.provider for target in route.targets.all()]
+        assert {p.slug for p in providers} == {f.slug for f in files if name in f.operations}
+        keys = [(not p.enabled, p.needs_credential) for p in providers]
+        assert keys == sorted(keys)
+
+
+def test_a_new_version_is_taken_over(files: list[CatalogueFile]) -> None:
+    catalogue.load(files)
+    openai = next(file for file in files if file.slug == "openai")
+    models = [m for m in openai.models if m["id"] != "gpt-4o-mini"]
+    models = [{**m, "context": 7} if m["id"] == "gpt-4.1" else m for m in models]
+    Provider.objects.filter(slug="openai").update(enabled=False)
+    new = changed(openai, base_url="https://other.example/v1", models=models)
+    loaded = catalogue.load([new if file is openai else file for file in files])
+    assert [str(change) for change in loaded.changes] == [
+        f"~ provider openai: {len(models)} models"
+    ]
+    row = Provider.objects.get(slug="openai")
+    assert row.base_url == "https://other.example/v1"
+    assert not row.enabled, "staff switched it off"
+    assert Model.objects.get(provider=row, model_id="gpt-4.1").context == 7
+    assert not Model.objects.get(provider=row, model_id="gpt-4o-mini").enabled
+
+
+def test_what_staff_changed_stays(files: list[CatalogueFile]) -> None:
+    catalogue.load(files)
+    openai = next(file for file in files if file.slug == "openai")
+    Provider.objects.filter(slug="openai").update(
+        source="operator", base_url="https://mine.example"
+    )
+    price = Model.objects.get(provider__slug="anthropic", model_id="claude-haiku-4-5")
+    price.input_price, price.source = 1, "operator"
+    price.save()
+    route = Route.objects.get(operation="finance.fx_rate")
+    route.source = "operator"
+    route.save()
+    Target.objects.filter(route=route).delete()
+    anthropic = next(file for file in files if file.slug == "anthropic")
+    news = {"openai": changed(openai, name="X"), "anthropic": changed(anthropic, name="Y")}
+    loaded = catalogue.load([news.get(file.slug, file) for file in files])
+    assert loaded.kept == 1
+    assert Provider.objects.get(slug="openai").base_url == "https://mine.example"
+    assert Provider.objects.get(slug="anthropic").name == "Y"
+    price.refresh_from_db()
+    assert price.input_price == 1
+    assert not route.targets.exists()
+
+
+def test_what_is_no_longer_shipped_is_switched_off_and_not_deleted(
+    files: list[CatalogueFile],
+) -> None:
+    catalogue.load(files)
+    credential = Credential(provider=Provider.objects.get(slug="openai"))
+    credential.set_secret("x")
+    credential.save()
+    Operation.objects.create(name="old.one", category="old", summary="Gone.")
+    loaded = catalogue.load([file for file in files if file.slug != "openai"])
+    assert {str(c).partition(":")[0] for c in loaded.changes} == {
+        "- provider openai",
+        "- operation old.one",
+    }
+    assert not Provider.objects.get(slug="openai").enabled
+    assert Credential.objects.exists()
+    assert catalogue.load([f for f in files if f.slug != "openai"]).changes == []

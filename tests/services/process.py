@@ -1,0 +1,86 @@
+"""A server of the tests' own: started on a free port, waited for, killed and started again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+START_SECONDS = 30.0
+NOBODY = 65534
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def accepts(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+class ServerProcess:
+    """One process and its log. `ready` says when it can be used."""
+
+    def __init__(self, command: Sequence[str], log: Path, **options: Any) -> None:
+        self.command = list(command)
+        self.log = log
+        self.options = options
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self, ready: Callable[[], bool]) -> None:
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, **self.options
+            )
+        until(ready, alive=lambda: self.running, log=self.log)
+
+    @property
+    def running(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def stop(self) -> None:
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """As a crash would: SIGKILL."""
+        self._end(signal.SIGKILL)
+
+    def _end(self, number: signal.Signals) -> None:
+        if self.process is None:
+            return
+        if self.running:
+            self.process.send_signal(number)
+        try:
+            self.process.wait(timeout=15)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+def until(
+    ready: Callable[[], bool], *, alive: Callable[[], bool] = lambda: True, log: Path | None = None
+) -> None:
+    """Wait for `ready`, at most START_SECONDS; a server that ended meanwhile shows its log."""
+    deadline = time.monotonic() + START_SECONDS
+    while not ready():
+        if not alive() or time.monotonic() > deadline:
+            tail = log.read_text(errors="replace")[-2000:] if log else ""
+            raise RuntimeError(f"did not become ready:\n{tail}")
+        time.sleep(0.02)
+
+
+def unprivileged() -> dict[str, Any]:
+    """Popen's options to leave root behind, for servers that refuse to run as root."""
+    if os.geteuid() != 0:
+        return {}
+    return {"user": NOBODY, "group": NOBODY, "extra_groups": []}
