@@ -59,11 +59,11 @@ class UserAdmin(BaseUserAdmin, ModelAdmin):  # type: ignore[type-arg, misc]
     list_filter = ["is_active", "is_staff", "is_superuser"]
     search_fields = ["email", "name", "public_id"]
     powers = ["is_staff", "is_superuser", "groups", "user_permissions"]
-    fieldsets: Any = [
-        (None, {"fields": ["email", "name", "password", "is_active"]}),
-        ("Powers", {"fields": powers}),
-        ("Dates", {"fields": ["public_id", "last_login", "date_joined"]}),
-    ]
+    fieldsets = (
+        (None, {"fields": ("email", "name", "password", "is_active")}),
+        ("Powers", {"fields": ("is_staff", "is_superuser", "groups", "user_permissions")}),
+        ("Dates", {"fields": ("public_id", "last_login", "date_joined")}),
+    )
     add_fieldsets = [
         (None, {"fields": ["email", "usable_password", "password1", "password2"]}),
     ]

@@ -182,13 +182,13 @@ class KeyCredential(Credential):
 
     def __init__(self, key: keys.ParsedKey) -> None:
         self.name = key.public_id
-        self._key = key
+        self._text = key.text
 
     def find(self) -> Record | None:
-        return _key_record(self._key.public_id)
+        return _key_record(self.name)
 
     def proves(self, record: Record) -> bool:
-        shown = keys.digest(self._key.text, settings.KEY_PEPPER)
+        shown = keys.digest(self._text, settings.KEY_PEPPER)
         return hmac.compare_digest(shown, record.digest)
 
 
@@ -253,7 +253,7 @@ def _key_credential(text: str) -> KeyCredential:
 
 def _token_credential(token: str) -> TokenCredential:
     """RFC 8725: one algorithm bound to one key, audience and issuer required, own kind only."""
-    rules = settings.SIMPLE_JWT
+    rules: dict[str, Any] = settings.SIMPLE_JWT
     try:
         decoded = jwt.decode_complete(
             token,

@@ -88,9 +88,12 @@ def normal_email(email: str) -> str:
 
 
 def attempted_email(request: Any, credentials: dict[str, Any] | None) -> str:
-    """django-axes' hook: whose password was tried, so that no spelling evades a lockout."""
+    """django-axes' hook: whose password was tried, so that no spelling evades a lockout.
+
+    Axes calls the field by the model's name for it, Django's signal says `username`.
+    """
     shown = credentials if credentials else getattr(request, "POST", {})
-    return normal_email(str(shown.get("username") or ""))
+    return normal_email(str(shown.get("username") or shown.get(User.USERNAME_FIELD) or ""))
 
 
 def _locked(tenant: Tenant) -> None:

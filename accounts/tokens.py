@@ -104,12 +104,13 @@ def refresh(text: str) -> Pair:
         raise Unauthenticated(_EXPIRED)
     _check_standing(family.user, shown["tenant"])
     fresh = _refresh_token(family, shown["tenant"])
+    # Conditions on the row itself only: of a join, PostgreSQL would make a subquery, which it
+    # does not ask again after waiting for a concurrent update, and two would win.
     moved = RefreshFamily.objects.filter(
         pk=family.pk,
         current_jti=shown["jti"],
         revoked_at=None,
         expires_at__gt=timezone.now(),
-        user__is_active=True,
     ).update(current_jti=fresh["jti"])
     if not moved:
         end_family(family.pk)
@@ -136,7 +137,7 @@ def unverified_claims(text: str) -> dict[str, Any]:
 
 
 def _refresh_token(family: RefreshFamily, tenant: str) -> RefreshToken:
-    token = cast(RefreshToken, RefreshToken.for_user(family.user))
+    token = cast("RefreshToken", RefreshToken.for_user(family.user))
     token["tenant"] = tenant
     token["family"] = family.pk
     token["exp"] = int(family.expires_at.timestamp())

@@ -22,7 +22,7 @@ class ProviderAdmin(ModelAdmin):  # type: ignore[misc]
     list_display = ["slug", "name", "category", "adapter", "enabled", "credentials_held", "source"]
     list_filter = ["enabled", "category", "adapter", "source"]
     search_fields = ["slug", "name", "public_id"]
-    readonly_fields = ["public_id", "checksum", "created_at"]
+    readonly_fields = ["public_id", "source", "checksum", "created_at"]
     actions = ["enable", "disable"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Provider]:
@@ -134,6 +134,7 @@ class ModelAdminPage(ModelAdmin):  # type: ignore[misc]
     list_filter = ["enabled", "operation", "provider"]
     list_select_related = ["provider"]
     search_fields = ["model_id", "provider__slug"]
+    readonly_fields = ["source"]
     autocomplete_fields = ["provider"]
 
     @admin.display(description="input, USD per million", ordering="input_price")
@@ -172,6 +173,7 @@ class RouteAdmin(ModelAdmin):  # type: ignore[misc]
     list_display = ["__str__", "operation", "strategy", "goes_to", "enabled", "source"]
     list_filter = ["enabled", "operation", "strategy", "source"]
     search_fields = ["alias", "operation"]
+    readonly_fields = ["source"]
     inlines = [TargetInline]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Route]:

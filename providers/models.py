@@ -88,10 +88,13 @@ class Credential(Published):
         ordering = ["provider_id", "name"]
         constraints = [
             models.UniqueConstraint(
-                fields=["provider", "tenant", "name"],
-                name="credential_name_per_provider",
-                nulls_distinct=False,
-            )
+                fields=["provider", "name"],
+                condition=models.Q(tenant=None),
+                name="house_credential_name",
+            ),
+            models.UniqueConstraint(
+                fields=["provider", "tenant", "name"], name="tenant_credential_name"
+            ),
         ]
 
     def __str__(self) -> str:

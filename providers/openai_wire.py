@@ -8,9 +8,6 @@ input, cache reads included, and completion tokens the reasoning too.
 from __future__ import annotations
 
 import base64 as b64
-import datetime as dt
-import email.utils
-import re
 import struct
 import time
 from collections.abc import Iterator, Mapping
@@ -19,21 +16,37 @@ from typing import Any
 
 import orjson
 
-from lib.problems import Problem, Unavailable, UpstreamRejected, UpstreamTimeout
-from providers.call import Call, Outcome, Upstream, Usage, Verdict
+from providers.call import Call, Upstream, Usage
+from providers.rejection import clean_message, parsed, problem, retry_after
 from providers.sse import encode
+
+__all__ = [
+    "BYTES_PER_TOKEN",
+    "CHARACTERS_PER_TOKEN",
+    "DEFAULT_MAX_OUTPUT",
+    "TOKENS_PER_IMAGE",
+    "TOKENS_PER_MESSAGE",
+    "Head",
+    "as_chunks",
+    "chunk",
+    "clean_message",
+    "completion",
+    "embeddings",
+    "estimate",
+    "input_estimate",
+    "parsed",
+    "problem",
+    "read_usage",
+    "retry_after",
+    "usage_chunk",
+    "usage_object",
+]
 
 CHARACTERS_PER_TOKEN = 4
 BYTES_PER_TOKEN = 3  # the worst case reserved for: few tokens are shorter in UTF-8
 TOKENS_PER_MESSAGE = 8
 TOKENS_PER_IMAGE = 1600
 DEFAULT_MAX_OUTPUT = 4096
-MAX_MESSAGE = 500
-
-# Keys, tokens and the like, as providers echo them in "Incorrect API key provided: sk-…".
-_SECRETS = re.compile(
-    r"\b(?:sk|pk|pb|gsk|hf|xai|pplx|csk|AIza)[-_]?[\w*.-]{8,}|[Bb]earer\s+\S+|\beyJ[\w.-]{10,}"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +62,7 @@ class Head:
         """For a dialect that names no id of its own: the call's, made recognisable."""
         return cls(f"chatcmpl-{call.request_id}", upstream.model, int(time.time()))
 
-    def named(self, answer_id: str | None, model: str | None) -> Head:
+    def named(self, answer_id: str | None = None, model: str | None = None) -> Head:
         """With the provider's own id, made recognisable, and model, where it tells them."""
         return replace(
             self,
@@ -119,24 +132,30 @@ def usage_object(usage: Usage) -> dict[str, Any]:
 def read_usage(told: Any) -> Usage | None:
     """A usage object of OpenAI's shape, vendors' variations included; None when it is none.
 
-    DeepSeek tells cache reads as `prompt_cache_hit_tokens`.
+    DeepSeek tells cache reads as `prompt_cache_hit_tokens`. xAI's completion tokens leave out
+    the reasoning, which only the total shows.
     """
-    if not isinstance(told, Mapping):
+    if not isinstance(told, Mapping) or not isinstance(told.get("prompt_tokens"), int):
         return None
-    prompt, completed = told.get("prompt_tokens"), told.get("completion_tokens")
-    if not isinstance(prompt, int) or not isinstance(completed or 0, int):
-        return None
-    inputs, outputs = (
-        details if isinstance(details := told.get(name), Mapping) else {}
-        for name in ("prompt_tokens_details", "completion_tokens_details")
-    )
-    cached = inputs.get("cached_tokens") or told.get("prompt_cache_hit_tokens") or 0
+    prompt, output = _count(told, "prompt_tokens"), _count(told, "completion_tokens")
+    inputs, outputs = told.get("prompt_tokens_details"), told.get("completion_tokens_details")
+    cached = _count(inputs, "cached_tokens") or _count(told, "prompt_cache_hit_tokens")
+    reasoning = _count(outputs, "reasoning_tokens")
+    if reasoning and _count(told, "total_tokens") == prompt + output + reasoning:
+        output += reasoning
     return Usage(
         input_tokens=prompt,
-        output_tokens=completed or 0,
-        cached_tokens=min(int(cached), prompt),
-        reasoning_tokens=int(outputs.get("reasoning_tokens") or 0),
+        output_tokens=output,
+        cached_tokens=min(cached, prompt),
+        cache_write_tokens=min(_count(inputs, "cache_write_tokens"), prompt),
+        reasoning_tokens=reasoning,
     )
+
+
+def _count(told: Any, name: str) -> int:
+    """A figure of a usage object; 0 for what is no count."""
+    figure = told.get(name) if isinstance(told, Mapping) else None
+    return max(0, int(figure)) if isinstance(figure, int | float) else 0
 
 
 def embeddings(
@@ -160,15 +179,19 @@ def embeddings(
 
 
 def _packed(vector: list[float]) -> str:
-    return b64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
+    try:
+        return b64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
+    except struct.error:
+        raise ValueError("a vector holds what is no number") from None
 
 
 def estimate(call: Call, upstream: Upstream) -> Usage:
     """What to reserve, at worst: the input by its bytes, and all output the call may get."""
     output = 0
     if call.operation == "chat.completions":
-        asked = call.params.get("max_completion_tokens") or call.params.get("max_tokens")
-        output = int(asked or upstream.max_output or DEFAULT_MAX_OUTPUT)
+        asked = (call.params.get("max_completion_tokens"), call.params.get("max_tokens"))
+        output = max((limit for limit in asked if limit), default=0)
+        output = output or upstream.max_output or DEFAULT_MAX_OUTPUT
     return Usage(input_estimate(call), output, units=1, estimated=True)
 
 
@@ -176,8 +199,7 @@ def input_estimate(call: Call) -> int:
     """Input tokens, rather too many than too few: bytes of text over BYTES_PER_TOKEN, a fixed
     amount a message and an image. No tokenizer: each provider has its own."""
     if call.operation == "embeddings":
-        texts = call.params.get("input")
-        return -(-len(orjson.dumps(texts)) // BYTES_PER_TOKEN)
+        return _embedded_tokens(call.params.get("input"))
     size = images = 0
     messages = call.params.get("messages") or []
     for text in _texts(messages):
@@ -185,77 +207,44 @@ def input_estimate(call: Call) -> int:
             images += 1
         else:
             size += len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
-    if tools := call.params.get("tools"):
-        size += len(orjson.dumps(tools))
+    for field in ("tools", "response_format"):
+        if value := call.params.get(field):
+            size += len(orjson.dumps(value))
     return (
         -(-size // BYTES_PER_TOKEN) + TOKENS_PER_MESSAGE * len(messages) + TOKENS_PER_IMAGE * images
     )
 
 
+def _embedded_tokens(texts: Any) -> int:
+    """`input` is a text, a list of texts, a list of tokens, or a list of such lists."""
+    if isinstance(texts, str):
+        return -(-len(texts.encode("utf-8", "replace")) // BYTES_PER_TOKEN)
+    if isinstance(texts, list):
+        return sum(_embedded_tokens(text) for text in texts)
+    return 1
+
+
 def _texts(messages: list[Any]) -> Iterator[str | None]:
-    """Every text of the messages; None for each part that is no text."""
+    """Every text of the messages; None for each image. A file or a sound may be long, so it
+    counts by its size, as a text would."""
     for message in messages:
         content = message.get("content")
         if isinstance(content, str):
             yield content
         elif isinstance(content, list):
             for part in content:
-                text = part.get("text") if isinstance(part, Mapping) else None
-                yield text if isinstance(text, str) else None
+                yield _part_text(part)
         if calls := message.get("tool_calls"):
             yield orjson.dumps(calls).decode()
 
 
-def parsed(body: bytes) -> Any:
-    """The body's JSON, or None where it is none."""
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return None
-
-
-def clean_message(message: Any) -> str:
-    """A provider's words, fit to be passed on: text, bounded, with secrets taken out."""
-    if not isinstance(message, str):
-        return ""
-    return _SECRETS.sub("[redacted]", message)[:MAX_MESSAGE]
-
-
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait, from Retry-After (RFC 9110 §10.2.3: seconds or a date) or
-    `retry-after-ms`; None where they say nothing usable."""
-    if (milliseconds := _number(headers.get("retry-after-ms"))) is not None:
-        return milliseconds / 1000
-    text = headers.get("retry-after")
-    if text is None or (seconds := _number(text)) is not None:
-        return None if text is None else seconds
-    try:
-        moment = email.utils.parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    return max(0.0, (moment - dt.datetime.now(dt.UTC)).total_seconds())
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        number = float(text or "")
-    except ValueError:
-        return None
-    return number if 0 <= number < 1e9 else None
-
-
-def problem(outcome: Outcome) -> Problem:
-    """An attempt's outcome as the caller should see it, were it the last one."""
-    if outcome.verdict is Verdict.INVALID_REQUEST:
-        status = outcome.status if 400 <= outcome.status < 500 else 400
-        words = outcome.message or "The provider refused the request."
-        return UpstreamRejected(words, status=status, param=outcome.param)
-    if outcome.verdict is Verdict.TIMEOUT:
-        return UpstreamTimeout()
-    if outcome.verdict in (Verdict.BLOCKED, Verdict.BAD_PAYLOAD):
-        return UpstreamRejected(outcome.message or "The provider's answer could not be used.")
-    wait = None if outcome.retry_after is None else max(1, round(outcome.retry_after + 0.5))
-    return Unavailable(retry_after=wait)
+def _part_text(part: Any) -> str | None:
+    if isinstance(part, Mapping):
+        if isinstance(part.get("text"), str):
+            return str(part["text"])
+        if part.get("type") == "image_url":
+            return None
+    return orjson.dumps(part).decode()
 
 
 def as_chunks(document: Mapping[str, Any]) -> list[bytes]:

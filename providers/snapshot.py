@@ -109,12 +109,13 @@ class RouteSpec:
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """All routes by (operation, alias); models by (operation, id) and (operation,
-    "provider/id")."""
+    "provider/id"). `plans` is for the gateway to remember what it made of them."""
 
     routes: Mapping[tuple[str, str], RouteSpec] = field(default_factory=dict)
     models: Mapping[tuple[str, str], RouteSpec] = field(default_factory=dict)
     providers: Mapping[str, ProviderSpec] = field(default_factory=dict)
     disabled_operations: frozenset[str] = frozenset()
+    plans: dict[Any, Any] = field(default_factory=dict, compare=False)
 
     def route(self, operation: str, name: str) -> RouteSpec | None:
         """An alias, a `provider/model`, or a model id, in this order; "" for a data operation."""

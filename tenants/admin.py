@@ -157,6 +157,4 @@ class ApiKeyAdmin(ModelAdmin):  # type: ignore[misc]
             "keys": list(made),
             "back": reverse("admin:tenants_apikey_changelist"),
         }
-        page = TemplateResponse(request, "tenants/new_keys.html", context)
-        page["Cache-Control"] = "no-store"
-        return page
+        return TemplateResponse(request, "tenants/new_keys.html", context)

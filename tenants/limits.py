@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jsonschema_rs
@@ -60,6 +60,9 @@ def validate_rate_limits(value: Any) -> None:
         raise ValidationError(f"{path or 'rate_limits'}: {error.message}")
 
 
+_SPANS = {1: "second", 60: "minute", 3600: "hour", 86400: "day"}
+
+
 @dataclass(frozen=True, slots=True)
 class RateLimit:
     """Never more than `limit` calls in any span of `per_seconds`, per `scope`.
@@ -71,12 +74,18 @@ class RateLimit:
     limit: int
     per_seconds: int
     operations: frozenset[str] = frozenset()
+    name: str = field(init=False, compare=False)
+    key: str = field(init=False, compare=False)
 
-    @property
-    def name(self) -> str:
-        """The policy's name in headers and problems, such as `key-minute` or `ip-10s`."""
-        spans = {1: "second", 60: "minute", 3600: "hour", 86400: "day"}
-        return f"{self.scope}-{spans.get(self.per_seconds, f'{self.per_seconds}s')}"
+    def __post_init__(self) -> None:
+        """`name` is the policy's name in headers and problems, such as `key-minute` or
+        `ip-10s`; `key` tells this limit from all others."""
+        span = _SPANS.get(self.per_seconds, f"{self.per_seconds}s")
+        operations = ",".join(sorted(self.operations))
+        object.__setattr__(self, "name", f"{self.scope}-{span}")
+        object.__setattr__(
+            self, "key", f"{self.scope}/{self.limit}/{self.per_seconds}/{operations}"
+        )
 
     def covers(self, operation: str) -> bool:
         if not self.operations:
@@ -87,13 +96,15 @@ class RateLimit:
 
 
 def compile_rate_limits(value: list[dict[str, Any]]) -> tuple[RateLimit, ...]:
-    """Limits from their checked JSON form."""
-    return tuple(
+    """Limits from their checked JSON form, each once: the same one twice would count a call
+    twice."""
+    limits = (
         RateLimit(
             scope=Scope(item["scope"]),
-            limit=item["limit"],
-            per_seconds=item["per_seconds"],
+            limit=int(item["limit"]),  # to the schema, 60.0 is a whole number too
+            per_seconds=int(item["per_seconds"]),
             operations=frozenset(item.get("operations", ())),
         )
         for item in value
     )
+    return tuple(dict.fromkeys(limits))

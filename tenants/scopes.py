@@ -36,6 +36,8 @@ def check_scopes(scopes: Iterable[str]) -> list[str]:
 
     A key that manages cannot call the data path: one leak is not to cost both.
     """
+    if isinstance(scopes, str) or not all(isinstance(scope, str) for scope in scopes):
+        raise ValidationError({"scopes": 'A list of scopes such as ["*"].'})
     unique = list(dict.fromkeys(scopes))
     if not unique:
         raise ValidationError({"scopes": 'Give at least one scope, such as "*".'})

@@ -35,7 +35,7 @@ class Principal:
         """The person, where the caller is one and not a key."""
         from accounts.models import User
 
-        return User.objects.filter(pk=self.identity.user_id).first()
+        return User.objects.filter(pk=self.identity.user_id or 0).first()
 
 
 class PatchbayAuthentication(BaseAuthentication):

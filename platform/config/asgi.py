@@ -5,6 +5,7 @@ uvicorn config.asgi:application
 
 from __future__ import annotations
 
+import gc
 import os
 from typing import Any
 
@@ -47,10 +48,19 @@ class Application:
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
         await self.gateway.start()
+        _settle_garbage_collector()
         await send({"type": "lifespan.startup.complete"})
         await receive()
         await self.gateway.stop()
         await send({"type": "lifespan.shutdown.complete"})
+
+
+def _settle_garbage_collector() -> None:
+    """What is loaded by now stays for ever: leave it out of every collection, and collect
+    less often, since a call leaves hardly any cycles behind."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
 
 
 def build(env: Any) -> Application:

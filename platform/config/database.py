@@ -11,7 +11,7 @@ def database(url: str, root: Path) -> dict[str, Any]:
     """SQLite in WAL mode, or PostgreSQL with psycopg's pool."""
     parts = urlsplit(url)
     if parts.scheme == "sqlite":
-        # Three slashes and a relative path, or four and an absolute one.
+        # As others read it: three slashes and a relative path, or four and an absolute one.
         return _sqlite(root / unquote(parts.path.removeprefix("/")))
     return {
         "ENGINE": "django.db.backends.postgresql",

@@ -152,21 +152,12 @@ class Gateway:
 
     def _admit(self, exchange: Exchange, identity: Identity, operation: str) -> None:
         """Count the call against every limit, or against none and raise RateLimited."""
-        subjects = {
-            LimitScope.IP: exchange.address,
-            LimitScope.KEY: identity.client,
-            LimitScope.USER: identity.user_public_id or identity.client,
-            LimitScope.PROJECT: str(identity.project_id),
-            LimitScope.TENANT: identity.tenant_public_id,
-        }
-        decision = self.limiter.admit(
-            [
-                # Addresses are shared by tenants, and so is nothing of their limits.
-                (limit, f"{identity.tenant_id}:{subjects[limit.scope]}")
-                for limit in identity.rate_limits
-                if limit.covers(operation)
-            ]
-        )
+        limits = [
+            (limit, _subject(limit.scope, identity, exchange))
+            for limit in identity.rate_limits
+            if not limit.operations or limit.covers(operation)
+        ]
+        decision = self.limiter.admit(limits)
         exchange.note(limit_headers(decision.states))
         refused = decision.refused
         if refused is not None:
@@ -231,6 +222,17 @@ class Gateway:
         if reservation.record.mode == Mode.TEST:
             headers |= _sandbox_script(exchange)
         return Sending(asyncio.get_running_loop().time() + seconds, headers)
+
+
+def _subject(scope: LimitScope, identity: Identity, exchange: Exchange) -> str:
+    """Whose allowance it is. Addresses may be shared by tenants; their allowances never are."""
+    if scope is LimitScope.IP:
+        return f"{identity.tenant_id}@{exchange.address}"
+    if scope is LimitScope.PROJECT:
+        return f"project:{identity.project_id}"
+    if scope is LimitScope.TENANT:
+        return identity.tenant_public_id
+    return identity.client
 
 
 def _query(raw: bytes) -> list[tuple[str, str]]:

@@ -44,6 +44,7 @@ class Exchange:
         self.request_id = uuid7()
         self.headers: list[tuple[bytes, bytes]] = [(b"x-request-id", self.request_id.encode())]
         self.status = 0
+        self.begun = False
         self.upstream_seconds = 0.0
         self.openai = False
         self.reservation: Reservation | None = None
@@ -119,6 +120,7 @@ class Exchange:
     async def start(self, status: int, content_type: bytes) -> None:
         """The head of the answer, with all headers noted so far."""
         self.status = status
+        self.begun = True
         self.headers.append((b"content-type", content_type))
         self.headers.append((b"server-timing", self._server_timing()))
         await self._send({"type": "http.response.start", "status": status, "headers": self.headers})
@@ -135,11 +137,19 @@ class Exchange:
         await self.end(body)
 
     async def refuse(self, problem: Problem) -> None:
-        """The problem, in OpenAI's envelope on its routes and as RFC 9457 elsewhere."""
+        """The problem, in OpenAI's envelope on its routes and as RFC 9457 elsewhere; as an
+        error event, which ends the stream, where one has begun."""
+        if self.begun:
+            await self.end(self.error_event(problem))
+            return
         for name, value in problem.headers.items():
             self.headers.append((name.lower().encode(), value.encode()))
         document, content_type = self.problem_document(problem)
         await self.answer(orjson.dumps(document), status=problem.status, content_type=content_type)
+
+    def error_event(self, problem: Problem) -> bytes:
+        """What OpenAI's SDKs raise on in the middle of a stream."""
+        return b"data: " + orjson.dumps(problem.as_openai(self.request_id)) + b"\n\n"
 
     def problem_document(self, problem: Problem) -> tuple[dict[str, Any], bytes]:
         if self.openai:

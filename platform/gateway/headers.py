@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 import secrets
-from functools import lru_cache
 
-from tenants.limits import RateLimit
 from usage.limiter import LimitState
 
+MAX_POLICIES = 4096
 _TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?\Z")
 
 
@@ -17,10 +16,13 @@ def limit_headers(states: tuple[LimitState, ...]) -> list[tuple[bytes, bytes]]:
     and the X-RateLimit trio of the tightest limit, its reset in seconds."""
     if not states:
         return []
-    tightest = min(states, key=lambda state: (state.remaining, -state.reset))
-    items = ", ".join(f'"{s.limit.name}";r={s.remaining};t={s.reset}' for s in states)
+    tightest = states[0]
+    for state in states:
+        if state.remaining < tightest.remaining:
+            tightest = state
+    items = ", ".join([f'"{s.limit.name}";r={s.remaining};t={s.reset}' for s in states])
     return [
-        (b"ratelimit-policy", _policies(tuple(state.limit for state in states))),
+        (b"ratelimit-policy", _policies(tuple([state.limit.key for state in states]), states)),
         (b"ratelimit", items.encode()),
         (b"x-ratelimit-limit", str(tightest.limit.limit).encode()),
         (b"x-ratelimit-remaining", str(tightest.remaining).encode()),
@@ -28,9 +30,18 @@ def limit_headers(states: tuple[LimitState, ...]) -> list[tuple[bytes, bytes]]:
     ]
 
 
-@lru_cache(maxsize=1024)
-def _policies(limits: tuple[RateLimit, ...]) -> bytes:
-    return ", ".join(f'"{x.name}";q={x.limit};w={x.per_seconds}' for x in limits).encode()
+_known_policies: dict[tuple[str, ...], bytes] = {}
+
+
+def _policies(keys: tuple[str, ...], states: tuple[LimitState, ...]) -> bytes:
+    """The same few lists of limits over and over: written once each."""
+    known = _known_policies.get(keys)
+    if known is None:
+        if len(_known_policies) > MAX_POLICIES:
+            _known_policies.clear()
+        items = [f'"{s.limit.name}";q={s.limit.limit};w={s.limit.per_seconds}' for s in states]
+        known = _known_policies[keys] = ", ".join(items).encode()
+    return known
 
 
 def child_traceparent(traceparent: str | None) -> str | None:

@@ -10,7 +10,7 @@ import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
 from gateway.exchange import Exchange
-from lib.clock import rfc3339, utc
+from lib.clock import utc
 from usage.reservation import Reservation
 
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 30, 60)
@@ -60,7 +60,7 @@ def observe(exchange: Exchange, operation: str) -> None:
     event: dict[str, Any] = {
         "event": "call",
         "level": "info",
-        "timestamp": rfc3339(utc(exchange.clock.now())),
+        "timestamp": utc(exchange.clock.now()).isoformat(),
         "request_id": exchange.request_id,
         "operation": operation,
         "status": exchange.status,
@@ -80,9 +80,11 @@ def _observe_use(reservation: Reservation, event: dict[str, Any]) -> None:
     for attempt in reservation.attempts:
         _child(ATTEMPTS, attempt.provider, record.operation, attempt.verdict).inc()
     provider = record.provider
-    if provider:
+    if record.input_tokens:
         _child(TOKENS, provider, "input").inc(record.input_tokens)
+    if record.output_tokens:
         _child(TOKENS, provider, "output").inc(record.output_tokens)
+    if record.charge:
         _child(CHARGED, provider).inc(record.charge)
     event |= {
         "tenant": record.tenant_id,

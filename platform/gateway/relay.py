@@ -89,7 +89,7 @@ async def _cut(
     """The error event that ends a broken stream, once the call is settled as cut."""
     bill(served, reservation, why="cut")
     await reservation.settle(status=200, code="stream_cut")
-    return b"data: " + orjson.dumps(problem.as_openai(exchange.request_id)) + b"\n\n"
+    return exchange.error_event(problem)
 
 
 def _broken_off(reason: str) -> Problem:
@@ -122,28 +122,6 @@ def _estimated(served: Served, known: Usage) -> Usage:
 def charge_of(served: Served, usage: Usage, reservation: Reservation) -> int:
     """µUSD. Test mode is free."""
     return 0 if reservation.record.mode == "test" else served.candidate.target.prices.cost(usage)
-
-
-def _estimated(served: Served) -> Usage:
-    output = -(-served.meter.output_characters // CHARACTERS_PER_TOKEN)
-    return Usage(
-        input_tokens=served.estimate.input_tokens,
-        output_tokens=output,
-        units=served.estimate.units,
-        estimated=True,
-    )
-
-
-def _at_least(told: Usage, estimated: Usage) -> Usage:
-    return Usage(
-        input_tokens=told.input_tokens or estimated.input_tokens,
-        output_tokens=max(told.output_tokens, estimated.output_tokens),
-        cached_tokens=told.cached_tokens,
-        cache_write_tokens=told.cache_write_tokens,
-        reasoning_tokens=told.reasoning_tokens,
-        units=told.units,
-        estimated=True,
-    )
 
 
 def note_served(exchange: Exchange, served: Served, reservation: Reservation) -> None:

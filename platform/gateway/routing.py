@@ -59,6 +59,11 @@ class Wish:
     fallback: bool = True
 
 
+_NO_WISH = Wish()
+_NONE: frozenset[str] = frozenset()
+MAX_PLANS = 10_000
+
+
 def resolve(
     snapshot: Snapshot,
     identity: Identity,
@@ -75,7 +80,28 @@ def resolve(
             code="insufficient_scope",
         )
     route = _route(snapshot, operation, call)
-    needs = required_capabilities(call) if operation.kind is Kind.CHAT else frozenset()
+    needs = required_capabilities(call) if operation.kind is Kind.CHAT else _NONE
+    if route.strategy != "priority" or wish != _NO_WISH:
+        return _plan(route, identity, operation, needs, wish, sandbox_url)
+    # The same few plans over and over: each is made once a snapshot.
+    key = (operation.name, route.name, identity.mode, identity.tenant_id, needs)
+    plan: Plan | None = snapshot.plans.get(key)
+    if plan is None:
+        if len(snapshot.plans) > MAX_PLANS:
+            snapshot.plans.clear()
+        plan = _plan(route, identity, operation, needs, wish, sandbox_url)
+        snapshot.plans[key] = plan
+    return plan
+
+
+def _plan(
+    route: RouteSpec,
+    identity: Identity,
+    operation: Operation,
+    needs: frozenset[str],
+    wish: Wish,
+    sandbox_url: str,
+) -> Plan:
     candidates: list[Candidate] = []
     skipped: list[Skipped] = []
     for target in _ordered(route):
@@ -96,21 +122,19 @@ def resolve(
 def required_capabilities(call: Call) -> frozenset[str]:
     """What a chat call needs of a model beyond plain text."""
     params = call.params
-    needs = set()
+    needs: set[str] = set()
     if params.get("tools"):
         needs.add("tools")
     response_format = params.get("response_format")
     if isinstance(response_format, Mapping) and response_format.get("type") == "json_schema":
         needs.add("json_schema")
-    if any(_has_image(message) for message in params["messages"]):
-        needs.add("vision")
-    return frozenset(needs)
+    for message in params["messages"]:
+        if isinstance(message.get("content"), list) and _has_image(message["content"]):
+            needs.add("vision")
+    return frozenset(needs) if needs else _NONE
 
 
-def _has_image(message: Mapping[str, Any]) -> bool:
-    content = message.get("content")
-    if not isinstance(content, list):
-        return False
+def _has_image(content: list[Any]) -> bool:
     return any(isinstance(part, Mapping) and part.get("type") == "image_url" for part in content)
 
 

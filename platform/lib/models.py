@@ -31,8 +31,13 @@ class Revision(models.Model):
     @classmethod
     def bump(cls, topic: Topic) -> None:
         """Tell every worker that `topic` changed. Joins the transaction it is called in."""
-        if not cls.objects.filter(topic=topic).update(number=F("number") + 1):
-            cls.objects.get_or_create(topic=topic, defaults={"number": 1})
+        if not cls._moved(topic):
+            cls.objects.get_or_create(topic=topic)
+            cls._moved(topic)  # also when another made the row just now, for a change of its own
+
+    @classmethod
+    def _moved(cls, topic: Topic) -> int:
+        return cls.objects.filter(topic=topic).update(number=F("number") + 1)
 
     @classmethod
     def numbers(cls) -> dict[str, int]:

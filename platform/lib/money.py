@@ -7,19 +7,23 @@ call is never free and a money quota can never be passed by many tiny calls.
 
 from __future__ import annotations
 
-from decimal import Decimal, InvalidOperation
+from decimal import Context, Decimal, Inexact, InvalidOperation
 
 MICRO = 1_000_000
+# More digits than any amount has. What would have to be rounded, or is larger, raises.
+_EXACT = Context(prec=28, Emax=28, traps=[InvalidOperation, Inexact])
 
 
 def to_micro(usd: str | int | Decimal) -> int:
     """USD as decimal text to µUSD. Raises ValueError for what is no exact number of µUSD."""
     try:
-        micro = Decimal(str(usd)) * MICRO
+        micro = _EXACT.multiply(Decimal(str(usd)), MICRO)
     except InvalidOperation:
         raise ValueError(f"{usd!r} is not a decimal number") from None
+    except Inexact:  # and so Overflow
+        micro = Decimal("nan")
     if not micro.is_finite() or micro != micro.to_integral_value():
-        raise ValueError(f"{usd!r} has more than six decimals or is not finite")
+        raise ValueError(f"{usd!r} has more than six decimals, or is no amount of money")
     return int(micro)
 
 

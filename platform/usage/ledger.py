@@ -19,6 +19,8 @@ from usage.record import AttemptRecord, Record
 log = structlog.get_logger("patchbay.ledger")
 
 MAX_BATCH = 512
+BUSY_BATCH = 4  # when commits were at least this large, the next one waits for company
+COMPANY_SECONDS = 0.001
 PATIENCE = 5.0  # seconds the writer keeps trying before it tells the waiting calls
 
 
@@ -75,6 +77,7 @@ class Ledger:
     _waiting: list[_Waiting] = field(default_factory=list)
     _flush: asyncio.Handle | None = None
     _writer: asyncio.Task[None] | None = None
+    _last_batch: int = 0
 
     async def commit(self, entry: Entry) -> None:
         """Raises Unavailable (store_unavailable) when the database stays away."""
@@ -82,8 +85,7 @@ class Ledger:
         waiting = _Waiting(entry, loop.create_future())
         self._waiting.append(waiting)
         if self._writer is None and self._flush is None:
-            # At the end of this turn of the loop: what else is ready joins the same commit.
-            self._flush = loop.call_soon(self._flush_now)
+            self._flush = self._schedule(loop)
         await waiting.done
 
     async def close(self) -> None:
@@ -92,17 +94,26 @@ class Ledger:
             await asyncio.sleep(0.005)
         await self.journal.close()
 
+    def _schedule(self, loop: asyncio.AbstractEventLoop) -> asyncio.Handle:
+        """At the end of this turn of the loop: what else is ready joins the same commit."""
+        if self._last_batch < BUSY_BATCH:
+            return loop.call_soon(self._flush_now)
+        return loop.call_later(COMPANY_SECONDS, self._flush_now)
+
     def _flush_now(self) -> None:
         self._flush = None
-        batch = self._take()
+        loop, batch = asyncio.get_running_loop(), self._take()
+        self._last_batch = len(batch)
         try:
             written = self.journal.write_at_once([waiting.entry for waiting in batch])
-        except StoreLost:
+        except Exception:  # the patient writer finds out what is wrong, and with which entry
             written = False
-        if written:
-            _release(batch)
-        else:
-            self._writer = asyncio.get_running_loop().create_task(self._write(batch))
+        if not written:
+            self._writer = loop.create_task(self._write(batch))
+            return
+        _release(batch)
+        if self._waiting:
+            self._flush = loop.call_soon(self._flush_now)
 
     async def _write(self, batch: list[_Waiting]) -> None:
         """Write this batch and all that comes meanwhile, waiting as long as it takes."""
@@ -114,23 +125,37 @@ class Ledger:
             self._writer = None
 
     async def _write_patiently(self, batch: list[_Waiting]) -> None:
-        entries = [waiting.entry for waiting in batch]
-        pause = 0.02
         try:
             async with asyncio.timeout(PATIENCE):
-                while True:
-                    try:
-                        await self.journal.write(entries)
-                        break
-                    except StoreLost as lost:
-                        log.warning("ledger_waits", reason=str(lost), entries=len(entries))
-                    await asyncio.sleep(pause)
-                    pause = min(pause * 2, 0.5)
-        except Exception as error:
-            log.error("ledger_lost", entries=len(entries), error=type(error).__name__)
+                await self._until_written([waiting.entry for waiting in batch])
+        except TimeoutError:
+            log.error("ledger_lost", entries=len(batch))
             _release(batch, _store_unavailable())
+        except Exception as error:
+            await self._without_the_faulty(batch, error)
         else:
             _release(batch)
+
+    async def _until_written(self, entries: Sequence[Entry]) -> None:
+        pause = 0.02
+        while True:
+            try:
+                return await self.journal.write(entries)
+            except StoreLost as lost:
+                log.warning("ledger_waits", reason=str(lost), entries=len(entries))
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 0.5)
+
+    async def _without_the_faulty(self, batch: list[_Waiting], error: Exception) -> None:
+        """The database takes some entry never (a number too large …): halve until only that
+        one is left out. Nobody else's row is lost for it."""
+        if len(batch) == 1:
+            log.error("entry_refused", request_id=_id(batch[0]), error=type(error).__name__)
+            _release(batch, _store_unavailable())
+            return
+        middle = len(batch) // 2
+        await self._write_patiently(batch[:middle])
+        await self._write_patiently(batch[middle:])
 
     def _take(self) -> list[_Waiting]:
         batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
@@ -145,6 +170,10 @@ def _release(batch: list[_Waiting], problem: Unavailable | None = None) -> None:
             waiting.done.set_result(None)
         else:
             waiting.done.set_exception(problem)
+
+
+def _id(waiting: _Waiting) -> str:
+    return waiting.entry.record.request_id
 
 
 def _store_unavailable() -> Unavailable:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from lib.clock import Clock, SystemClock
 from tenants.limits import RateLimit
@@ -19,8 +19,7 @@ SLICES = 64
 SWEEP_SECONDS = 30.0
 
 
-@dataclass(frozen=True, slots=True)
-class LimitState:
+class LimitState(NamedTuple):
     """One limit after a decision: `reset` is the whole seconds until the next place is free
     (when refused) or until the allowance is whole again."""
 
@@ -29,8 +28,7 @@ class LimitState:
     reset: int
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """All limits of a call, and the one that refused it, if any."""
 
     states: tuple[LimitState, ...]
@@ -48,6 +46,11 @@ class Window:
         self._width = per_seconds / SLICES
         self._counts: deque[list[int]] = deque()
         self._total = 0
+
+    @property
+    def left(self) -> int:
+        """Places free as of the last look at the clock."""
+        return self.limit - self._total
 
     def remaining(self, now: float) -> int:
         self._forget(now)
@@ -86,29 +89,28 @@ class Limiter:
 
     def __init__(self, clock: Clock | None = None) -> None:
         self._clock = clock or SystemClock()
-        self._windows: dict[tuple[str, RateLimit], Window] = {}
+        self._windows: dict[tuple[str, str], Window] = {}
         self._swept = self._clock.monotonic()
 
     def admit(self, limits: Sequence[tuple[RateLimit, str]]) -> Decision:
         """Count one call against each (limit, subject), or, if any is full, against none."""
         now = self._clock.monotonic()
         windows = [(limit, self._window(limit, subject)) for limit, subject in limits]
-        refused = _longest_wait(windows, now)
-        if refused is None:
+        # A list, not a generator: every window must have forgotten what is past.
+        room = all([window.remaining(now) > 0 for _, window in windows])
+        if room:
             for _, window in windows:
                 window.add(now)
-        states = tuple(
-            LimitState(limit, max(0, window.remaining(now)), math.ceil(window.whole(now)))
-            for limit, window in windows
-        )
+        states = tuple([_state(limit, window, now) for limit, window in windows])
         if now - self._swept > SWEEP_SECONDS:
             self._sweep(now)
-        return Decision(states, refused)
+        return Decision(states, None if room else _longest_wait(windows, now))
 
     def _window(self, limit: RateLimit, subject: str) -> Window:
-        window = self._windows.get((subject, limit))
+        window = self._windows.get((subject, limit.key))
         if window is None:
-            window = self._windows[subject, limit] = Window(limit.limit, limit.per_seconds)
+            window = Window(limit.limit, limit.per_seconds)
+            self._windows[subject, limit.key] = window
         return window
 
     def _sweep(self, now: float) -> None:
@@ -119,6 +121,11 @@ class Limiter:
             for key, window in self._windows.items()
             if window.remaining(now) < window.limit
         }
+
+
+def _state(limit: RateLimit, window: Window, now: float) -> LimitState:
+    """`window` has just forgotten what is past."""
+    return LimitState(limit, max(0, window.left), math.ceil(window.whole(now)))
 
 
 def _longest_wait(windows: Sequence[tuple[RateLimit, Window]], now: float) -> LimitState | None:

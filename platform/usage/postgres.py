@@ -25,6 +25,8 @@ def _insert(table: str, columns: Sequence[str]) -> str:
     )
 
 
+# What is left of Django's OPTIONS is the driver's: how to use TLS, above all.
+_DJANGOS_OWN = {"pool", "isolation_level", "assume_role", "server_side_binding"}
 _RECORD = _insert("usage_usagerecord", RECORD_COLUMNS)
 _ATTEMPT = _insert("usage_attempt", ATTEMPT_COLUMNS)
 _OPEN = _insert("usage_opencall", ("request_id", "opened_at", "expires_at", "record"))
@@ -33,7 +35,9 @@ _CLOSE = "DELETE FROM usage_opencall WHERE request_id = ANY(%s)"
 
 class PostgresJournal:
     def __init__(self, database: dict[str, Any]) -> None:
+        options = database.get("OPTIONS", {})
         self._parameters = {
+            **{name: value for name, value in options.items() if name not in _DJANGOS_OWN},
             "dbname": database["NAME"],
             "user": database["USER"] or None,
             "password": database["PASSWORD"] or None,
@@ -53,8 +57,8 @@ class PostgresJournal:
             async with connection.pipeline(), connection.transaction():
                 for statement, parameter in _statements(entries):
                     await connection.execute(statement, [parameter])
-        except psycopg.OperationalError as error:
-            await self._drop()
+        except (psycopg.OperationalError, psycopg.InternalError) as error:
+            await self._drop()  # internal: read-only after a fail-over, say
             raise StoreLost(type(error).__name__) from None
         except BaseException:
             await self._drop()  # a broken-off exchange must not be read by the next batch

@@ -6,10 +6,10 @@ from __future__ import annotations
 import datetime as dt
 
 import structlog
-from django.db import IntegrityError, transaction
+from django.db import DataError, IntegrityError, transaction
 
 from usage.models import OpenCall, UsageRecord
-from usage.record import Record
+from usage.record import RECORD_COLUMNS, Record
 
 log = structlog.get_logger("patchbay.reaper")
 
@@ -31,14 +31,19 @@ def reap(*, opened_before: dt.datetime | None = None) -> int:
 
 
 def _close(orphan: OpenCall) -> bool:
-    record = Record.from_document(orphan.record)
-    values = {name: getattr(record, name) for name in Record.__slots__}
-    with transaction.atomic():
-        try:
-            with transaction.atomic():
-                UsageRecord.objects.create(**values | {"estimate": UsageRecord.Estimate.CRASHED})
-            created = True
-        except IntegrityError:
-            created = False  # its own process came to the end after all
-        orphan.delete()
+    """Whether it wrote the final row: not when the call's own process came to the end after
+    all. A row that cannot be written stays, for people to look at, and stops no other."""
+    try:
+        with transaction.atomic():
+            created = _write_final(Record.from_document(orphan.record))
+            orphan.delete()
+    except (KeyError, TypeError, ValueError, OverflowError, DataError, IntegrityError) as error:
+        log.error("open_call_unwritable", request_id=orphan.request_id, error=type(error).__name__)
+        return False
     return created
+
+
+def _write_final(record: Record) -> bool:
+    values = {name: getattr(record, name) for name in RECORD_COLUMNS}
+    values["estimate"] = UsageRecord.Estimate.CRASHED
+    return UsageRecord.objects.get_or_create(request_id=record.request_id, defaults=values)[1]

@@ -67,7 +67,9 @@ class Record:
 
     @classmethod
     def from_document(cls, document: dict[str, Any]) -> Record:
-        return cls(**document | {"created_at": dt.datetime.fromisoformat(document["created_at"])})
+        """Also of a version that had other columns. Raises KeyError, TypeError, ValueError."""
+        known = {name: document[name] for name in RECORD_COLUMNS if name in document}
+        return cls(**known | {"created_at": dt.datetime.fromisoformat(document["created_at"])})
 
 
 RECORD_COLUMNS = tuple(field.name for field in dataclasses.fields(Record))

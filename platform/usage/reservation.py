@@ -5,7 +5,8 @@
         await reservation.open()            before the first byte of a stream leaves
         await reservation.settle(…)         before the last byte of any answer leaves
 
-Whatever way the scope is left, exactly one final row is committed for the request id.
+Whatever way the scope is left once an attempt was made, exactly one final row is committed
+for the request id.
 """
 
 from __future__ import annotations
@@ -48,8 +49,8 @@ class Reservation:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self.settled:
-            return
+        if self.settled or not self.attempts:
+            return  # nothing was asked of any provider: there is nothing to account for
         if isinstance(error, Problem):
             await self.settle(status=error.status, code=error.code)
         elif isinstance(error, HungUp):
@@ -61,8 +62,8 @@ class Reservation:
         """Commit what to bill if this process dies before the stream's end."""
         _use(self.record, estimate)
         self.record.charge = self.record.cost = charge
+        self._opened = True  # the row may get there although we are called off while we wait
         await self.ledger.commit(Opened(self.record, self.clock.now() + expires_in))
-        self._opened = True
 
     def use(self, usage: Usage, *, charge: int, estimate: str = "") -> None:
         """What the call used and what it costs (µUSD); committed with `settle`."""

@@ -11,15 +11,19 @@ import asyncio
 import datetime as dt
 import sqlite3
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from typing import Any
 
 import orjson
+import structlog
 
 from usage.ledger import Entry, Final, Opened, StoreLost
 from usage.record import ATTEMPT_COLUMNS, RECORD_COLUMNS
 
+log = structlog.get_logger("patchbay.ledger")
+
 CHECKPOINT_SECONDS = 2.0
-LOCK_MS = 4000
+LOCK_MS = 1000  # how long one try, which cannot be broken off, waits for the write lock
 
 
 def _insert(table: str, columns: Sequence[str]) -> str:
@@ -43,6 +47,7 @@ class SqliteJournal:
         self._checkpoints: asyncio.Task[None] | None = None
 
     def write_at_once(self, entries: Sequence[Entry]) -> bool:
+        self._keep_checkpointing()
         try:
             self._write(entries, wait=False)
         except sqlite3.OperationalError as error:
@@ -52,8 +57,15 @@ class SqliteJournal:
         return True
 
     async def write(self, entries: Sequence[Entry]) -> None:
+        self._keep_checkpointing()
+        writing = asyncio.ensure_future(asyncio.to_thread(self._write, entries, wait=True))
         try:
-            await asyncio.to_thread(self._write, entries, wait=True)
+            await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            # A thread cannot be stopped, and until it ends the connection is its own.
+            await asyncio.wait([writing])
+            if writing.exception() is not None:
+                raise
         except sqlite3.OperationalError as error:
             raise StoreLost(str(error)) from None
 
@@ -83,15 +95,22 @@ class SqliteJournal:
 
     def _connect(self) -> sqlite3.Connection:
         if self._connection is None:
-            self._connection = sqlite3.connect(
+            connection = sqlite3.connect(
                 self._path, isolation_level=None, check_same_thread=False, timeout=0
             )
-            self._connection.execute("PRAGMA journal_mode=WAL")
-            self._connection.execute("PRAGMA synchronous=NORMAL")
-            self._connection.execute("PRAGMA wal_autocheckpoint=0")
+            try:
+                connection.execute("PRAGMA journal_mode=WAL")
+                connection.execute("PRAGMA synchronous=NORMAL")
+                connection.execute("PRAGMA wal_autocheckpoint=0")
+            except BaseException:
+                connection.close()
+                raise
+            self._connection = connection
+        return self._connection
+
+    def _keep_checkpointing(self) -> None:
         if self._checkpoints is None:
             self._checkpoints = asyncio.get_running_loop().create_task(self._checkpoint())
-        return self._connection
 
     async def _checkpoint(self) -> None:
         while True:
@@ -100,13 +119,11 @@ class SqliteJournal:
 
 
 def _checkpoint(path: str) -> None:
-    connection = sqlite3.connect(path, timeout=0)
     try:
-        connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
-    except sqlite3.OperationalError:
-        pass  # busy: the next round does it
-    finally:
-        connection.close()
+        with closing(sqlite3.connect(path, timeout=0)) as connection:
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+    except sqlite3.Error as error:  # busy, or away: the next round does it
+        log.info("checkpoint_put_off", reason=str(error))
 
 
 def _write_all(connection: sqlite3.Connection, entries: Sequence[Entry]) -> None:
@@ -139,4 +156,4 @@ def _row(values: Iterable[Any]) -> tuple[Any, ...]:
 
 
 def _moment(moment: dt.datetime) -> str:
-    return moment.replace(tzinfo=None).isoformat(" ")
+    return moment.astimezone(dt.UTC).replace(tzinfo=None).isoformat(" ")

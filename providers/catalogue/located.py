@@ -62,8 +62,11 @@ def read_yaml(text: str) -> LocatedDocument:
             raise YamlError(f"`{key.value}` is said twice.", key.start_mark.line + 1)
         return LocatedDocument(loader.construct_document(root), root)
     except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        line = error.problem_mark.line if error.problem_mark else 0
+        line = min(line, text.count("\n")) + 1  # the mark of an early end is past the end
         raise YamlError(f"No YAML: {error.problem}.", line) from None
+    except RecursionError:
+        raise YamlError("Refers to itself, or is nested too deeply.", 1) from None
     finally:
         loader.dispose()
 

@@ -1,50 +1,42 @@
-"""`python -m providers.sandbox`: the sandbox as a process of its own, until SIGTERM."""
+"""The sandbox as a process: `python -m providers.sandbox --port 0 --port-file FILE`."""
 
 from __future__ import annotations
 
 import argparse
-import asyncio
-import os
-import signal
+import sys
 from pathlib import Path
 
-import uvloop
+# As in manage.py: `platform/` is a plain folder of packages that stands on sys.path itself.
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "platform"))
 
-from providers.sandbox.speed import SpeedProtocol
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m providers.sandbox", description=__doc__)
+    parser.add_argument("--port", type=int, default=0, help="0 takes any free port")
+    parser.add_argument("--port-file", type=Path, help="gets the port when the server listens")
+    parser.add_argument("--journal", type=Path, help="gets a JSON line for every call")
+    parser.add_argument("--no-fsync", action="store_true", help="do not force lines to the disk")
+    parser.add_argument(
+        "--speed", action="store_true", help="one ready-made answer, for benchmarks"
+    )
+    return parser.parse_args()
 
 
 def main() -> None:
     arguments = _arguments()
     if arguments.speed:
-        uvloop.run(_serve_speed(arguments.host, arguments.port, arguments.port_file))
+        from providers.sandbox.speed import run_speed
 
+        run_speed(port=arguments.port, port_file=arguments.port_file)
+        return
+    from providers.sandbox.server import run
 
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m providers.sandbox", description=__doc__)
-    parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=0, help="0: any free port")
-    parser.add_argument("--port-file", type=Path, help="the port is written here when ready")
-    parser.add_argument("--speed", action="store_true", help="one fixed answer, for benchmarks")
-    return parser.parse_args()
-
-
-async def _serve_speed(host: str, port: int, port_file: Path | None) -> None:
-    loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    server = await loop.create_server(SpeedProtocol, host, port, backlog=2048)
-    _announce(server.sockets[0].getsockname()[1], port_file)
-    await stop.wait()
-    server.close()
-
-
-def _announce(port: int, port_file: Path | None) -> None:
-    """Whole or not at all: a reader never sees half a number."""
-    if port_file:
-        draft = port_file.with_name(port_file.name + ".new")
-        draft.write_text(f"{port}\n")
-        os.replace(draft, port_file)
+    run(
+        port=arguments.port,
+        port_file=arguments.port_file,
+        journal=arguments.journal,
+        fsync=not arguments.no_fsync,
+    )
 
 
 if __name__ == "__main__":

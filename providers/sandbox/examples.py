@@ -1,4 +1,4 @@
-"""Data providers: each answers with the examples of its manifest (see catalogue/examples/README)."""
+"""Data providers: each answers with its manifest's examples (see catalogue/examples/README.md)."""
 
 from __future__ import annotations
 
@@ -47,7 +47,11 @@ class DataProvider:
             return Answer(operation, encoded({"error": message}), refused.status, headers=headers)
         answer = _answer(fitting[0], {})
         return Answer(
-            operation, answer.body, answer.status, answer.content_type, {**answer.headers, **headers}
+            operation,
+            answer.body,
+            answer.status,
+            answer.content_type,
+            {**answer.headers, **headers},
         )
 
     def named(self, name: str, request: Request, operation: str) -> Answer:

@@ -1,12 +1,12 @@
 """The sandbox's model: the same prompt always gets the same answer.
 
-    text        echoes the last message: `You said: …`, or `The tool answered: …` after a result
-    tools       called when tools are given, not forbidden, the last message is no tool result, and
-                either a call is required (the tools that the message names, else the first) or
-                the user's message holds a tool's name as a word; arguments come from its schema
-    JSON mode   `{"answer": <the echo>}`, or an instance of the schema that was given
-    stop        cuts the text before the first stop sequence
-    max_tokens  cuts it after so many words; tool calls that do not fit are left out
+text        echoes the last message: `You said: …`, or `The tool answered: …` after a result
+tools       called when tools are given, not forbidden, the last message is no tool result, and
+            either a call is required (the tools that the message names, else the first) or
+            the user's message holds a tool's name as a word; arguments come from its schema
+JSON mode   `{"answer": <the echo>}`, or an instance of the schema that was given
+stop        cuts the text before the first stop sequence
+max_tokens  cuts it after so many words; tool calls that do not fit are left out
 """
 
 from __future__ import annotations

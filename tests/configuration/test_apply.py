@@ -209,11 +209,11 @@ def test_a_data_operation_is_routed_by_a_manifest_of_ones_own(write: Any) -> Non
 
 
 REFUSED = {
-    "unknown section": ("provider: []", "provider (line 1): There is no such field"),
+    "unknown section": ("provider: []", "provider (line 1): Unknown. Leave it out"),
     "unknown field": (LAB.replace("adapter", "adaptor"), "providers[0].adaptor (line 1)"),
     "its place": (
         "providers:\n  - slug: lab\n    adapter: openai\n    base_url: https://a.example/v1\n    colour: red\n",
-        "providers[0].colour (line 5): There is no such field",
+        "providers[0].colour (line 5): Unknown. Leave it out",
     ),
     "missing variable": (
         LAB[:-3] + ", credentials: [{name: m, secret: '${NO_SUCH}'}]}]",

@@ -38,7 +38,9 @@ def test_a_decimal_is_taken_exactly_or_refused(value: Decimal) -> None:
 
 
 @given(st.integers(-(10**12), 10**12), st.integers(7, 60), st.integers(1, 9))
-def test_more_than_six_decimals_are_refused_however_many(whole: int, places: int, digit: int) -> None:
+def test_more_than_six_decimals_are_refused_however_many(
+    whole: int, places: int, digit: int
+) -> None:
     with pytest.raises(ValueError, match="decimals"):
         to_micro(f"{whole}.{'0' * (places - 1)}{digit}")
 

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonschema_rs import Draft202012Validator, ValidationError, ValidationErrorKind
+from jsonschema_rs import Draft202012Validator
 
 from providers.catalogue.located import LocatedDocument, YamlError, read_yaml
-from providers.operations.checking import words
+from providers.operations.checking import faults as schema_faults
 
 Place = tuple[str | int, ...]
 _PLACEHOLDER = re.compile(r"\$\$\{|\$\{([^}]*)\}?")
@@ -58,7 +58,7 @@ def read(text: str, environment: Mapping[str, str]) -> ConfigurationFile:
         raise ConfigurationFault(["line 1: Nested too deeply, or an alias of itself."]) from None
     faults: list[tuple[Place, str]] = []
     content = _filled(located.document, (), environment, faults)
-    faults += [fault for error in _validator().iter_errors(content) for fault in _faults(error)]
+    faults += [(place, words) for words, place in schema_faults(_validator(), content)]
     if faults:
         raise ConfigurationFault([_told(located, place, text) for place, text in faults])
     return ConfigurationFile(content, located)
@@ -92,17 +92,6 @@ def _filled(
         return environment.get(name, "")
 
     return _PLACEHOLDER.sub(fill, value)
-
-
-def _faults(error: ValidationError) -> Iterator[tuple[Place, str]]:
-    place = tuple(error.instance_path)
-    if isinstance(error.kind, ValidationErrorKind.AdditionalProperties):
-        for name in sorted(error.kind.unexpected):
-            yield (*place, name), "There is no such field."
-    elif isinstance(error.kind, ValidationErrorKind.Required):
-        yield place, f"`{error.kind.property}` is missing."
-    else:
-        yield place, words(error)
 
 
 def _told(located: LocatedDocument, place: Place, text: str) -> str:

@@ -1,4 +1,8 @@
-"""The five verbs for Anthropic's Messages API."""
+"""The five verbs for Anthropic's Messages API.
+
+A provider row's `settings` may hold `headers`, sent with every request (`anthropic-beta`, say,
+or another `anthropic-version`).
+"""
 
 from __future__ import annotations
 
@@ -32,8 +36,7 @@ class AnthropicAdapter:
         if upstream.secret:
             headers["x-api-key"] = upstream.secret
         headers |= {k.lower(): v for k, v in upstream.settings.get("headers", {}).items()}
-        url = f"{upstream.base_url.rstrip('/')}/v1/messages"
-        return UpstreamRequest("POST", url, headers, encoded(chat_body, call, upstream))
+        return UpstreamRequest("POST", _url(upstream), headers, encoded(chat_body, call, upstream))
 
     def outcome(self, status: int, headers: Mapping[str, str], body: bytes) -> Outcome:
         return outcome_of(status, headers, body)
@@ -43,3 +46,9 @@ class AnthropicAdapter:
 
     def problem(self, outcome: Outcome) -> Problem:
         return wire.problem(outcome)
+
+
+def _url(upstream: Upstream) -> str:
+    """Anthropic's own SDKs take a base without `/v1`, most others write it; both are meant."""
+    base = upstream.base_url.rstrip("/").removesuffix("/v1")
+    return f"{base}/v1/messages"

@@ -1,24 +1,37 @@
 """OpenAI's messages as Anthropic's: system apart, tool results as a user's blocks, roles that
-take turns."""
+take turns.
+
+Anthropic wants turns that are not empty, results of calls at the head of the turn that
+follows the calls, and calls at the end of theirs: what OpenAI takes is put into that order.
+System and developer messages all become the system prompt, which stands before every turn.
+`reasoning_content` is not sent back, being no input; the signed thoughts that Anthropic wants
+to see again in a tool loop come back in `extra_content`, where we put them.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
 
 from providers.adapter import Unsupported
+from providers.adapters.anthropic.answer import THOUGHTS
+from providers.adapters.anthropic.parts import Blocks, blocks_of, texts_of
 
 _FIELDS = {
     "system": {"content"},
     "developer": {"content"},
     "user": {"content"},
-    "assistant": {"content", "tool_calls", "refusal", "reasoning_content", "extra_content"},
-    "tool": {"content", "tool_call_id"},
+    "assistant": {
+        *("content", "tool_calls", "refusal"),
+        *("reasoning_content", "reasoning", "extra_content"),
+    },
+    "tool": {"content", "tool_call_id", "name"},  # the call's id tells the name
 }
-
-Blocks = list[dict[str, Any]]
+_ORDER = {"tool_result": 0, "thinking": 0, "redacted_thinking": 0, "tool_use": 2}
+_NOT_IN_IDS = re.compile(r"[^a-zA-Z0-9_-]")
 
 
 def conversation(messages: Sequence[Mapping[str, Any]]) -> tuple[Blocks, list[dict[str, Any]]]:
@@ -31,15 +44,17 @@ def conversation(messages: Sequence[Mapping[str, Any]]) -> tuple[Blocks, list[di
     for index, message in enumerate(messages):
         place = f"messages.{index}"
         role = _role(message, place)
-        blocks = _blocks(message, role, place)
         if role in ("system", "developer"):
-            system += blocks
-            continue
-        speaker = "assistant" if role == "assistant" else "user"
-        if turns and turns[-1]["role"] == speaker:
+            system += texts_of(message.get("content"), f"{place}.content")
+        elif blocks := _blocks(message, role, place):
+            speaker = "assistant" if role == "assistant" else "user"
+            if not turns or turns[-1]["role"] != speaker:
+                turns.append({"role": speaker, "content": []})
             turns[-1]["content"] += blocks
-        else:
-            turns.append({"role": speaker, "content": blocks})
+    if not turns:
+        raise Unsupported("messages", "Anthropic needs a message that is not a system message.")
+    for turn in turns:
+        turn["content"].sort(key=lambda block: _ORDER.get(block["type"], 1))
     return system, turns
 
 
@@ -49,7 +64,7 @@ def _role(message: Mapping[str, Any], place: str) -> str:
     if known is None:
         raise Unsupported(f"{place}.role", f"Anthropic has no role {role!r}.")
     for field, value in message.items():
-        if value and field not in known and field not in ("role", "name"):
+        if value and field not in known and field != "role":
             raise Unsupported(f"{place}.{field}", f"Anthropic cannot express {field!r} here.")
     return role
 
@@ -58,60 +73,44 @@ def _blocks(message: Mapping[str, Any], role: str, place: str) -> Blocks:
     if role == "tool":
         return [_result(message, place)]
     said = message.get("content") or message.get("refusal")
-    blocks = _content(said, f"{place}.content")
-    for call in message.get("tool_calls") or ():
-        blocks.append(_use(call, place))
+    blocks = _thoughts(message) + blocks_of(said, f"{place}.content")
+    for index, call in enumerate(message.get("tool_calls") or ()):
+        blocks.append(_use(call, f"{place}.tool_calls.{index}"))
+    return blocks
+
+
+def _thoughts(message: Mapping[str, Any]) -> Blocks:
+    """The thinking blocks that an assistant's message brings back."""
+    ours = (message.get("extra_content") or {}).get("anthropic") or {}
+    blocks: Blocks = list(ours.get("thinking_blocks") or ())
+    if any(block["type"] not in THOUGHTS for block in blocks):
+        raise ValueError("something else among the thoughts")
     return blocks
 
 
 def _result(message: Mapping[str, Any], place: str) -> dict[str, Any]:
     content = message.get("content")
     if not isinstance(content, str):
-        content = _content(content, f"{place}.content")
-    return {
-        "type": "tool_result",
-        "tool_use_id": message.get("tool_call_id"),
-        "content": content,
-    }
+        content = blocks_of(content, f"{place}.content")
+    call_id = _id(message["tool_call_id"])
+    return {"type": "tool_result", "tool_use_id": call_id, "content": content}
 
 
 def _use(call: Mapping[str, Any], place: str) -> dict[str, Any]:
+    if call.get("type", "function") != "function":
+        raise Unsupported(f"{place}.type", "Anthropic takes calls of type 'function' here.")
     function = call["function"]
     try:
         arguments = orjson.loads(function.get("arguments") or "{}")
     except orjson.JSONDecodeError:
         arguments = None
     if not isinstance(arguments, dict):
-        raise Unsupported(f"{place}.tool_calls", "Anthropic takes arguments that are an object.")
-    return {"type": "tool_use", "id": call["id"], "name": function["name"], "input": arguments}
+        raise Unsupported(f"{place}.function.arguments", "Arguments must be a JSON object.")
+    call_id = _id(call["id"])
+    return {"type": "tool_use", "id": call_id, "name": function["name"], "input": arguments}
 
 
-def _content(content: Any, place: str) -> Blocks:
-    if content is None or content == "":
-        return []
-    if isinstance(content, str):
-        return [{"type": "text", "text": content}]
-    return [_part(part, f"{place}.{index}") for index, part in enumerate(content)]
-
-
-def _part(part: Mapping[str, Any], place: str) -> dict[str, Any]:
-    kind = part.get("type")
-    if kind in ("text", "refusal"):
-        block: dict[str, Any] = {"type": "text", "text": part[kind]}
-        if part.get("cache_control"):
-            block["cache_control"] = part["cache_control"]
-        return block
-    if kind == "image_url":
-        return {"type": "image", "source": _source(part["image_url"], place)}
-    raise Unsupported(f"{place}.type", f"Anthropic takes no part of type {kind!r} here.")
-
-
-def _source(image: Any, place: str) -> dict[str, Any]:
-    url = str(image.get("url") if isinstance(image, Mapping) else image)
-    if url.startswith("https://"):
-        return {"type": "url", "url": url}
-    head, comma, data = url.partition(",")
-    if comma and head.startswith("data:image/") and head.endswith(";base64"):
-        media = head.removeprefix("data:").removesuffix(";base64")
-        return {"type": "base64", "media_type": media, "data": data}
-    raise Unsupported(f"{place}.image_url", "Send images as an https URL or base64 data URL.")
+def _id(call_id: str) -> str:
+    """Anthropic's ids know fewer characters than those of the providers whose conversations
+    it may be asked to go on with."""
+    return _NOT_IN_IDS.sub("_", call_id)

@@ -1,7 +1,7 @@
 """The body of Anthropic's Messages API, from OpenAI's fields.
 
 What Anthropic cannot express is refused, field by field. Fields that only Anthropic knows
-(`thinking`, `top_k`, `system` …) pass through under their own names.
+(`thinking`, `top_k` …) pass through under their own names.
 """
 
 from __future__ import annotations
@@ -10,62 +10,97 @@ from collections.abc import Mapping
 from typing import Any
 
 from providers.adapter import Unsupported
+from providers.adapters.anthropic.answer import THOUGHTS
 from providers.adapters.anthropic.messages import conversation
+from providers.adapters.anthropic.schemas import closed
+from providers.adapters.anthropic.thinking import thinking
 from providers.call import Call, Upstream
 from providers.openai_wire import DEFAULT_MAX_OUTPUT
 from providers.translation import refuse_others, stop_list
 
-_OWN = ("thinking", "top_k", "container", "context_management", "mcp_servers")
+_OWN = (
+    *("cache_control", "container", "context_management", "inference_geo", "mcp_servers"),
+    *("thinking", "top_k"),
+)
 _CHAT = {
     *_OWN,
     *("messages", "max_tokens", "max_completion_tokens", "temperature", "top_p", "stop"),
     *("tools", "tool_choice", "parallel_tool_calls", "response_format", "reasoning_effort"),
+    "output_config",
 }
+# Anthropic has no such thing, and zero or false asks for none.
+_OFF = ("frequency_penalty", "presence_penalty", "logprobs")
 _CHOICES = {"auto": "auto", "none": "none", "required": "any"}
-_EFFORTS = {"none": None, "minimal": "low", "low": "low", "medium": "medium", "high": "high"}
+_TOOL = frozenset({"type", "function", "cache_control"})
+_FUNCTION = frozenset({"name", "description", "parameters", "strict"})
 
 
 def chat_body(call: Call, upstream: Upstream) -> dict[str, Any]:
     """Raises Unsupported for the first field that cannot be expressed."""
     params = call.params
-    refuse_others(params, _CHAT, "Anthropic")
+    refuse_others(params, _CHAT | {name for name in _OFF if not params.get(name)}, "Anthropic")
     system, messages = conversation(params["messages"])
-    body: dict[str, Any] = {
-        "model": upstream.model,
-        # Anthropic demands a limit; OpenAI's clients mostly leave it to the model.
-        "max_tokens": params.get("max_completion_tokens")
-        or params.get("max_tokens")
-        or upstream.max_output
-        or DEFAULT_MAX_OUTPUT,
-        "messages": messages,
-    }
+    limit = _limit(params, upstream)
+    body: dict[str, Any] = {"model": upstream.model, "max_tokens": limit, "messages": messages}
     if system:
         body["system"] = system
     if call.stream:
         body["stream"] = True
-    body |= _sampling(params) | _tools(params) | _output(params)
-    if user := params.get("user"):
+    body |= _sampling(params) | _tools(params)
+    body |= thinking(params.get("reasoning_effort"), upstream.model, limit)
+    config = body.pop("output_config", {}) | _format(params.get("response_format"))
+    if config := config | (params.get("output_config") or {}):
+        body["output_config"] = config
+    if user := params.get("safety_identifier") or params.get("user"):
         body["metadata"] = {"user_id": user}
-    return body | {name: params[name] for name in _OWN if params.get(name) is not None}
+    body |= {name: params[name] for name in _OWN if params.get(name) is not None}
+    _check_thinking(body)
+    return body
+
+
+def _check_thinking(body: Mapping[str, Any]) -> None:
+    """What Anthropic refuses while a model thinks; another target may not."""
+    kind = body.get("thinking", {}).get("type", "disabled")
+    if kind != "disabled" and body.get("tool_choice", {}).get("type") in ("any", "tool"):
+        raise Unsupported("tool_choice", "Anthropic's models choose freely while they think.")
+    answers = [turn["content"] for turn in body["messages"] if turn["role"] == "assistant"]
+    calling = bool(answers) and answers[-1][-1]["type"] == "tool_use"
+    if kind == "enabled" and calling and answers[-1][0]["type"] not in THOUGHTS:
+        raise Unsupported(
+            "messages", "A thinking model wants its calls back with their `extra_content`."
+        )
+
+
+def _limit(params: Mapping[str, Any], upstream: Upstream) -> int:
+    """Anthropic demands one, and refuses more than the model can say; OpenAI's clients mostly
+    leave it to the model."""
+    names = ("max_completion_tokens", "max_tokens")
+    most = upstream.max_output
+    asked = [params[name] for name in names if params.get(name)]
+    limit: int = min(asked, default=most or DEFAULT_MAX_OUTPUT)
+    return min(limit, most) if most else limit
 
 
 def _sampling(params: Mapping[str, Any]) -> dict[str, Any]:
-    temperature = params.get("temperature")
-    if temperature is not None and temperature > 1:
+    """Both default to 1, and many models refuse the two together, though at their defaults."""
+    names = ("temperature", "top_p")
+    sampling = {name: params[name] for name in names if params.get(name) not in (None, 1)}
+    if sampling.get("temperature", 0) > 1:
         raise Unsupported("temperature", "Anthropic takes a temperature from 0 to 1.")
-    sampling = {name: params[name] for name in ("temperature", "top_p") if params.get(name)}
-    if temperature == 0:
-        sampling["temperature"] = 0
     if stop := stop_list(params):
+        if not all(sequence.strip() for sequence in stop):
+            raise Unsupported("stop", "Anthropic takes no stop sequence of white space alone.")
         sampling["stop_sequences"] = stop
     return sampling
 
 
 def _tools(params: Mapping[str, Any]) -> dict[str, Any]:
+    choice = _choice(params.get("tool_choice") or "auto")
     tools = params.get("tools")
     if not tools:
+        if choice["type"] in ("any", "tool"):
+            raise Unsupported("tool_choice", "There is no tool to choose: send `tools` too.")
         return {}
-    choice = _choice(params.get("tool_choice") or "auto")
     if params.get("parallel_tool_calls") is False and choice["type"] != "none":
         choice["disable_parallel_tool_use"] = True
     body: dict[str, Any] = {"tools": [_tool(tool, index) for index, tool in enumerate(tools)]}
@@ -75,15 +110,23 @@ def _tools(params: Mapping[str, Any]) -> dict[str, Any]:
 def _tool(tool: Mapping[str, Any], index: int) -> dict[str, Any]:
     if tool.get("type") != "function":
         raise Unsupported(f"tools.{index}.type", "Anthropic takes tools of type 'function' here.")
+    if unknown := {field for field in tool if tool[field] is not None} - _TOOL:
+        raise Unsupported(f"tools.{index}.{min(unknown)}", "Anthropic has no such field.")
     function = tool["function"]
-    known: dict[str, Any] = {
+    if unknown := {field for field in function if function[field] is not None} - _FUNCTION:
+        raise Unsupported(f"tools.{index}.function.{min(unknown)}", "Anthropic has no such field.")
+    # A function without parameters has no schema at OpenAI; Anthropic wants an object's.
+    translated = {
         "name": function["name"],
-        "input_schema": function.get("parameters") or {"type": "object", "properties": {}},
+        "input_schema": {"type": "object", **(function.get("parameters") or {"properties": {}})},
     }
-    for field in ("description", "strict"):
-        if function.get(field) is not None:
-            known[field] = function[field]
-    return known
+    if description := function.get("description"):
+        translated["description"] = description
+    if function.get("strict"):
+        translated |= {"strict": True, "input_schema": closed(translated["input_schema"])}
+    if mark := tool.get("cache_control"):
+        translated["cache_control"] = mark
+    return translated
 
 
 def _choice(choice: Any) -> dict[str, Any]:
@@ -94,21 +137,15 @@ def _choice(choice: Any) -> dict[str, Any]:
     raise Unsupported("tool_choice", "Anthropic takes auto, none, required or one function.")
 
 
-def _output(params: Mapping[str, Any]) -> dict[str, Any]:
-    """`output_config`: the answer's form, and how much to think."""
-    config: dict[str, Any] = {}
-    form = params.get("response_format") or {"type": "text"}
-    if form["type"] == "json_schema":
-        schema = form["json_schema"].get("schema") or {"type": "object"}
-        config["format"] = {"type": "json_schema", "schema": schema}
-    elif form["type"] != "text":
+def _format(wanted: Mapping[str, Any] | None) -> dict[str, Any]:
+    kind = wanted["type"] if wanted else "text"
+    if kind not in ("text", "json_schema"):
         raise Unsupported(
-            "response_format", "Anthropic takes a JSON schema, not JSON mode without one."
+            "response_format.type", "Anthropic takes a JSON schema, not JSON mode without one."
         )
-    effort = params.get("reasoning_effort")
-    if effort is not None:
-        if effort not in _EFFORTS:
-            raise Unsupported("reasoning_effort", f"Anthropic has no effort {effort!r}.")
-        if _EFFORTS[effort]:
-            config["effort"] = _EFFORTS[effort]
-    return {"output_config": config} if config else {}
+    if not wanted or kind == "text":
+        return {}
+    schema = wanted["json_schema"].get("schema")
+    if not schema:
+        raise Unsupported("response_format.json_schema.schema", "Anthropic needs a schema.")
+    return {"format": {"type": "json_schema", "schema": closed(schema)}}

@@ -15,14 +15,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import orjson
 
 from lib.problems import Problem
 from providers import openai_wire as wire
 from providers.adapter import Meter, Unsupported
-from providers.adapters.openai.meter import ChatMeter, EmbeddingsMeter
+from providers.adapters.openai.embeddings import EmbeddingsMeter
+from providers.adapters.openai.meter import ChatMeter
 from providers.adapters.openai.outcome import outcome_of
 from providers.call import Call, Outcome, Upstream, UpstreamRequest, Usage
 
@@ -92,7 +93,8 @@ def _renamed_limit(params: Mapping[str, Any], name: str | None) -> dict[str, Any
     (other,) = (limit for limit in _LIMITS if limit != name)
     if params.get(other) is None:
         return {}
-    return {other: _GONE, name: params[other]}
+    both = [params[limit] for limit in _LIMITS if params.get(limit) is not None]
+    return {other: _GONE, name: min(both)}
 
 
 def _url(call: Call, upstream: Upstream) -> str:
@@ -102,7 +104,9 @@ def _url(call: Call, upstream: Upstream) -> str:
         path = settings.get("paths", {}).get(call.operation, path)
     if path is None:
         raise Unsupported("model", f"{upstream.provider} does not serve {call.operation}.")
-    url = upstream.base_url + path.replace("{model}", upstream.model)
+    if "{" in path:
+        path = path.replace("{model}", quote(upstream.model, safe=""))
+    url = upstream.base_url.rstrip("/") + path
     query = settings.get("query") if settings else None
     return f"{url}?{urlencode(query)}" if query else url
 

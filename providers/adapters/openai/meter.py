@@ -1,24 +1,31 @@
-"""Reads answers in OpenAI's dialect: passed on as they came, counted on the way.
-
-Only what OpenAI's own SDKs could not read is repaired: a missing id, object, created or
-model, a finish reason outside their list, vectors that came as numbers when base64 was asked.
-"""
+"""Reads chat answers in OpenAI's dialect: passed on as they came, counted on the way."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import orjson
 
 from providers import openai_wire as wire
 from providers.adapter import StreamFault
-from providers.adapters.openai.outcome import failure, is_content_filter
+from providers.adapters.openai.outcome import error_of, failure, is_content_filter
+from providers.adapters.openai.repair import (
+    FAILED_FINISHES,
+    characters,
+    chunk_choice,
+    same_choices,
+    whole_choice,
+)
 from providers.call import Answer, Call, Outcome, Upstream, Usage, Verdict
-from providers.sse import DONE, Decoder, EventTooLarge, encode
+from providers.rejection import clean_message
+from providers.sse import DONE, Decoder, Event, EventTooLarge, encode
 
-_FINISHES = frozenset({"stop", "length", "tool_calls", "content_filter", "function_call"})
-_RENAMED = {"model_length": "length", "eos": "stop", "end_turn": "stop", "max_tokens": "length"}
+_WHOLE = "chat.completion"
+_CHUNK = "chat.completion.chunk"
+_LAST = "chat.completion.done"  # Perplexity's closing event, with no `[DONE]` behind it
+# What reading a document raises when it has not the form it should have.
+_MISREAD = (LookupError, TypeError, AttributeError, ValueError)
 
 
 class ChatMeter:
@@ -29,159 +36,146 @@ class ChatMeter:
         self._call = call
         self._upstream = upstream
         self._decoder = Decoder()
-        self._finished = False
-        self._usage_event = b""
-        self._last: dict[str, Any] = {}
+        self._told: Mapping[str, Any] = {}
+        self._head: wire.Head | None = None
+        self._ended = False
 
     def whole(self, outcome: Outcome, body: bytes) -> Answer:
         document = outcome.document
-        if isinstance(document.get("error"), dict):
+        if error_of(document):
             return self._blocked()
         try:
-            message = document["choices"][0]["message"]
-            self.output_characters = _characters(message)
-        except (LookupError, TypeError, AttributeError):
-            raise _bad("The answer has no message.") from None
-        self.usage = wire.read_usage(document.get("usage"))
+            _check_finishes(document["choices"])
+            choices = [whole_choice(c, n) for n, c in enumerate(document["choices"])]
+            self._count(document)
+            self.output_characters = characters(choices[0]["message"])
+            repairs = self._repairs(document, _WHOLE, choices)
+        except _MISREAD:
+            raise _bad("The answer is no chat completion.") from None
         self.complete = True
-        repairs = self._repairs(document, "chat.completion")
         return Answer(body=orjson.dumps({**document, **repairs}) if repairs else body)
 
     def feed(self, chunk: bytes) -> list[bytes]:
-        try:
-            events = self._decoder.feed(chunk)
-        except EventTooLarge:
-            raise _bad("An event of the stream is too large.") from None
         said: list[bytes] = []
-        for event in events:
-            if event.data == b"[DONE]":
-                self.complete = True
-            elif not self.complete:
-                said += self._event(event.data)
+        try:
+            for event in self._decoder.feed(chunk):
+                if self._ended:
+                    break
+                if event.data == b"[DONE]":
+                    self._end()
+                else:
+                    said += self._read(orjson.loads(event.data), event)
+        except (EventTooLarge, *_MISREAD):
+            raise _bad("An event of the stream is no chat completion chunk.") from None
         return said
 
     def close(self) -> list[bytes]:
         if not self._call.wants_usage_chunk:
             return [DONE]
-        return [self._usage_event or self._own_usage_event(), DONE]
+        usage = self.usage or self._guess()
+        shown = {**wire.usage_object(usage), **self._told, **_corrected(self._told, usage)}
+        fields = {**self._identity({}), "object": _CHUNK, "choices": [], "usage": shown}
+        return [encode(fields), DONE]
 
-    def _event(self, data: bytes) -> list[bytes]:
-        try:
-            document = orjson.loads(data)
-            choices = document.get("choices")
-        except (orjson.JSONDecodeError, AttributeError):
-            raise _bad("An event of the stream is not JSON.") from None
-        if document.get("error"):
-            raise StreamFault(_stream_failure(document["error"]))
-        told = document.get("usage") or (document.get("x_groq") or {}).get("usage")
-        if told and (usage := wire.read_usage(told)):
-            self.usage = usage
+    def _end(self) -> None:
+        if self._head is None:
+            raise _bad("The stream ended before it said anything.")
+        self._ended = self.complete = True
+
+    def _read(self, document: dict[str, Any], event: Event) -> list[bytes]:
+        error = error_of(document)
+        if error or event.name == "error":
+            return self._broken_off(error or document)
+        told = document.get("choices") or ()
+        _check_finishes(told)
+        choices = [chunk_choice(c, n) for n, c in enumerate(told)]
+        self._count(document)
         if not choices:
-            if told:
-                self._usage_event = b"data: " + data + b"\n\n"
-            return []  # Azure's first event tells filter results and no choice
-        try:
-            return self._choice(document, choices[0], data)
-        except (LookupError, TypeError, AttributeError):
-            raise _bad("An event of the stream is no chat completion chunk.") from None
+            return []  # the closing count, or Azure's filter results
+        if self._head is None:
+            self._head = wire.Head(**self._identity(document))
+        self.output_characters += sum(characters(choice["delta"]) for choice in choices)
+        if choices[0].get("finish_reason") and self._is_last(document):
+            self.complete = True
+        repairs = self._repairs(document, _CHUNK, choices)
+        if repairs or b"\n" in event.data:
+            return [encode({**document, **repairs})]
+        return [b"data: " + event.data + b"\n\n"]
 
-    def _choice(self, document: dict[str, Any], choice: dict[str, Any], data: bytes) -> list[bytes]:
-        self._last = document
-        self.output_characters += _characters(choice.get("delta") or {})
-        if choice.get("finish_reason"):
-            self._finished = True
-            if self._upstream.settings.get("done_marker", True) is False:
-                self.complete = True
-        repairs = self._repairs(document, "chat.completion.chunk")
-        return [encode({**document, **repairs}) if repairs else b"data: " + data + b"\n\n"]
+    def _is_last(self, document: Mapping[str, Any]) -> bool:
+        unmarked = self._upstream.settings.get("done_marker", True) is False
+        return unmarked or document.get("object") == _LAST
 
-    def _repairs(self, document: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    def _count(self, document: Mapping[str, Any]) -> None:
+        """The count so far; it may come in any event, and Groq has a place of its own for it."""
+        told = document.get("usage") or (document.get("x_groq") or {}).get("usage") or {}
+        if usage := wire.read_usage(told):
+            self.usage, self._told = usage, told
+
+    def _repairs(
+        self, document: Mapping[str, Any], kind: str, choices: list[dict[str, Any]]
+    ) -> dict[str, Any]:
         repairs: dict[str, Any] = {}
         if document.get("object") != kind:
             repairs["object"] = kind
-        if not all(document.get(field) for field in ("id", "created", "model")):
-            head = wire.Head.of(self._call, self._upstream)
-            repairs |= {
-                field: document.get(field) or getattr(head, field)
-                for field in ("id", "created", "model")
-            }
-        choice = document["choices"][0]
-        reason = choice.get("finish_reason")
-        if reason is not None and reason not in _FINISHES:
-            repaired = {**choice, "finish_reason": _RENAMED.get(reason, "stop")}
-            repairs["choices"] = [repaired, *document["choices"][1:]]
+        if not (document.get("id") and document.get("created") and document.get("model")):
+            repairs |= self._identity(document)
+        if not same_choices(document["choices"], choices):
+            repairs["choices"] = choices
+        if told := document.get("usage"):
+            if kind is _CHUNK:
+                repairs["usage"] = None  # clients add up what chunks tell; `close` tells it once
+            elif self.usage and (corrected := _corrected(told, self.usage)):
+                repairs["usage"] = {**told, **corrected}
         return repairs
 
-    def _own_usage_event(self) -> bytes:
-        """For services that count in their last chunk, or not at all."""
-        head = wire.Head.of(self._call, self._upstream)
-        if self._last.get("id"):
-            head = wire.Head(self._last["id"], self._last.get("model") or head.model, head.created)
-        output = -(-self.output_characters // wire.CHARACTERS_PER_TOKEN)
-        guess = Usage(wire.input_estimate(self._call), output, estimated=True)
-        return wire.usage_chunk(head, self.usage or guess)
+    def _identity(self, document: Mapping[str, Any]) -> dict[str, Any]:
+        """What all parts of one answer repeat, as the provider tells it or as we make it."""
+        head = self._head or wire.Head.of(self._call, self._upstream)
+        names = ("id", "model", "created")
+        return {name: document.get(name) or getattr(head, name) for name in names}
+
+    def _broken_off(self, error: Mapping[str, Any]) -> list[bytes]:
+        """An error in a stream that began with 200. Held back by a filter, it is an answer."""
+        if not is_content_filter(error):
+            raise StreamFault(failure(error, 200))
+        self._head = self._head or wire.Head.of(self._call, self._upstream)
+        self._ended = self.complete = True
+        return [wire.chunk(self._head, {}, finish_reason="content_filter")]
 
     def _blocked(self) -> Answer:
         """A prompt the provider blocked is an answer: empty, for the reason content_filter."""
         self.usage = Usage()
         self.complete = True
-        message = {"role": "assistant", "content": ""}
+        choice = {
+            "message": {"role": "assistant", "content": ""},
+            "finish_reason": "content_filter",
+        }
         head = wire.Head.of(self._call, self._upstream)
-        choice = {"message": message, "finish_reason": "content_filter"}
         return Answer(body=orjson.dumps(wire.completion(head, choice, self.usage)))
 
-
-class EmbeddingsMeter:
-    def __init__(self, call: Call, upstream: Upstream) -> None:
-        self.usage: Usage | None = None
-        self.output_characters = 0
-        self.complete = False
-        self._call = call
-        self._upstream = upstream
-
-    def whole(self, outcome: Outcome, body: bytes) -> Answer:
-        document = outcome.document
-        try:
-            vectors = [entry["embedding"] for entry in document["data"]]
-            tokens = (document.get("usage") or {}).get("prompt_tokens")
-        except (LookupError, TypeError, AttributeError):
-            raise _bad("The answer holds no embeddings.") from None
-        if isinstance(tokens, int):
-            self.usage = Usage(input_tokens=tokens)
-        self.complete = True
-        if self._call.params.get("encoding_format") != "base64" or isinstance(vectors[0], str):
-            return Answer(body=body)
-        usage = self.usage or Usage(wire.input_estimate(self._call), estimated=True)
-        packed = wire.embeddings(vectors, model=self._upstream.model, usage=usage, base64=True)
-        return Answer(body=orjson.dumps(packed))
-
-    def feed(self, chunk: bytes) -> list[bytes]:
-        raise _bad("Embeddings are never streamed.")
-
-    def close(self) -> list[bytes]:
-        return []
+    def _guess(self) -> Usage:
+        output = -(-self.output_characters // wire.CHARACTERS_PER_TOKEN)
+        return Usage(wire.input_estimate(self._call), output, estimated=True)
 
 
-def _characters(message: Mapping[str, Any]) -> int:
-    """The output in a message or delta: text, refusal, reasoning, and the calls it makes."""
-    count = 0
-    for field in ("content", "reasoning_content", "reasoning", "refusal"):
-        text = message.get(field)
-        if isinstance(text, str):
-            count += len(text)
-    for tool_call in message.get("tool_calls") or ():
-        function = tool_call.get("function") or {}
-        count += len(function.get("arguments") or "") + len(function.get("name") or "")
-    return count
+def _check_finishes(choices: Iterable[Mapping[str, Any]]) -> None:
+    """Raises StreamFault for an answer that ended in a failure."""
+    for choice in choices:
+        if choice.get("finish_reason") in FAILED_FINISHES:
+            told = clean_message((choice.get("error") or {}).get("message"))
+            words = told or "The provider gave up midway."
+            raise StreamFault(Outcome(Verdict.UNAVAILABLE, 200, words))
 
 
-def _stream_failure(error: Any) -> Outcome:
-    """An error event in a stream that began with 200."""
-    error = error if isinstance(error, Mapping) else {"message": str(error)}
-    if is_content_filter(error):
-        return Outcome(Verdict.BLOCKED, 200, "The provider's filter stopped the answer.")
-    code = error.get("code")
-    return failure(error, code if isinstance(code, int) and 400 <= code < 600 else 200)
+def _corrected(told: Mapping[str, Any], usage: Usage) -> dict[str, Any]:
+    """The figures that must change for the contract: output counts the reasoning (xAI's does
+    not), and the total is there."""
+    right = {
+        "completion_tokens": usage.output_tokens,
+        "total_tokens": usage.input_tokens + usage.output_tokens,
+    }
+    return {name: figure for name, figure in right.items() if told.get(name) != figure}
 
 
 def _bad(message: str) -> StreamFault:

@@ -1,7 +1,9 @@
-"""How an attempt at an OpenAI-compatible service ended: the table of their errors.
+"""How an attempt at an OpenAI-compatible service ended: the tables of their errors.
 
 The services agree on the status and on little else: the error may be `{"error": {…}}`,
 `{"error": "…"}`, `{"detail": …}` or `{"object": "error"}`, and may come with HTTP 200.
+What decides is a status, a code or type, or how a message opens: never words from inside a
+message, which may quote the caller, and no caller may have a credential parked.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from providers.call import Outcome, Verdict
-from providers.openai_wire import clean_message, parsed, retry_after
+from providers.rejection import clean_message, parsed, retry_after
 
 _BY_STATUS: Mapping[int, Verdict] = {
     401: Verdict.AUTH,
@@ -23,27 +25,47 @@ _BY_STATUS: Mapping[int, Verdict] = {
     421: Verdict.UNAVAILABLE,
     425: Verdict.UNAVAILABLE,
     429: Verdict.RATE_LIMITED,
-    498: Verdict.RATE_LIMITED,  # Groq: flex tier has no room
+    498: Verdict.RATE_LIMITED,  # Groq: the flex tier has no room
+    499: Verdict.UNAVAILABLE,
     504: Verdict.TIMEOUT,
+    524: Verdict.TIMEOUT,
 }
-# What a body says, whatever its status: the first word found in code, type or message counts.
-_BY_WORD: Mapping[str, Verdict] = {
+# By `code` or `type`, which say more than the status they come with.
+_BY_CODE: Mapping[str, Verdict] = {
     "insufficient_quota": Verdict.QUOTA_EXHAUSTED,
-    "billing_hard_limit": Verdict.QUOTA_EXHAUSTED,
-    "exceeded your current quota": Verdict.QUOTA_EXHAUSTED,
+    "billing_hard_limit_reached": Verdict.QUOTA_EXHAUSTED,
+    "billing_not_active": Verdict.QUOTA_EXHAUSTED,
+    "invalid_api_key": Verdict.AUTH,
+    "authentication_error": Verdict.AUTH,
+    "account_deactivated": Verdict.AUTH,
+    "model_not_found": Verdict.BLOCKED,
+    "model_decommissioned": Verdict.BLOCKED,
+    "invalid_model": Verdict.BLOCKED,
+    "deploymentnotfound": Verdict.BLOCKED,
+    "unsupported_country_region_territory": Verdict.BLOCKED,
+    "rate_limit_exceeded": Verdict.RATE_LIMITED,
+    "ratelimitreached": Verdict.RATE_LIMITED,
+    "engine_overloaded": Verdict.UNAVAILABLE,
+    "overloaded_error": Verdict.UNAVAILABLE,
+    "server_error": Verdict.UNAVAILABLE,
+}
+# xAI tells a wrong key with 400 and no code of its own.
+_BY_OPENING: Mapping[str, Verdict] = {
+    "incorrect api key provided": Verdict.AUTH,
+    "invalid api key": Verdict.AUTH,
+    "you exceeded your current quota": Verdict.QUOTA_EXHAUSTED,
     "insufficient balance": Verdict.QUOTA_EXHAUSTED,
     "insufficient credits": Verdict.QUOTA_EXHAUSTED,
-    "invalid_api_key": Verdict.AUTH,
-    "incorrect api key": Verdict.AUTH,
-    "authentication_error": Verdict.AUTH,
-    "model_not_found": Verdict.BLOCKED,
-    "rate_limit": Verdict.RATE_LIMITED,
-    "ratelimitreached": Verdict.RATE_LIMITED,
-    "overloaded": Verdict.UNAVAILABLE,
-    "server_error": Verdict.UNAVAILABLE,
-    "invalid_request": Verdict.INVALID_REQUEST,
-    "unsupported_parameter": Verdict.INVALID_REQUEST,
 }
+_FILTERS = frozenset(
+    {
+        "content_filter",  # Azure
+        "content_policy_violation",
+        "data_inspection_failed",  # Alibaba
+        "invalid_prompt",  # OpenAI's reasoning models
+        "responsibleaipolicyviolation",
+    }
+)
 _WAITS = frozenset({Verdict.RATE_LIMITED, Verdict.UNAVAILABLE})
 
 
@@ -51,7 +73,7 @@ def outcome_of(status: int, headers: Mapping[str, str], body: bytes) -> Outcome:
     """A success keeps its parsed document. A prompt that the service blocked is a success too:
     the document is then its error, and the meter makes a `content_filter` answer of it."""
     document = parsed(body)
-    error = _error(document)
+    error = error_of(document)
     if 200 <= status < 300 and error is None:
         if isinstance(document, dict):
             return Outcome(Verdict.OK, status, document=document)
@@ -65,34 +87,39 @@ def outcome_of(status: int, headers: Mapping[str, str], body: bytes) -> Outcome:
 def failure(
     error: Mapping[str, Any], status: int, headers: Mapping[str, str] | None = None
 ) -> Outcome:
-    """The outcome of an error object, whether it came whole or inside a stream."""
+    """The outcome of an error object, whether it came whole or inside a stream. An error that
+    came with 200 is judged by the status its code tells, if it tells one."""
+    if status < 400:
+        status = _told_status(error) or status
     verdict = _verdict(status, error)
-    raw = error.get("metadata")
-    inner = raw.get("raw") if isinstance(raw, Mapping) else None
-    message = clean_message(inner) or clean_message(error.get("message"))
+    metadata = _mapping(error.get("metadata"))
+    message = clean_message(metadata.get("raw")) or clean_message(error.get("message"))
     param = error.get("param")
     return Outcome(
         verdict,
         status,
         message,
-        retry_after(headers or {}) if verdict in _WAITS else None,
+        _wait(headers or {}, metadata, message) if verdict in _WAITS else None,
         param if isinstance(param, str) else None,
     )
 
 
 def is_content_filter(error: Mapping[str, Any]) -> bool:
-    """Azure answers a blocked prompt with 400 and this code."""
-    return error.get("code") in ("content_filter", "ResponsibleAIPolicyViolation")
+    """Whether the prompt or the answer was found indecent; OpenRouter says why in its
+    metadata, under a 403."""
+    inner = _mapping(error.get("innererror")).get("code")
+    told = {str(code).lower() for code in (error.get("code"), error.get("type"), inner)}
+    return bool(told & _FILTERS) or bool(_mapping(error.get("metadata")).get("reasons"))
 
 
-def _error(document: Any) -> dict[str, Any] | None:
-    """The error a body tells, whatever its form; None where it tells none."""
+def error_of(document: Any) -> dict[str, Any] | None:
+    """The error a document tells, whatever its form; None where it tells none."""
     if not isinstance(document, dict):
         return None
     error = document.get("error")
-    if isinstance(error, dict):
+    if error and isinstance(error, dict):
         return error
-    if isinstance(error, str) and error:
+    if error and isinstance(error, str):
         return {**document, "message": error}
     if document.get("object") == "error":
         return document
@@ -110,16 +137,39 @@ def _detail(detail: Any) -> str:
 
 
 def _verdict(status: int, error: Mapping[str, Any]) -> Verdict:
-    told = " ".join(str(error.get(field) or "") for field in ("code", "type", "message")).lower()
-    word = next((verdict for word, verdict in _BY_WORD.items() if word in told), None)
-    if word in (Verdict.QUOTA_EXHAUSTED, Verdict.AUTH) and status < 500:
-        return word
-    if status in _BY_STATUS:
-        return _BY_STATUS[status]
     if status >= 500:
-        return Verdict.UNAVAILABLE
-    if 300 <= status < 400:
-        return Verdict.UNAVAILABLE  # redirects are never followed
-    if status >= 400:
-        return word if word is Verdict.BLOCKED else Verdict.INVALID_REQUEST
-    return word or Verdict.UNAVAILABLE  # an error with HTTP 200
+        return _BY_STATUS.get(status, Verdict.UNAVAILABLE)
+    told = _told_verdict(error)
+    if status == 413 and told is Verdict.RATE_LIMITED:
+        return Verdict.BLOCKED  # Groq: larger than a minute's tokens, so waiting is no help
+    if told or status in _BY_STATUS:
+        return told or _BY_STATUS[status]
+    if status >= 400 or error.get("type") == "invalid_request_error":
+        return Verdict.INVALID_REQUEST
+    return Verdict.UNAVAILABLE  # a redirect, which is never followed, or an unclear 200
+
+
+def _told_verdict(error: Mapping[str, Any]) -> Verdict | None:
+    for field in ("code", "type"):
+        if verdict := _BY_CODE.get(str(error.get(field)).lower()):
+            return verdict
+    opening = str(error.get("message")).lower()
+    return next((v for words, v in _BY_OPENING.items() if opening.startswith(words)), None)
+
+
+def _told_status(error: Mapping[str, Any]) -> int | None:
+    code = str(error.get("code"))
+    return int(code) if len(code) == 3 and code.isdecimal() and "400" <= code < "600" else None
+
+
+def _wait(headers: Mapping[str, str], metadata: Mapping[str, Any], message: str) -> float | None:
+    """OpenRouter hands on the headers of the service behind it."""
+    wait = retry_after(headers, message)
+    if wait is None:
+        behind = _mapping(metadata.get("headers"))
+        wait = retry_after({str(name).lower(): str(behind[name]) for name in behind})
+    return wait
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}

@@ -56,10 +56,13 @@ class Anthropic:
             return CHAT
         # The path of OpenAI's list is the same; only the headers tell who asks.
         is_ours = "x-api-key" in request.headers or "anthropic-version" in request.headers
-        return MODELS if is_ours and (request.method, request.path) == ("GET", "/v1/models") else None
+        return (
+            MODELS if is_ours and (request.method, request.path) == ("GET", "/v1/models") else None
+        )
 
     def answer(self, request: Request, operation: str) -> Answer:
-        secret = request.headers.get("x-api-key", "")
+        # Both are in use: newer versions of the official client send a bearer token.
+        secret = request.headers.get("x-api-key", "") or request.bearer
         if not secret:
             raise Refused(401, "x-api-key header is required")
         if is_bad(secret):
@@ -162,7 +165,9 @@ def _blocks(speaker: Speaker, blocks: list[Mapping[str, Any]]) -> Iterator[Turn]
         if block.get("type") == "tool_result":
             content = block.get("content", "")
             texts = [str(part.get("text", "")) for part in objects(content)]
-            yield Turn(Speaker.TOOL, values=(content if isinstance(content, str) else "".join(texts),))
+            yield Turn(
+                Speaker.TOOL, values=(content if isinstance(content, str) else "".join(texts),)
+            )
     texts = [str(block.get("text", "")) for block in blocks if block.get("type") == "text"]
     images = sum(block.get("type") == "image" for block in blocks)
     values = tuple(block.get("input") for block in blocks if block.get("type") == "tool_use")

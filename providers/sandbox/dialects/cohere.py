@@ -23,7 +23,7 @@ from providers.sandbox.dialects.dialect import (
 )
 from providers.sandbox.generate import pieces, reply
 from providers.sandbox.prompt import Finish, Prompt, Reply, ToolCall, words
-from providers.sandbox.vectors import DEFAULT_DIMENSIONS, MAX_DIMENSIONS, vector
+from providers.sandbox.vectors import size_of, vector
 
 _PATHS = {"/v2/chat": CHAT, "/v2/embed": EMBEDDINGS}
 _FINISHES = {
@@ -156,7 +156,7 @@ def _embed(request: Request) -> Answer:
     model = required(document, "model", str)
     required(document, "input_type", str)
     texts = strings(required(document, "texts", list))
-    size = min(positive(document, "output_dimension") or DEFAULT_DIMENSIONS, MAX_DIMENSIONS)
+    size = size_of(model, positive(document, "output_dimension"))
     tokens = max(1, sum(map(words, texts)))
     body: dict[str, Any] = {
         "id": _ERROR_ID,

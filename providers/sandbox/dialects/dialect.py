@@ -14,7 +14,8 @@ MODELS = "models"
 
 
 class Refused(Exception):
-    """The provider answers with an error. `message` and `code` None: its usual ones for `status`.
+    """The provider answers with an error. `message` and `code` None: its usual ones for `status`;
+    an empty code: none.
 
     `retry_after` is in seconds.
     """
@@ -96,7 +97,8 @@ class Answer:
 class Dialect(Protocol):
     """One provider's way to speak."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def operation(self, request: Request) -> str | None:
         """What the request asks for, or None when this dialect has no such path."""
@@ -151,7 +153,7 @@ def positive(document: Mapping[str, Any], *names: str) -> int | None:
 
 def strings(value: Any) -> tuple[str, ...]:
     """Stop sequences: one, several or none."""
-    found = [value] if isinstance(value, str) else value or []
+    found = value if isinstance(value, list) else [value]
     return tuple(each for each in found if isinstance(each, str))
 
 

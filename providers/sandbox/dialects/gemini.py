@@ -26,7 +26,7 @@ from providers.sandbox.dialects.dialect import (
 from providers.sandbox.dialects.openai import MODEL_NAMES
 from providers.sandbox.generate import reply
 from providers.sandbox.prompt import Choice, Finish, Prompt, Reply, Speaker, Tool, Turn, words
-from providers.sandbox.vectors import DEFAULT_DIMENSIONS, MAX_DIMENSIONS, vector
+from providers.sandbox.vectors import size_of, vector
 
 _METHOD = re.compile(r"/models/([^/:]+):(\w+)$")
 _OPERATIONS = {
@@ -36,7 +36,7 @@ _OPERATIONS = {
     "batchEmbedContents": EMBEDDINGS,
 }
 _MODES = {"ANY": Choice.REQUIRED, "NONE": Choice.NONE}
-_SPEAKERS = {"user": Speaker.USER, "model": Speaker.ASSISTANT, None: Speaker.USER}
+_SPEAKERS = {"user": Speaker.USER, "model": Speaker.ASSISTANT}
 
 # A result that is no object travels under one of these names; it is the result all the same.
 _WRAPPERS = ("output", "result", "content")
@@ -82,9 +82,7 @@ class Gemini:
         if refused.retry_after is not None:
             # Google tells the wait in the body alone.
             message += f"\nPlease retry in {refused.retry_after}s."
-            details.append(
-                {"@type": f"{_RPC}RetryInfo", "retryDelay": f"{refused.retry_after}s"}
-            )
+            details.append({"@type": f"{_RPC}RetryInfo", "retryDelay": f"{refused.retry_after}s"})
         error: dict[str, Any] = {"code": refused.status, "message": message, "status": status}
         if details:
             error["details"] = details
@@ -143,7 +141,7 @@ def _prompt(document: Mapping[str, Any], model: str) -> Prompt:
         raise Refused(400, "* GenerateContentRequest.contents: contents is not specified\n")
     config = mapping(document.get("generationConfig"))
     calling = mapping(mapping(document.get("toolConfig")).get("functionCallingConfig"))
-    allowed = calling.get("allowedFunctionNames")
+    allowed = strings(calling.get("allowedFunctionNames"))
     declared = tuple(tool for tool in _tools(document) if not allowed or tool.name in allowed)
     system = mapping(document.get("systemInstruction") or document.get("system_instruction"))
     spoken = (turn for content in contents for turn in _turns(content))
@@ -172,7 +170,8 @@ def _schema(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 
 def _turns(content: Mapping[str, Any]) -> Iterator[Turn]:
-    if content.get("role") not in _SPEAKERS:
+    speaker = _SPEAKERS.get(str(content.get("role", "user")))
+    if speaker is None:
         raise Refused(400, "Please use a valid role: user, model.")
     parts = objects(content.get("parts"))
     results = [_result(part["functionResponse"]) for part in parts if "functionResponse" in part]
@@ -182,7 +181,7 @@ def _turns(content: Mapping[str, Any]) -> Iterator[Turn]:
     images = sum("inlineData" in part or "fileData" in part for part in parts)
     if len(results) < len(parts) or not parts:
         values = tuple(call.get("args", {}) for call in calls)
-        yield Turn(_SPEAKERS[content.get("role")], _text(parts), images, values)
+        yield Turn(speaker, _text(parts), images, values)
 
 
 def _text(parts: list[Mapping[str, Any]]) -> str:
@@ -264,5 +263,5 @@ def _embedded(asked: Mapping[str, Any], model: str) -> tuple[dict[str, Any], int
     text = _text(objects(mapping(asked.get("content")).get("parts")))
     if not text:
         raise Refused(400, "* EmbedContentRequest.content: content is not specified\n")
-    size = min(positive(asked, "outputDimensionality") or DEFAULT_DIMENSIONS, MAX_DIMENSIONS)
+    size = size_of(model, positive(asked, "outputDimensionality"))
     return {"values": vector(model, text, size)}, words(text)

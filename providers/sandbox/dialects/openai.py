@@ -27,8 +27,8 @@ from providers.sandbox.dialects.dialect import (
     strings,
 )
 from providers.sandbox.generate import pieces, reply
-from providers.sandbox.prompt import Choice, Finish, Prompt, Reply, ToolCall, words
-from providers.sandbox.vectors import DEFAULT_DIMENSIONS, MAX_DIMENSIONS, as_base64, vector
+from providers.sandbox.prompt import Finish, Prompt, Reply, ToolCall, words
+from providers.sandbox.vectors import as_base64, size_of, vector
 
 KEYLESS = frozenset({"ollama"})
 MODEL_NAMES = ("sandbox-large", "sandbox-small", "sandbox-embedding")
@@ -77,10 +77,12 @@ class OpenAi:
         return _chat(request, document)
 
     def refusal(self, request: Request, refused: Refused, operation: str) -> Answer:
-        message, kind, code = _ERRORS.get(refused.status, _SERVER_ERROR)
+        usual = _SERVER_ERROR if refused.status >= 500 else _ERRORS[400]
+        message, kind, code = _ERRORS.get(refused.status, usual)
         if refused.code == "insufficient_quota":
             message, kind, code = _QUOTA
-        message, code = refused.message or message, refused.code or code
+        message = refused.message or message
+        code = code if refused.code is None else refused.code or None
         error = {"message": message, "type": kind, "param": refused.param, "code": code}
         body: dict[str, Any] = {"error": error}
         if request.provider == "mistral":
@@ -94,11 +96,12 @@ class OpenAi:
 
 
 def _authorize(request: Request) -> None:
+    # Azure takes the key in a header of its own.
     secret = request.bearer or request.headers.get("api-key", "")
     if is_bad(secret):
         raise Refused(401, f"Incorrect API key provided: {secret[:6]}***.")
     if not secret and request.provider not in KEYLESS:
-        raise Refused(401, "You didn't provide an API key.")
+        raise Refused(401, "You didn't provide an API key.", code="")
 
 
 def _mistral(status: int, message: str, kind: str, code: str | None) -> dict[str, Any]:
@@ -140,13 +143,15 @@ def _chat(request: Request, document: Mapping[str, Any]) -> Answer:
 
 
 def _prompt(document: Mapping[str, Any], model: str) -> Prompt:
+    if document.get("n") not in (None, 1):
+        raise Refused(400, "The sandbox gives one choice: 'n' must be 1.", param="n")
     choice, tools = openai_messages.chosen(
         document.get("tool_choice"), openai_messages.tools(document)
     )
     return Prompt(
         model=model,
         turns=openai_messages.turns(document),
-        tools=tools if choice is not Choice.NONE else (),
+        tools=tools,
         choice=choice,
         parallel=document.get("parallel_tool_calls") is not False,
         schema=_schema(mapping(document.get("response_format"))),
@@ -175,50 +180,48 @@ def _finish(made: Reply) -> str:
     return _FINISHES.get(made.finish, made.finish.value)
 
 
-def _call(call: ToolCall) -> dict[str, Any]:
-    function = {"name": call.name, "arguments": call.text}
+def _call(call: ToolCall, arguments: str) -> dict[str, Any]:
+    function = {"name": call.name, "arguments": arguments}
     return {"id": f"call_{call.id}", "type": "function", "function": function}
 
 
 def _completion(head: Mapping[str, Any], made: Reply, *, usage: bool) -> dict[str, Any]:
     message: dict[str, Any] = {"role": "assistant", "content": made.text, "refusal": None}
     if made.calls:
-        message |= {"content": None, "tool_calls": [_call(call) for call in made.calls]}
+        calls = [_call(call, call.text) for call in made.calls]
+        message |= {"content": None, "tool_calls": calls}
     choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": _finish(made)}
     body = {**head, "object": "chat.completion", "choices": [choice]}
     return body | {"usage": _usage(made)} if usage else body
 
 
 def _events(head: Mapping[str, Any], made: Reply, *, usage: bool) -> Iterator[Event]:
-    blank = {"usage": None} if usage else {}
-
-    def chunk(delta: Mapping[str, Any], finish: str | None = None, tokens: int = 0) -> Event:
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
-        body = {**head, "object": "chat.completion.chunk", "choices": [choice], **blank}
-        return Event(sse(body), tokens)
-
-    yield chunk({"role": "assistant", "content": None if made.calls else "", "refusal": None})
-    for piece in made.pieces:
-        yield chunk({"content": piece}, tokens=1)
-    for index, call in enumerate(made.calls):
-        begun = _call(call) | {"index": index, "function": {"name": call.name, "arguments": ""}}
-        yield chunk({"tool_calls": [begun]}, tokens=1)
-        for piece in pieces(call.text):
-            part = {"index": index, "function": {"arguments": piece}}
-            yield chunk({"tool_calls": [part]}, tokens=1)
-    yield chunk({}, _finish(made))
+    chunk = {**head, "object": "chat.completion.chunk", **({"usage": None} if usage else {})}
+    for delta, tokens in _deltas(made):
+        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": None}
+        yield Event(sse({**chunk, "choices": [choice]}), tokens)
+    ended = {"index": 0, "delta": {}, "logprobs": None, "finish_reason": _finish(made)}
+    yield Event(sse({**chunk, "choices": [ended]}))
     if usage:
-        body = {**head, "object": "chat.completion.chunk", "choices": [], "usage": _usage(made)}
-        yield Event(sse(body))
+        yield Event(sse({**chunk, "choices": [], "usage": _usage(made)}))
     yield Event(_DONE)
+
+
+def _deltas(made: Reply) -> Iterator[tuple[dict[str, Any], int]]:
+    """What each chunk adds, with the tokens it carries."""
+    yield {"role": "assistant", "content": None if made.calls else "", "refusal": None}, 0
+    for piece in made.pieces:
+        yield {"content": piece}, 1
+    for index, call in enumerate(made.calls):
+        yield {"tool_calls": [{"index": index, **_call(call, "")}]}, 1
+        for piece in pieces(call.text):
+            yield {"tool_calls": [{"index": index, "function": {"arguments": piece}}]}, 1
 
 
 def _embeddings(request: Request, document: Mapping[str, Any]) -> Answer:
     model = _model(request, document)
-    texts, tokens = _inputs(document)
-    size = positive(document, "dimensions") or DEFAULT_DIMENSIONS
-    if size > MAX_DIMENSIONS:
-        raise Refused(400, f"'dimensions' is at most {MAX_DIMENSIONS}.", param="dimensions")
+    texts = _inputs(document.get("input"))
+    size = size_of(model, positive(document, "dimensions"))
     packed = document.get("encoding_format") == "base64"
     vectors = [vector(model, text, size) for text in texts]
     data = [
@@ -226,25 +229,29 @@ def _embeddings(request: Request, document: Mapping[str, Any]) -> Answer:
         for index, each in enumerate(vectors)
     ]
     body: dict[str, Any] = {"object": "list", "data": data, "model": model}
+    tokens = max(1, sum(map(words, texts)))
     if request.with_usage:
         body["usage"] = {"prompt_tokens": tokens, "total_tokens": tokens}
     return Answer(EMBEDDINGS, encoded(body), model=model, input_tokens=tokens)
 
 
-def _inputs(document: Mapping[str, Any]) -> tuple[list[str], int]:
-    """The texts to embed and their tokens. Token arrays are taken too, each number one token."""
-    given = document.get("input")
+def _inputs(given: Any) -> list[str]:
+    """The texts to embed; a list of token numbers becomes a text with a word for each."""
     several = given if isinstance(given, list) else [given]
-    if several and all(isinstance(each, int) for each in several):
+    if several and all(map(_is_token, several)):
         several = [several]
-    texts = []
-    for each in several:
-        if isinstance(each, list) and each and all(isinstance(token, int) for token in each):
-            texts.append(" ".join(map(str, each)))
-        elif isinstance(each, str) and each:
-            texts.append(each)
-        else:
-            raise Refused(400, "'input' must be texts or tokens, and not empty.", param="input")
-    if not texts:
+    if not several:
         raise Refused(400, "'input' must not be empty.", param="input")
-    return texts, max(1, sum(map(words, texts)))
+    return [_input(each) for each in several]
+
+
+def _input(given: Any) -> str:
+    if isinstance(given, str) and given:
+        return given
+    if isinstance(given, list) and given and all(map(_is_token, given)):
+        return " ".join(map(str, given))
+    raise Refused(400, "'input' must be texts or tokens, and not empty.", param="input")
+
+
+def _is_token(given: Any) -> bool:
+    return isinstance(given, int) and not isinstance(given, bool)

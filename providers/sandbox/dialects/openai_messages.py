@@ -16,6 +16,8 @@ _SPEAKERS = {
     "tool": Speaker.TOOL,
 }
 
+_CHOICES = {choice.value: choice for choice in Choice}
+
 
 def turns(document: Mapping[str, Any]) -> tuple[Turn, ...]:
     """Raises Refused."""
@@ -37,13 +39,13 @@ def chosen(choice: Any, given: tuple[Tool, ...]) -> tuple[Choice, tuple[Tool, ..
             raise Refused(400, f"Tool choice {name!r} is not in `tools`.", param="tool_choice")
         return Choice.REQUIRED, named
     lowered = str(choice or Choice.AUTO).lower()
-    return (Choice(lowered) if lowered in Choice else Choice.AUTO), given
+    return (_CHOICES.get(lowered, Choice.AUTO)), given
 
 
 def _turn(message: Any, index: int) -> Turn:
-    if not isinstance(message, Mapping) or message.get("role") not in _SPEAKERS:
+    speaker = _SPEAKERS.get(str(mapping(message).get("role")))
+    if speaker is None:
         raise Refused(400, f"Invalid 'messages[{index}]': no such role.", param="messages")
-    speaker = _SPEAKERS[message["role"]]
     texts = list(_texts(message.get("content")))
     if speaker is Speaker.TOOL:
         return Turn(speaker, values=tuple(texts))

@@ -54,6 +54,7 @@ def test_data_operations_take_the_reserved_parameters_and_nothing_unknown() -> N
             assert set(operation.request_schema["properties"]) >= RESERVED
             assert operation.request_schema["additionalProperties"] is False
             assert operation.idempotent
+            assert operation.cacheable
             assert operation.path == "/api/v1/" + operation.name.replace(".", "/")
 
 
@@ -163,10 +164,17 @@ def test_wrong_embedding_inputs(bad: Any) -> None:
 
 
 def test_query_values_get_their_types() -> None:
-    pairs = [("lat", "59.3"), ("lon", "-1e1"), ("limit", "5"), ("fallback", "false")]
+    pairs = [("lat", "59.3"), ("lon", "-1e1"), ("limit", "5"), ("fallback", "0")]
     params = parse_query(WEATHER, pairs)
     assert params == {"lat": 59.3, "lon": -10.0, "limit": 5, "fallback": False}
     validate(WEATHER, params)
+
+
+@pytest.mark.parametrize("pair", [("limit", "5.0"), ("limit", "many"), ("fallback", "no")])
+def test_text_of_another_type_is_refused(pair: tuple[str, str]) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        parse_query(WEATHER, [pair])
+    assert caught.value.param == pair[0]
 
 
 def test_codes_are_upper_cased() -> None:

@@ -84,6 +84,7 @@ OP = f"operations/{RATE}"
         ("headers", {"x-a": "a\r\nb: c"}, "headers.x-a"),
         ("auth", {"type": "none"}, "credential"),
         ("credential/shape", "(", "credential.shape"),
+        ("credential/shape", r"^\p{L}+$", "credential.shape"),
         ("verification/operation", "finance.quote", "verification.operation"),
         ("verification/params", {"base": "EUR"}, "verification.params"),
         ("errors/0/when", {}, "errors.0.when"),
@@ -148,6 +149,40 @@ OP = f"operations/{RATE}"
 )
 def test_each_fault_is_found_at_its_place(path: str, value: Any, place: str) -> None:
     assert place in faults(changed(path, value))
+
+
+PLACES = "geo.geocode"
+WEATHER = "weather.current"
+
+
+def with_operation(name: str, source: dict[str, Any]) -> dict[str, Any]:
+    return changed(f"operations/{name}", {"examples": ["x"], **source})
+
+
+def test_a_list_has_no_single_record_to_miss() -> None:
+    source = {
+        "request": {"path": "/s", "query": {"q": "{q}"}},
+        "map": {"lat": "a", "lon": "b", "label": "c"},
+        "not_found_without": "lat",
+    }
+    place = f"operations.{PLACES}.not_found_without"
+    assert faults(with_operation(PLACES, source)) == [place]
+
+
+@pytest.mark.parametrize(
+    ("fields", "place"),
+    [
+        ({"condition.code": "c"}, "map"),
+        ({"condition.code": "c", "condition.text": "t", "condition": "w"}, "map.condition.code"),
+        ({"condition": "w", "condition.colour": "c"}, "map.condition.colour"),
+    ],
+)
+def test_inner_fields_are_mapped_all_or_as_one(fields: dict[str, str], place: str) -> None:
+    source = {
+        "request": {"path": "/w", "query": {"q": "{lat},{lon}"}},
+        "map": {"temperature_c": "t", "observed_at": "o", **fields},
+    }
+    assert f"operations.{WEATHER}.{place}" in faults(with_operation(WEATHER, source))
 
 
 def test_all_faults_are_told_at_once() -> None:

@@ -11,6 +11,7 @@ from lib.problems import InvalidRequest
 from providers.adapter import Unsupported
 from providers.adapters.manifest.request import Auth, RequestTemplate, build
 from providers.adapters.manifest.templates import Template, TemplateError, as_text
+from providers.adapters.manifest.transforms import compile_steps
 from providers.call import Call, Upstream
 
 PATH = RequestTemplate("GET", Template.parse("/v8/{q}/chart"), (("k", Template.parse("x{q}")),))
@@ -140,3 +141,30 @@ def test_without_a_secret_nothing_is_said() -> None:
         request = build(PATH, auth, Call("x", {"q": "A"}), Upstream("p", "https://p.example"))
         assert request.headers == {"accept": "application/json"}
         assert request.url.endswith("?k=xA")
+
+
+def test_a_parameter_is_prepared_before_it_is_sent() -> None:
+    template = RequestTemplate(
+        "GET",
+        Template.parse("/x"),
+        (("lat", Template.parse("{lat}")),),
+        prepare={"lat": compile_steps({"round": 4}, {})},
+    )
+    assert template.url({"lat": 59.123456}) == "/x?lat=59.1235"
+    assert template.url({}) == "/x"
+    with pytest.raises(InvalidRequest, match="cannot take"):
+        template.url({"lat": "north"})
+
+
+def test_a_path_needs_its_parameters() -> None:
+    with pytest.raises(InvalidRequest, match="q"):
+        PATH.url({})
+
+
+def test_a_request_of_another_path_or_query_is_not_read() -> None:
+    template = RequestTemplate(
+        "GET", Template.parse("/q"), (("f", Template.parse("QUOTE")), ("s", Template.parse("{q}-")))
+    )
+    assert template.recover("GET", "/q?f=QUOTE&s=a-") == {"q": "a"}
+    for url in ("/p?f=QUOTE&s=a-", "/q?f=RATE&s=a-", "/q?s=a-", "/q?f=QUOTE&s=a"):
+        assert template.recover("GET", url) is None

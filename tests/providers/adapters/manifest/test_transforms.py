@@ -179,6 +179,7 @@ def test_a_value_that_is_not_as_told_is_an_error(steps: Any, value: Any) -> None
         {"before": []},
         {"slice": ["a", "b"]},
         {"collect_numbered": {"prefix": "s", "count": 10**9}},
+        {"collect_numbered": "s"},
         {"at_key": "{"},
         {"lookup": "missing"},
         {"lookup": {}},

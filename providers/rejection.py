@@ -1,0 +1,135 @@
+"""What every dialect does with a refusal: read it, take the secrets out, see how long to wait,
+and say it as one of our problems."""
+
+from __future__ import annotations
+
+import datetime as dt
+import email.utils
+import math
+import re
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from lib.problems import Problem, Unavailable, UpstreamRejected, UpstreamTimeout
+from providers.call import Outcome, Verdict
+
+MAX_MESSAGE = 500
+
+# Keys, tokens and the like, as providers echo them in "Incorrect API key provided: sk-…", and
+# the names of our own accounts there, which are no tenant's business.
+_SECRETS = re.compile(
+    r"\b(?:sk|pk|pb|gsk|hf|xai|pplx|csk|tgp|org|proj|user)[-_][\w*.-]{6,}"
+    r"|\bAIza[\w-]{8,}"
+    r"|\beyJ[\w.-]{10,}"
+    r"|\bbearer\s+\S+"
+    r"|(?<=key provided: )\S+"
+    r"|(?<=api key: )\S+"
+    r"|\b[A-Za-z0-9]{32,}\b",
+    re.IGNORECASE,
+)
+_SCANNED = 4000  # characters of a message that are looked through; far fewer are passed on
+
+# A rate limit's headers where Retry-After is missing: what is left, and when it is full again.
+_RESETS = (
+    ("x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"),
+    ("x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"),
+    ("x-ratelimit-remaining", "x-ratelimit-reset"),
+    ("anthropic-ratelimit-requests-remaining", "anthropic-ratelimit-requests-reset"),
+    ("anthropic-ratelimit-tokens-remaining", "anthropic-ratelimit-tokens-reset"),
+    ("anthropic-ratelimit-input-tokens-remaining", "anthropic-ratelimit-input-tokens-reset"),
+    ("anthropic-ratelimit-output-tokens-remaining", "anthropic-ratelimit-output-tokens-reset"),
+)
+_DURATION = re.compile(
+    r"(?:(\d{1,4})d)?(?:(\d{1,6})h)?(?:(\d{1,6})m(?!s))?(?:(\d{1,9}(?:\.\d+)?)s)?(?:(\d{1,9}(?:\.\d+)?)ms)?"
+)
+_SECONDS_IN = (86400.0, 3600.0, 60.0, 1.0, 0.001)
+_TRY_AGAIN = re.compile(r"try again in ([\dhms.]+)", re.IGNORECASE)
+
+
+def parsed(body: bytes) -> Any:
+    """The body's JSON, or None where it is none."""
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+
+
+def clean_message(message: Any) -> str:
+    """A provider's words, fit to be passed on: text, bounded, with secrets taken out."""
+    if not isinstance(message, str):
+        return ""
+    return _SECRETS.sub("[redacted]", message[:_SCANNED])[:MAX_MESSAGE]
+
+
+def retry_after(headers: Mapping[str, str], message: str = "") -> float | None:
+    """Seconds to wait. First what Retry-After says (RFC 9110 §10.2.3: seconds or a date), then
+    the reset of a limit that has nothing left, then the message's "try again in 6m0s"; None
+    where none of them says anything usable."""
+    milliseconds = _number(headers.get("retry-after-ms"))
+    if milliseconds:
+        return milliseconds / 1000
+    wait = _moment(headers.get("retry-after"))
+    if wait is None:
+        spent = [reset for left, reset in _RESETS if headers.get(left) == "0"]
+        waits = [wait for reset in spent if (wait := _moment(headers.get(reset))) is not None]
+        wait = max(waits, default=None)
+    if wait is None and (words := _TRY_AGAIN.search(message)):
+        wait = _duration(words[1].rstrip("."))
+    return wait
+
+
+def _moment(text: str | None) -> float | None:
+    """Seconds from now, of a text that names them, a duration, or a moment: an HTTP date, RFC
+    3339, or seconds or milliseconds since 1970 (OpenRouter)."""
+    text = (text or "").strip()
+    if (number := _number(text)) is not None:
+        scale = 1000 if number > 1e11 else 1
+        return number if number < 1e9 else max(0.0, number / scale - time.time())
+    if (wait := _duration(text)) is not None:
+        return wait
+    moment = _date(text)
+    return None if moment is None else max(0.0, moment.timestamp() - time.time())
+
+
+def _date(text: str) -> dt.datetime | None:
+    for read in (email.utils.parsedate_to_datetime, dt.datetime.fromisoformat):
+        try:
+            moment = read(text)
+        except (ValueError, OverflowError):
+            continue
+        return moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
+    return None
+
+
+def _duration(text: str) -> float | None:
+    """OpenAI's and Groq's: "6m0s", "12ms", "2m59.56s"."""
+    match = _DURATION.fullmatch(text)
+    if not text or match is None:
+        return None
+    parts = zip(match.groups(default="0"), _SECONDS_IN, strict=True)
+    return sum(float(figure) * seconds for figure, seconds in parts)
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        number = float(text or "")
+    except ValueError:
+        return None
+    return number if 0 <= number < 1e14 else None
+
+
+def problem(outcome: Outcome) -> Problem:
+    """An attempt's outcome as the caller should see it, were it the last one."""
+    if outcome.verdict is Verdict.INVALID_REQUEST:
+        status = outcome.status if 400 <= outcome.status < 500 else 400
+        words = outcome.message or "The provider refused the request."
+        return UpstreamRejected(words, status=status, param=outcome.param)
+    if outcome.verdict is Verdict.TIMEOUT:
+        return UpstreamTimeout()
+    if outcome.verdict in (Verdict.BLOCKED, Verdict.BAD_PAYLOAD):
+        return UpstreamRejected(outcome.message or "The provider's answer could not be used.")
+    wait = None if outcome.retry_after is None else max(1, math.ceil(outcome.retry_after))
+    return Unavailable(retry_after=wait)

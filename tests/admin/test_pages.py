@@ -1,0 +1,147 @@
+"""Every page of the admin loads, with as many queries for many rows as for few."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from axes.models import AccessAttempt, AccessFailureLog, AccessLog
+from django.contrib import admin
+from django.contrib.auth.models import Group
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+from unfold.admin import ModelAdmin
+
+from lib.ids import prefixed
+from tests import factories
+
+pytestmark = pytest.mark.django_db
+MAX_QUERIES = 15
+
+
+def noted(model: Any) -> Callable[[], Any]:
+    return lambda: model.objects.create(username="a@example.test", ip_address="192.0.2.1")
+
+
+def attempt() -> Any:
+    return AccessAttempt.objects.create(
+        username="a@example.test",
+        ip_address=f"192.0.2.{AccessAttempt.objects.count()}",
+        failures_since_start=1,
+        attempt_time=dt.datetime.now(dt.UTC),
+    )
+
+
+MAKERS: dict[str, Callable[[], Any]] = {
+    "tenants.plan": lambda: factories.PlanFactory(slug=prefixed("plan")),
+    "tenants.tenant": factories.TenantFactory,
+    "tenants.project": factories.ProjectFactory,
+    "tenants.apikey": factories.ApiKeyFactory,
+    "accounts.user": factories.UserFactory,
+    "accounts.membership": factories.MembershipFactory,
+    "accounts.refreshfamily": factories.RefreshFamilyFactory,
+    "providers.provider": factories.ProviderFactory,
+    "providers.credential": factories.CredentialFactory,
+    "providers.operation": lambda: factories.OperationFactory(name=prefixed("a")),
+    "providers.model": factories.ModelFactory,
+    "providers.route": lambda: factories.TargetFactory().route,
+    "providers.target": factories.TargetFactory,
+    "usage.usagerecord": lambda: factories.UsageRecordFactory(
+        tenant_id=factories.TenantFactory().pk
+    ),
+    "usage.attempt": factories.AttemptFactory,
+    "usage.opencall": factories.OpenCallFactory,
+    "auth.group": lambda: Group.objects.create(name=f"group {Group.objects.count()}"),
+    "axes.accessattempt": attempt,
+    "axes.accesslog": noted(AccessLog),
+    "axes.accessfailurelog": noted(AccessFailureLog),
+}
+READ_ONLY = {
+    "accounts.refreshfamily",
+    "usage.usagerecord",
+    "usage.attempt",
+    "usage.opencall",
+    "axes.accesslog",
+    "axes.accessfailurelog",
+}
+NO_DELETE = READ_ONLY | {"tenants.tenant", "tenants.apikey", "providers.operation"}
+NO_ADD = READ_ONLY | {"providers.operation", "axes.accessattempt"}
+
+
+def url(label: str, page: str, *args: Any) -> str:
+    return reverse(f"admin:{label.replace('.', '_')}_{page}", args=args)
+
+
+def ours() -> dict[str, Any]:
+    apps = {"tenants", "accounts", "providers", "usage", "auth", "axes"}
+    return {
+        model._meta.label_lower: page
+        for model, page in admin.site._registry.items()
+        if model._meta.app_label in apps
+    }
+
+
+def test_every_model_has_a_page_in_the_admins_style() -> None:
+    assert set(MAKERS) <= ours().keys()
+    assert ours().keys() - set(MAKERS) <= {"axes.accessattemptexpiration"}
+    assert all(isinstance(page, ModelAdmin) for page in ours().values())
+
+
+def queries(browser: Client, where: str) -> int:
+    with CaptureQueriesContext(
+        connection,
+    ) as captured:
+        assert browser.get(where).status_code == 200
+    return len(captured)
+
+
+@pytest.mark.parametrize("label", MAKERS)
+def test_list_pages(label: str, browser: Client) -> None:
+    where = url(label, "changelist")
+    MAKERS[label]()
+    MAKERS[label]()
+    browser.get(where)
+    few = queries(browser, where)
+    for _ in range(10):
+        MAKERS[label]()
+    assert queries(browser, where) == few <= MAX_QUERIES
+    assert browser.get(where, {"q": "a'\"%_\\x"}).status_code == 200
+
+
+@pytest.mark.parametrize("label", MAKERS)
+def test_row_pages(label: str, browser: Client) -> None:
+    row = MAKERS[label]()
+    assert browser.get(url(label, "change", row.pk)).status_code == 200
+    added = browser.get(url(label, "add")).status_code
+    assert added == (403 if label in NO_ADD else 200)
+    deleted = browser.get(url(label, "delete", row.pk)).status_code
+    assert deleted == (403 if label in NO_DELETE else 200)
+
+
+@pytest.mark.parametrize("label", READ_ONLY)
+def test_read_only_rows_stay(label: str, browser: Client) -> None:
+    row = MAKERS[label]()
+    before = type(row).objects.values().get(pk=row.pk)
+    assert browser.post(url(label, "change", row.pk), {"status": "1"}).status_code == 403
+    assert browser.post(url(label, "delete", row.pk), {"post": "yes"}).status_code == 403
+    listing = {"action": "delete_selected", "_selected_action": row.pk, "post": "yes"}
+    browser.post(url(label, "changelist"), listing)
+    assert type(row).objects.values().get(pk=row.pk) == before
+
+
+def test_index_and_anonymous(browser: Client) -> None:
+    assert browser.get("/admin/").status_code == 200
+    assert Client().get("/admin/").status_code == 302
+
+
+def test_money_is_shown_in_usd(browser: Client) -> None:
+    factories.UsageRecordFactory(charge=1_234_567, cost=5)
+    page = browser.get(url("usage.usagerecord", "changelist")).content.decode()
+    assert "1.234567" in page
+    assert "0.000005" in page
+    model = factories.ModelFactory(input_price=2_500_000)
+    assert 'value="2.5"' in browser.get(url("providers.model", "change", model.pk)).content.decode()

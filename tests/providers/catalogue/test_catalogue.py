@@ -1,0 +1,301 @@
+"""The shipped catalogue: every file is right, every example maps, every error rule is shown."""
+
+import dataclasses
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema_rs import meta
+
+from lib.money import to_micro
+from providers.adapter import StreamFault
+from providers.adapters.manifest import Manifest, ManifestAdapter
+from providers.adapters.manifest.errors import Reply, Rule, first_match
+from providers.call import Call, Outcome, Upstream
+from providers.catalogue import (
+    CatalogueError,
+    CatalogueFile,
+    Example,
+    catalogue_schema,
+    load_documents,
+    load_examples,
+    read_document,
+)
+from providers.catalogue.examples import FOLDER as EXAMPLES
+from providers.catalogue.examples import Serve
+from providers.operations import registry
+
+FILES = load_documents()
+DATA = [file for file in FILES if file.manifest]
+AI = [file for file in FILES if not file.manifest]
+SHOWN = [(file, example) for file in DATA for example in load_examples(file.slug)]
+
+
+def manifest_of(file: CatalogueFile) -> Manifest:
+    assert file.manifest
+    return file.manifest
+
+
+def outcome_of(file: CatalogueFile, example: Example) -> Outcome:
+    headers = {**example.headers, "content-type": example.content_type}
+    adapter = ManifestAdapter(manifest_of(file))
+    return adapter.outcome(example.status, headers, example.body(example.params))
+
+
+def seen(file: CatalogueFile, example: Example, **call: Any) -> dict[str, Any]:
+    """What an example comes to, in the words of its `expect`."""
+    adapter = ManifestAdapter(manifest_of(file))
+    upstream = Upstream(file.slug, manifest_of(file).base_url)
+    outcome = outcome_of(file, example)
+    meter = adapter.meter(Call(example.operation, dict(example.params), **call), upstream)
+    try:
+        if outcome.is_answer:
+            answer = meter.whole(outcome, b"")
+            total = answer.page["total"] if answer.page else None
+            found = {"verdict": outcome.verdict, "data": answer.data}
+            return found if total is None else {**found, "total": total}
+    except StreamFault as fault:
+        outcome = fault.outcome
+    told = {
+        "verdict": outcome.verdict,
+        "message": outcome.message,
+        "retry_after": outcome.retry_after,
+    }
+    return {name: value for name, value in told.items() if value not in (None, "")}
+
+
+def test_the_schema_is_one() -> None:
+    meta.validate(catalogue_schema())
+
+
+def test_every_operation_has_at_least_two_interchangeable_providers() -> None:
+    served = Counter(operation for file in FILES for operation in file.operations)
+    assert set(served) == set(registry())
+    assert min(served.values()) >= 2
+    assert len(DATA) >= 10
+    keyless = Counter(
+        op for file in DATA if file.enabled and not file.needs_credential for op in file.operations
+    )
+    assert {op for op, count in keyless.items() if count >= 2} >= {
+        "finance.fx_rate",
+        "weather.current",
+        "medical.drug_label",
+        "geo.geocode",
+    }
+
+
+@pytest.mark.parametrize("file", DATA, ids=lambda file: file.slug)
+def test_a_data_provider_is_whole(file: CatalogueFile) -> None:
+    assert file.adapter == "manifest"
+    document = file.document
+    assert document["base_url"].startswith("https://")
+    assert document["attribution"]
+    assert document["errors"]
+    assert document["cache"]["ttl"] > 0
+    assert {"limits", "verification", "docs_url"} <= set(document)
+    assert bool(file.credential_env) == (document["auth"]["type"] != "none")
+
+
+@pytest.mark.parametrize("file", DATA, ids=lambda file: file.slug)
+def test_the_examples_listed_are_the_examples_there(file: CatalogueFile) -> None:
+    listed = Counter(
+        (name, operation)
+        for operation, plan in manifest_of(file).operations.items()
+        for name in plan.examples
+    )
+    there = Counter((example.name, example.operation) for example in load_examples(file.slug))
+    assert listed == there
+    defaults = Counter(e.operation for e in load_examples(file.slug) if e.serve is Serve.DEFAULT)
+    assert defaults == dict.fromkeys(file.operations, 1)
+
+
+def test_no_example_is_without_a_provider() -> None:
+    folders = {path.name for path in EXAMPLES.iterdir() if path.is_dir()}
+    assert folders == {file.slug for file in DATA}
+
+
+@pytest.mark.parametrize(
+    ("file", "example"), SHOWN, ids=[f"{file.slug}/{example.name}" for file, example in SHOWN]
+)
+class TestExample:
+    def test_it_comes_to_what_it_says(self, file: CatalogueFile, example: Example) -> None:
+        assert seen(file, example) == example.expect
+
+    def test_its_request_is_ours(self, file: CatalogueFile, example: Example) -> None:
+        manifest = manifest_of(file)
+        operation = registry()[example.operation]
+        assert operation.request_validator.is_valid(example.params)
+        upstream = Upstream(file.slug, manifest.base_url)
+        request = ManifestAdapter(manifest).request(
+            Call(example.operation, dict(example.params)), upstream
+        )
+        assert (request.method, request.url) == (example.method, manifest.base_url + example.url)
+
+    def test_its_request_can_be_read_back(self, file: CatalogueFile, example: Example) -> None:
+        plans = manifest_of(file).operations
+        fitting = [
+            name
+            for name, plan in plans.items()
+            if plan.request.recover("GET", example.url) is not None
+        ]
+        assert fitting == [example.operation]
+
+    def test_its_answer_is_canonical_with_extras_too(
+        self, file: CatalogueFile, example: Example
+    ) -> None:
+        data = seen(file, example, include_extra=True).get("data", [])
+        operation = registry()[example.operation]
+        for item in data if operation.is_list else [data] * bool(data):
+            assert operation.takes(item)
+            assert item.get("extra") is not None
+
+
+def rules_shown(rules: tuple[Rule, ...], replies: list[Reply]) -> list[Rule]:
+    return [rule for rule in rules if any(first_match(rules, reply) is rule for reply in replies)]
+
+
+@pytest.mark.parametrize("file", DATA, ids=lambda file: file.slug)
+def test_every_error_rule_is_shown_by_an_example(file: CatalogueFile) -> None:
+    manifest = manifest_of(file)
+    replies: dict[str, list[Reply]] = {name: [] for name in manifest.operations}
+    for example in load_examples(file.slug):
+        headers = {**example.headers, "content-type": example.content_type}
+        reply = Reply(example.status, headers, outcome_of(file, example).document)
+        replies[example.operation].append(reply)
+    everything = [reply for some in replies.values() for reply in some]
+    assert rules_shown(manifest.rules, everything) == list(manifest.rules)
+    for name, plan in manifest.operations.items():
+        assert rules_shown(plan.rules, replies[name]) == list(plan.rules)
+
+
+def test_a_default_example_echoes_whatever_is_asked() -> None:
+    file = next(file for file in DATA if file.slug == "frankfurter")
+    example = next(e for e in load_examples("frankfurter") if e.serve is Serve.DEFAULT)
+    params = {"base": 'A"\\', "quote": "NOK"}
+    outcome = ManifestAdapter(manifest_of(file)).outcome(200, {}, example.body(params))
+    assert outcome.document["base"] == params["base"]
+    assert outcome.document["rates"] == {"NOK": 11.0235}
+
+
+@pytest.mark.parametrize("file", AI, ids=lambda file: file.slug)
+def test_an_ai_provider_is_whole(file: CatalogueFile) -> None:
+    ids = [model["id"] for model in file.models]
+    assert len(ids) == len(set(ids)) > 0
+    for model in file.models:
+        assert to_micro(model["input_usd_per_million"]) >= 0
+        assert to_micro(model["output_usd_per_million"]) >= 0
+        cached = to_micro(model.get("cached_input_usd_per_million", "0"))
+        assert cached <= to_micro(model["input_usd_per_million"])
+        assert model.get("max_output", 1) <= model["context"]
+        is_chat = model["operation"] == "chat.completions"
+        assert ("streaming" in model["capabilities"]) == is_chat
+    assert file.document["base_url"].startswith("https://") or file.slug == "ollama"
+
+
+@pytest.mark.parametrize(
+    "env",
+    [
+        "OPENAI_API_KEY",
+        "ANTHROPIC_API_KEY",
+        "GEMINI_API_KEY",
+        "GROQ_API_KEY",
+        "MISTRAL_API_KEY",
+        "COHERE_API_KEY",
+        "OPENROUTER_API_KEY",
+        "HF_TOKEN",
+    ],
+)
+def test_the_promised_environment_variables_enable_a_provider(env: str) -> None:
+    assert [file for file in AI if file.credential_env == env]
+
+
+def test_ollama_is_found_by_its_url() -> None:
+    (ollama,) = [file for file in AI if file.document.get("base_url_env") == "OLLAMA_BASE_URL"]
+    assert not ollama.needs_credential
+
+
+def test_one_environment_variable_belongs_to_one_provider() -> None:
+    names = [file.credential_env for file in FILES if file.credential_env]
+    assert len(names) == len(set(names))
+
+
+def test_shapes_are_anchored() -> None:
+    for file in FILES:
+        shape = file.document.get("credential", {}).get("shape", "^$")
+        assert re.fullmatch(r"\^.*\$", shape)
+        assert not re.match(shape, "your-api-key-here")
+
+
+def test_the_checksum_is_of_the_content(tmp_path: Path) -> None:
+    source = FILES[0].path.read_text("utf-8")
+    copy = tmp_path / FILES[0].path.name
+    copy.write_text("# a comment\n" + source, "utf-8")
+    assert read_document(copy).checksum == FILES[0].checksum
+    copy.write_text(source.replace("name: ", "name: New ", 1), "utf-8")
+    assert read_document(copy).checksum != FILES[0].checksum
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "words"),
+    [
+        ("a: [\nb", 2, "No YAML"),
+        ("- a", 1, "mapping"),
+        ("", 1, "mapping"),
+        ("a: 1\nb: 2\na: 3", 3, "twice"),
+        ("a: {b: 1, b: 2}", 1, "twice"),
+        ("adapter: magic", 1, "adapter"),
+        ("adapter: manifest\nslug: 5", 2, "slug"),
+        ("a: 1\nb:\n  - {c: 1, c: 2}", 3, "twice"),
+        ("a: !!python/object:os.system {}", 1, "No YAML"),
+        ("a: &a [*a]", 1, "itself"),
+    ],
+)
+def test_a_broken_file_is_told_with_its_line(
+    text: str, line: int, words: str, tmp_path: Path
+) -> None:
+    (tmp_path / "x.yaml").write_text(text, "utf-8")
+    with pytest.raises(CatalogueError) as caught:
+        load_documents(tmp_path)
+    told = [fault for fault in caught.value.faults if words in fault]
+    assert told[0].startswith(f"x.yaml:{line}: ")
+
+
+def test_a_fault_inside_a_manifest_is_told_with_its_line(tmp_path: Path) -> None:
+    source = next(file for file in DATA if file.slug == "frankfurter").path.read_text("utf-8")
+    broken = source.replace("rate: {path: rates,", "rate: {path: 'rates[',")
+    (tmp_path / "frankfurter.yaml").write_text(broken, "utf-8")
+    line = broken[: broken.index("rates[")].count("\n") + 1
+    with pytest.raises(CatalogueError, match=rf"frankfurter\.yaml:{line}: operations"):
+        load_documents(tmp_path)
+
+
+def test_a_fault_inside_a_list_is_told_with_its_line(tmp_path: Path) -> None:
+    source = next(file for file in DATA if file.slug == "frankfurter").path.read_text("utf-8")
+    broken = source.replace("as: invalid_request", "as: bad_luck")
+    (tmp_path / "frankfurter.yaml").write_text(broken, "utf-8")
+    line = broken[: broken.index("bad_luck")].count("\n") + 1
+    with pytest.raises(CatalogueError, match=rf"frankfurter\.yaml:{line}: errors\.1\.as"):
+        load_documents(tmp_path)
+
+
+def test_a_file_must_be_named_as_its_slug(tmp_path: Path) -> None:
+    (tmp_path / "other.yaml").write_text(FILES[0].path.read_text("utf-8"), "utf-8")
+    with pytest.raises(CatalogueError, match="slug: Is not the file's name"):
+        load_documents(tmp_path)
+
+
+def test_days_and_norway_are_texts(tmp_path: Path) -> None:
+    from providers.catalogue.located import read_yaml
+
+    assert read_yaml("day: 2026-01-15\nland: no\nyes: true").document == {
+        "day": "2026-01-15",
+        "land": "no",
+        "yes": True,
+    }
+
+
+def test_an_example_cannot_be_changed() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        load_examples("frankfurter")[0].status = 500  # type: ignore[misc]

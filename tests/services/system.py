@@ -1,0 +1,183 @@
+"""The whole system as its users meet it: gateway and sandbox as processes, over real sockets.
+
+`system` is started once for all tests that ask for it, on a database of its own; what it
+serves is in tests/services/system.yaml. Tests that kill or reconfigure use `new_system`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.services.process import ServerProcess, free_port
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIGURATION = Path(__file__).with_name("system.yaml")
+ENVIRONMENT = Path(__file__).parents[1] / "test.env"
+
+
+VISITORS = 100
+
+
+def _visitors() -> str:
+    """Tenants that tests take one by one (`System.visitor`)."""
+    return "".join(
+        f"  - {{slug: visitor-{number}, plan: unlimited, projects: [{{slug: default}}],"
+        " keys: [{name: test, mode: test, scopes: ['*']}]}\n"
+        for number in range(VISITORS)
+    )
+
+
+class System:
+    """One gateway worker, one sandbox, one database, in `folder`."""
+
+    def __init__(self, folder: Path, **settings: str) -> None:
+        self.folder = folder
+        self.database = folder / "system.sqlite3"
+        self.journal = folder / "sandbox.journal"
+        self.port, self.sandbox_port = free_port(), free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.sandbox_url = f"http://127.0.0.1:{self.sandbox_port}"
+        self.keys: dict[str, str] = {}
+        self._visitors = iter(range(VISITORS))
+        self.environment = {
+            **os.environ,
+            "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'platform'}",
+            "DJANGO_SETTINGS_MODULE": "config.settings",
+            "ENV_FILE": str(ENVIRONMENT),
+            "DATABASE_URL": f"sqlite:///{self.database}",
+            "SANDBOX_URL": self.sandbox_url,
+            "LOG_LEVEL": "info",
+            **settings,
+        }
+        self.gateway = self._process(
+            "gateway",
+            ["-m", "uvicorn", "config.asgi:application", "--port", str(self.port)],
+            "--no-access-log",
+            "--no-proxy-headers",
+            "--loop=uvloop",
+            "--http=httptools",
+            "--timeout-graceful-shutdown=10",
+        )
+        self.sandbox = self._process(
+            "sandbox",
+            ["-m", "providers.sandbox", "--port", str(self.sandbox_port)],
+            "--journal",
+            str(self.journal),
+        )
+        if os.environ.get("SBX"):
+            self.sandbox.options["cwd"] = os.environ["SBX"]
+            self.sandbox.options["env"] = {**self.environment, "PYTHONPATH": ".:platform"}
+
+    def start(self) -> None:
+        self.manage("migrate", "-v0")
+        self.manage("load_catalogue")
+        self.apply(CONFIGURATION.read_text() + _visitors())
+        self.sandbox.start(lambda: self.get(f"{self.sandbox_url}/_sandbox/calls")[0] == 200)
+        self.start_gateway()
+
+    def start_gateway(self) -> None:
+        self.gateway.start(lambda: self.get(f"{self.url}/readyz")[0] == 200)
+
+    def stop(self) -> None:
+        self.gateway.stop()
+        self.sandbox.stop()
+
+    def apply(self, text: str) -> None:
+        """Make the database match a configuration file; its new keys join `keys`."""
+        file, keys = self.folder / "apply.yaml", self.folder / "keys.json"
+        file.write_text(text.replace("{sandbox}", self.sandbox_url))
+        keys.unlink(missing_ok=True)
+        self.manage("apply", str(file), "--keys-out", str(keys))
+        if keys.exists():
+            self.keys |= json.loads(keys.read_text())
+
+    def manage(self, *arguments: str) -> str:
+        """A management command's output; its errors fail the test in its own words."""
+        done = subprocess.run(
+            [sys.executable, "manage.py", *arguments],
+            cwd=ROOT,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"manage.py {arguments}: {done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def visitor(self) -> str:
+        """The test key of a tenant that nobody used before: its breakers are all closed."""
+        return self.keys[f"visitor-{next(self._visitors)}/test"]
+
+    def rows(self, statement: str, *parameters: Any) -> list[dict[str, Any]]:
+        """What the database holds, read beside the running gateway."""
+        connection = sqlite3.connect(self.database, timeout=10)
+        connection.row_factory = sqlite3.Row
+        try:
+            return [dict(row) for row in connection.execute(statement, parameters)]
+        finally:
+            connection.close()
+
+    def record(self, request_id: str) -> dict[str, Any]:
+        """The one ledger row of a call."""
+        rows = self.rows("SELECT * FROM usage_usagerecord WHERE request_id = ?", request_id)
+        assert len(rows) == 1, rows
+        return rows[0]
+
+    @staticmethod
+    def get(url: str, **headers: str) -> tuple[int, bytes]:
+        """Status and body of a plain GET; (0, b"") when nobody listens."""
+        request = urllib.request.Request(url, headers=headers)
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                return answer.status, answer.read()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read()
+        except OSError:
+            return 0, b""
+
+    def _process(self, name: str, command: list[str], *options: str) -> ServerProcess:
+        return ServerProcess(
+            [sys.executable, *command, *options],
+            self.folder / f"{name}.log",
+            cwd=ROOT,
+            env=self.environment,
+        )
+
+
+@pytest.fixture(scope="session")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """The shared system. Leave no trace in it that another test could trip over."""
+    system = System(tmp_path_factory.mktemp("system"))
+    try:
+        system.start()
+        yield system
+    finally:
+        system.stop()
+
+
+@pytest.fixture
+def new_system(tmp_path: Path) -> Iterator[Callable[..., System]]:
+    """Makes systems of a test's own, with settings of its own; they end with the test."""
+    made: list[System] = []
+
+    def make(**settings: str) -> System:
+        system = System(tmp_path / str(len(made)), **settings)
+        system.folder.mkdir()
+        made.append(system)
+        system.start()
+        return system
+
+    yield make
+    for system in made:
+        system.stop()
