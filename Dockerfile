@@ -14,7 +14,7 @@ ENV PATH=/opt/venv/bin:$PATH \
     DJANGO_SETTINGS_MODULE=config.settings \
     ENV_FILE=/app/.env.prod
 RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin patchbay \
-    && install -d -o patchbay -g patchbay /app/var /secrets
+    && install -d -o patchbay -g patchbay /app/var /app/staticfiles /secrets
 COPY --from=install /opt/venv /opt/venv
 WORKDIR /app
 COPY . .

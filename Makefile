@@ -29,10 +29,10 @@ check: $(VENV)/tools.stamp ## Format, lint, types, layers, migrations, deploymen
 	$(BIN)/python -m pytest -q tests/test_layout.py tests/test_docs.py tests/test_packaging.py
 
 bench: $(VENV)/tools.stamp ## The benchmark of docs/operate/benchmark.md
-	@$(BIN)/python tests/bench/run.py
+	@$(TEST_ENV) $(BIN)/python tests/bench/run.py
 
 chaos: $(VENV)/tools.stamp ## The long kill tests
-	@$(BIN)/python -m pytest -m chaos --run-long
+	@$(BIN)/python -m pytest -m chaos --long
 
 secret: ## Print a secret that is good for any setting
 	@python3 -c 'import secrets; print(secrets.token_hex(32))'
@@ -63,11 +63,11 @@ $(BIN)/python:
 	exit 1
 
 $(VENV)/product.stamp: requirements.txt | $(BIN)/python
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r $<
 	@touch $@
 
 $(VENV)/tools.stamp: requirements-dev.txt $(VENV)/product.stamp
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r $<
 	@touch $@
 
 .env: | $(BIN)/python

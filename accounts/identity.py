@@ -11,7 +11,7 @@ from __future__ import annotations
 import datetime as dt
 import hmac
 import ipaddress
-import itertools
+import threading
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 from typing import Any
@@ -93,13 +93,14 @@ class Identities:
         self._clock = clock or SystemClock()
         self._records: OrderedDict[str, tuple[int, Record | None]] = OrderedDict()
         self._failures: OrderedDict[str, tuple[float, int]] = OrderedDict()
-        self._generations = itertools.count(1)  # atomic: any thread may forget
+        self._writing = threading.Lock()  # any thread may look up, and any may forget
         self.generation = 0
 
     def forget(self) -> None:
         """Have every record looked up anew. Old ones stay where they are until then, so that a
         `check` already on its way never finds nothing and refuses a caller who is right."""
-        self.generation = next(self._generations)
+        with self._writing:
+            self.generation += 1
 
     def remembered(self, credential: Credential) -> bool:
         """Whether `check` needs no look-up: the data path then stays on its event loop."""
@@ -118,7 +119,8 @@ class Identities:
         """The caller, or the Unauthenticated or Forbidden that says why not."""
         _, record = self._records.get(credential.name, (0, None))
         now = self._clock.now()
-        if record is None or not credential.proves(record):
+        proven = credential.proves(record or _NOBODY)  # an unknown key takes as long as a wrong one
+        if record is None or not proven:
             self.note_failure(address)
             raise Unauthenticated
         if record.revoked:
@@ -160,9 +162,16 @@ class Identities:
             self._failures.popitem(last=False)
 
     def _remember(self, name: str, known: tuple[int, Record | None]) -> None:
-        self._records[name] = known
-        while len(self._records) > MAX_REMEMBERED:
-            self._records.popitem(last=False)
+        with self._writing:
+            generation, _ = self._records.get(name, known)
+            if generation > known[0]:
+                return  # a slow look-up must not undo a newer one
+            self._records[name] = known
+            while len(self._records) > MAX_REMEMBERED:
+                self._records.popitem(last=False)
+
+
+_NOBODY = Record(Identity(kind="", mode=Mode.TEST, scopes=frozenset()))
 
 
 class Credential:

@@ -49,7 +49,9 @@ class Breaker:
 
     def record(self, outcome: Outcome) -> None:
         """An attempt's end. What is neither an answer nor the provider's fault counts neither
-        way."""
+        way; nor does what began before the breaker opened, and ends only now."""
+        if self.state is State.OPEN:
+            return
         self._probing = False
         if outcome.is_provider_fault:
             self._failures += 1

@@ -8,6 +8,7 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.core.validators import MinValueValidator
 from django.db import models
+from django.db.models import TextChoices
 from django.utils import timezone
 
 from lib.ids import prefixed
@@ -22,7 +23,7 @@ class Provider(Published):
 
     topic = Topic.ROUTING
 
-    class Source(models.TextChoices):
+    class Source(TextChoices):
         BUILTIN = "builtin", "shipped"
         OPERATOR = "operator", "added by staff"
 
@@ -131,7 +132,8 @@ class Operation(Published):
         return self.name
 
 
-_price = partial(models.BigIntegerField, null=True, blank=True, validators=[MinValueValidator(0)])
+def _price() -> models.BigIntegerField[int | None, int | None]:
+    return models.BigIntegerField(null=True, blank=True, validators=[MinValueValidator(0)])
 
 
 class Model(Published):
@@ -182,7 +184,7 @@ class Route(Published):
 
     topic = Topic.ROUTING
 
-    class Strategy(models.TextChoices):
+    class Strategy(TextChoices):
         PRIORITY = "priority"
         WEIGHTED = "weighted"
         LATENCY = "latency"

@@ -16,6 +16,7 @@ from typing import Any
 
 import orjson
 
+from lib.problems import InvalidRequest
 from providers.call import Call, Upstream, Usage
 from providers.rejection import clean_message, parsed, problem, retry_after
 from providers.sse import encode
@@ -47,6 +48,8 @@ BYTES_PER_TOKEN = 3  # the worst case reserved for: few tokens are shorter in UT
 TOKENS_PER_MESSAGE = 8
 TOKENS_PER_IMAGE = 1600
 DEFAULT_MAX_OUTPUT = 4096
+# Tokens. No answer uses as many: a larger figure is a mistake and counts as not told.
+_ABSURD = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +138,9 @@ def read_usage(told: Any) -> Usage | None:
     DeepSeek tells cache reads as `prompt_cache_hit_tokens`. xAI's completion tokens leave out
     the reasoning, which only the total shows.
     """
-    if not isinstance(told, Mapping) or not isinstance(told.get("prompt_tokens"), int):
-        return None
     prompt, output = _count(told, "prompt_tokens"), _count(told, "completion_tokens")
+    if not prompt:
+        return None
     inputs, outputs = told.get("prompt_tokens_details"), told.get("completion_tokens_details")
     cached = _count(inputs, "cached_tokens") or _count(told, "prompt_cache_hit_tokens")
     reasoning = _count(outputs, "reasoning_tokens")
@@ -155,7 +158,9 @@ def read_usage(told: Any) -> Usage | None:
 def _count(told: Any, name: str) -> int:
     """A figure of a usage object; 0 for what is no count."""
     figure = told.get(name) if isinstance(told, Mapping) else None
-    return max(0, int(figure)) if isinstance(figure, int | float) else 0
+    if isinstance(figure, bool) or not isinstance(figure, int | float):
+        return 0
+    return int(figure) if 0 < figure < _ABSURD else 0
 
 
 def embeddings(
@@ -209,7 +214,7 @@ def input_estimate(call: Call) -> int:
             size += len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
     for field in ("tools", "response_format"):
         if value := call.params.get(field):
-            size += len(orjson.dumps(value))
+            size += len(_written(value))
     return (
         -(-size // BYTES_PER_TOKEN) + TOKENS_PER_MESSAGE * len(messages) + TOKENS_PER_IMAGE * images
     )
@@ -235,7 +240,7 @@ def _texts(messages: list[Any]) -> Iterator[str | None]:
             for part in content:
                 yield _part_text(part)
         if calls := message.get("tool_calls"):
-            yield orjson.dumps(calls).decode()
+            yield _written(calls)
 
 
 def _part_text(part: Any) -> str | None:
@@ -244,7 +249,15 @@ def _part_text(part: Any) -> str | None:
             return str(part["text"])
         if part.get("type") == "image_url":
             return None
-    return orjson.dumps(part).decode()
+    return _written(part)
+
+
+def _written(value: Any) -> str:
+    """Raises InvalidRequest for what no provider could be sent either."""
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:
+        raise InvalidRequest("A field is nested too deeply, or is no JSON.") from None
 
 
 def as_chunks(document: Mapping[str, Any]) -> list[bytes]:

@@ -24,13 +24,15 @@ class Prices:
         """µUSD for `usage`, rounded up once. Unknown prices count nothing.
 
         Tokens read from a provider's cache cost `cached_input`, or `input` when there is no
-        price of their own.
+        price of their own. More of them than input, or fewer than none, is a provider's error,
+        and lowers no bill.
         """
         input_price = self.input or 0
         cached_price = input_price if self.cached_input is None else self.cached_input
-        fresh = usage.input_tokens - usage.cached_tokens
+        read = max(0, usage.input_tokens)
+        cached = min(max(0, usage.cached_tokens), read)
         return per_million_rounded_up(
-            fresh * input_price
-            + usage.cached_tokens * cached_price
-            + usage.output_tokens * (self.output or 0)
+            (read - cached) * input_price
+            + cached * cached_price
+            + max(0, usage.output_tokens) * (self.output or 0)
         )

@@ -46,7 +46,9 @@ _DURATION = re.compile(
     r"(?:(\d{1,4})d)?(?:(\d{1,6})h)?(?:(\d{1,6})m(?!s))?(?:(\d{1,9}(?:\.\d+)?)s)?(?:(\d{1,9}(?:\.\d+)?)ms)?"
 )
 _SECONDS_IN = (86400.0, 3600.0, 60.0, 1.0, 0.001)
-_TRY_AGAIN = re.compile(r"try again in ([\dhms.]+)", re.IGNORECASE)
+_TRY_AGAIN = re.compile(
+    r"(?:try again in|retry after) (\d[\dhms.]{,30})(?: (s)econds?)?", re.IGNORECASE
+)
 
 
 def parsed(body: bytes) -> Any:
@@ -66,8 +68,8 @@ def clean_message(message: Any) -> str:
 
 def retry_after(headers: Mapping[str, str], message: str = "") -> float | None:
     """Seconds to wait. First what Retry-After says (RFC 9110 §10.2.3: seconds or a date), then
-    the reset of a limit that has nothing left, then the message's "try again in 6m0s"; None
-    where none of them says anything usable."""
+    the reset of a limit that has nothing left, then the message's "try again in 6m0s" or
+    "retry after 45 seconds"; None where none of them says anything usable."""
     milliseconds = _number(headers.get("retry-after-ms"))
     if milliseconds:
         return milliseconds / 1000
@@ -77,7 +79,7 @@ def retry_after(headers: Mapping[str, str], message: str = "") -> float | None:
         waits = [wait for reset in spent if (wait := _moment(headers.get(reset))) is not None]
         wait = max(waits, default=None)
     if wait is None and (words := _TRY_AGAIN.search(message)):
-        wait = _duration(words[1].rstrip("."))
+        wait = _duration(words[1].rstrip(".") + (words[2] or ""))
     return wait
 
 

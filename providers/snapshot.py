@@ -6,7 +6,8 @@ the whole snapshot when the tables' revision moves, so a call sees one state fro
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -128,7 +129,8 @@ def load() -> Snapshot:
     specs: dict[int, tuple[ProviderSpec, ModelSpec]] = {}
     for row in models.Model.objects.filter(enabled=True):
         if row.provider_id in providers:
-            specs[row.pk] = (providers[row.provider_id], _model(row))
+            with _left_out_if_broken("model", row.model_id):
+                specs[row.pk] = (providers[row.provider_id], _model(row))
     disabled = models.Operation.objects.filter(enabled=False).values_list("name", flat=True)
     return Snapshot(
         routes=_load_routes(providers, specs),
@@ -142,23 +144,37 @@ def _load_providers() -> dict[int, ProviderSpec]:
     secrets = _load_secrets()
     specs = {}
     for row in models.Provider.objects.filter(enabled=True).order_by("pk"):
-        try:
-            adapter = adapter_for(row.adapter, row.manifest)
-        except Exception as error:  # one broken definition must not take the others along
-            log.exception("provider_unusable", provider=row.slug, reason=type(error).__name__)
-            continue
-        specs[row.pk] = ProviderSpec(
-            slug=row.slug,
-            adapter=adapter,
-            base_url=row.base_url.rstrip("/"),
-            settings=row.settings,
-            manifest=row.manifest,
-            needs_credential=row.needs_credential,
-            allow_private_network=row.allow_private_network,
-            timeouts=Timeouts().over(row.timeouts),
-            secrets=secrets.get(row.pk, {}),
-        )
+        with _left_out_if_broken("provider", row.slug):
+            specs[row.pk] = _provider(row, secrets.get(row.pk, {}))
     return specs
+
+
+@contextmanager
+def _left_out_if_broken(kind: str, name: str) -> Iterator[None]:
+    """A row that cannot work must not take the others along."""
+    try:
+        yield
+    except Exception as error:
+        log.exception("row_unusable", kind=kind, name=name, reason=type(error).__name__)
+
+
+def _provider(row: models.Provider, secrets: Mapping[int | None, str]) -> ProviderSpec:
+    parts = urlsplit(row.base_url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("the base URL is no http URL")
+    if not isinstance(row.settings, dict):
+        raise ValueError("the settings are no object")
+    return ProviderSpec(
+        slug=row.slug,
+        adapter=adapter_for(row.adapter, row.manifest),
+        base_url=row.base_url.rstrip("/"),
+        settings=row.settings,
+        manifest=row.manifest,
+        needs_credential=row.needs_credential,
+        allow_private_network=row.allow_private_network,
+        timeouts=Timeouts().over(row.timeouts),
+        secrets=secrets,
+    )
 
 
 def _load_secrets() -> dict[int, dict[int | None, str]]:
@@ -188,22 +204,32 @@ def _load_routes(
     routes = {}
     rows = models.Route.objects.filter(enabled=True).prefetch_related("targets")
     for row in rows:
-        targets = []
-        for target in row.targets.all():
-            if not target.enabled or target.provider_id not in providers:
-                continue
-            if target.model_id is None:
-                targets.append(TargetSpec(providers[target.provider_id], weight=target.weight))
-            elif target.model_id in specs:
-                targets.append(TargetSpec(*specs[target.model_id], weight=target.weight))
-        routes[row.operation, row.alias] = RouteSpec(
-            name=row.alias or row.operation,
-            operation=row.operation,
-            strategy=row.strategy,
-            targets=tuple(targets),
-            timeouts=row.timeouts,
-        )
+        with _left_out_if_broken("route", str(row)):
+            routes[row.operation, row.alias] = _route(row, providers, specs)
     return routes
+
+
+def _route(
+    row: models.Route,
+    providers: Mapping[int, ProviderSpec],
+    specs: Mapping[int, tuple[ProviderSpec, ModelSpec]],
+) -> RouteSpec:
+    Timeouts().over(row.timeouts)  # every call will ask for them
+    targets = []
+    for target in row.targets.all():
+        if not target.enabled or target.provider_id not in providers:
+            continue
+        if target.model_id is None:
+            targets.append(TargetSpec(providers[target.provider_id], weight=target.weight))
+        elif target.model_id in specs:
+            targets.append(TargetSpec(*specs[target.model_id], weight=target.weight))
+    return RouteSpec(
+        name=row.alias or row.operation,
+        operation=row.operation,
+        strategy=row.strategy,
+        targets=tuple(targets),
+        timeouts=row.timeouts,
+    )
 
 
 def _implicit_routes(

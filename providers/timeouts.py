@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+MAX_MS = 24 * 3600 * 1000
+
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
@@ -17,10 +19,23 @@ class Timeouts:
     total: float = 60.0
 
     def over(self, milliseconds: Mapping[str, int]) -> Timeouts:
-        """These, with what a provider's or route's `{"connect_ms": …}` says instead."""
+        """These, with what a provider's or route's `{"connect_ms": …}` says instead.
+
+        Raises ValueError for what is no time: staff write it as free JSON.
+        """
+        if not isinstance(milliseconds, Mapping):
+            raise ValueError('time-outs are an object such as {"connect_ms": 2000}')
         fields = {
-            name: milliseconds[f"{name}_ms"] / 1000
+            name: _seconds(milliseconds[f"{name}_ms"])
             for name in ("connect", "first_byte", "idle", "total")
             if f"{name}_ms" in milliseconds
         }
         return replace(self, **fields) if fields else self
+
+
+def _seconds(milliseconds: object) -> float:
+    if isinstance(milliseconds, bool) or not isinstance(milliseconds, int | float):
+        raise ValueError("a time-out is a number of milliseconds")
+    if not 0 < milliseconds <= MAX_MS:
+        raise ValueError(f"a time-out is more than 0 and at most {MAX_MS} milliseconds")
+    return milliseconds / 1000

@@ -23,6 +23,7 @@ from providers.call import Outcome, UpstreamRequest, Verdict
 from providers.timeouts import Timeouts
 
 MAX_BODY_BYTES = 32 * 1024 * 1024
+DEAF_MS = 30_000  # a provider that takes no byte of ours for so long has gone
 
 
 class TransportFault(Exception):
@@ -36,8 +37,11 @@ class TransportFault(Exception):
 class Response(Protocol):
     """An answer whose head has come. `close` must be called on every path."""
 
-    status: int
-    headers: Mapping[str, str]
+    @property
+    def status(self) -> int: ...
+
+    @property
+    def headers(self) -> Mapping[str, str]: ...
 
     async def read(self) -> bytes: ...
 
@@ -94,7 +98,11 @@ class AiohttpTransport:
         if session is None:
             resolver = aiohttp.ThreadedResolver() if allow_private else _PublicOnly()
             connector = aiohttp.TCPConnector(
-                limit=0, limit_per_host=self._limit, resolver=resolver, ttl_dns_cache=30
+                limit=0,
+                limit_per_host=self._limit,
+                resolver=resolver,
+                ttl_dns_cache=30,
+                socket_factory=_socket,
             )
             session = self._sessions[allow_private] = aiohttp.ClientSession(
                 connector=connector,
@@ -110,10 +118,10 @@ class AiohttpTransport:
     async def send(
         self, request: UpstreamRequest, timeouts: Timeouts, *, allow_private: bool
     ) -> Response:
-        url = _url(request.url)
-        if not allow_private and _is_private_literal(url.host or ""):
-            raise TransportFault(Verdict.UNREACHABLE, _REFUSED)
         try:
+            url = _url(request.url)
+            if not allow_private and _is_private_literal(url.host or ""):
+                raise PrivateAddress
             response = await self._session(allow_private).request(
                 request.method,
                 url,
@@ -150,7 +158,11 @@ class _AiohttpResponse:
         self.headers = _Lowered(response.headers)
 
     async def read(self) -> bytes:
-        """The whole body, at most MAX_BODY_BYTES. Raises TransportFault."""
+        """The whole body, at most MAX_BODY_BYTES. Raises TransportFault. The caller's own
+        deadline bounds the time."""
+        length = self._response.content_length
+        if length is not None and length <= MAX_BODY_BYTES:
+            return await self._read_at_once()
         parts: list[bytes] = []
         size = 0
         async for chunk in self.chunks():
@@ -160,10 +172,20 @@ class _AiohttpResponse:
             parts.append(chunk)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
+    async def _read_at_once(self) -> bytes:
+        self._refuse_compressed()
+        try:
+            return await self._response.read()
+        except (aiohttp.ClientError, OSError):
+            raise TransportFault(Verdict.UNREACHABLE, "the answer was cut off") from None
+
+    def _refuse_compressed(self) -> None:
+        if self.headers.get("content-encoding", "").lower() not in {"", "identity"}:
+            raise TransportFault(Verdict.BAD_PAYLOAD, "the answer is compressed, unasked")
+
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body as it comes. Raises TransportFault when it stalls or breaks off."""
-        if self.headers.get("content-encoding", "identity") != "identity":
-            raise TransportFault(Verdict.BAD_PAYLOAD, "the answer is compressed, unasked")
+        self._refuse_compressed()
         content = self._response.content
         try:
             while True:
@@ -198,13 +220,28 @@ class _Lowered(Mapping[str, str]):
     def __len__(self) -> int:
         return len(self._headers)
 
-    def get(self, name: str, default: Any = None) -> Any:
+    def get(self, name: str, default: Any = None) -> Any:  # without an exception's cost
         return self._headers.get(name, default)
+
+
+def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
+    """Ends by itself when the provider takes nothing any more. What we let go of with bytes
+    still unsent would otherwise stay, with those bytes, for as long as the provider likes."""
+    family, kind, protocol, *_ = address
+    connection = socket.socket(family, kind, protocol)
+    connection.setblocking(False)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, DEAF_MS)
+    return connection
 
 
 @lru_cache(maxsize=1024)
 def _url(text: str) -> URL:
-    return URL(text, encoded=True)
+    """Raises ValueError for what nothing can be sent to."""
+    url = URL(text, encoded=True)
+    if url.scheme not in {"http", "https"} or not url.host:
+        raise ValueError("no http URL")
+    return url
 
 
 @lru_cache(maxsize=1024)

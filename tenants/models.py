@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zoneinfo
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from django.core.exceptions import ValidationError
 from django.db import models
@@ -98,7 +98,7 @@ class Project(Published):
     name = models.CharField(max_length=120)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
-    objects = ProjectQuerySet.as_manager()
+    objects: ClassVar[Any] = ProjectQuerySet.as_manager()
 
     class Meta:
         ordering = ["tenant_id", "slug"]
@@ -161,7 +161,7 @@ class ApiKey(Published):
     )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
-    objects = ApiKeyQuerySet.as_manager()
+    objects: ClassVar[Any] = ApiKeyQuerySet.as_manager()
 
     class Meta:
         verbose_name = "API key"

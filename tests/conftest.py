@@ -1,3 +1,20 @@
 """Fixtures that all tests share: the real stores, started only for the tests that ask."""
 
-pytest_plugins = ["tests.services.valkey", "tests.services.postgres", "tests.services.system"]
+import pytest
+
+pytest_plugins = [
+    "tests.services.valkey",
+    "tests.services.postgres",
+    "tests.services.system",
+    "tests.chaos.reporting",
+]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="the chaos tests in their long form")
+
+
+@pytest.fixture(scope="session")
+def is_long(request: pytest.FixtureRequest) -> bool:
+    """Whether this is `make chaos`, which may take its time."""
+    return bool(request.config.getoption("--long"))

@@ -26,6 +26,12 @@ def on_loop(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
     return run
 
 
+async def eventually(condition: Callable[[], object]) -> None:
+    """Wait for what has no event of its own; the test's own time bounds it."""
+    while not condition():  # noqa: ASYNC110 - see above
+        await asyncio.sleep(0.001)
+
+
 class Ticker:
     """The longest gap between two turns of the loop, in seconds."""
 

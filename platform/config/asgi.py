@@ -5,6 +5,7 @@ uvicorn config.asgi:application
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 from typing import Any
@@ -13,11 +14,12 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
 from django.core.asgi import get_asgi_application
 
-django_application = get_asgi_application()
+django_application: Any = get_asgi_application()
 
 from django.conf import settings
 
 from accounts.identity import IDENTITIES
+from config.orphans import reap_if_alone
 from gateway.app import Gateway, Options
 from gateway.exchange import Receive, Scope, Send
 from gateway.paths import find
@@ -47,11 +49,12 @@ class Application:
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
-        await self.gateway.start()
-        _settle_garbage_collector()
-        await send({"type": "lifespan.startup.complete"})
-        await receive()
-        await self.gateway.stop()
+        with await asyncio.to_thread(reap_if_alone, settings.DATABASES["default"]):
+            await self.gateway.start()
+            _settle_garbage_collector()
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            await self.gateway.stop()
         await send({"type": "lifespan.shutdown.complete"})
 
 

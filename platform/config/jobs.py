@@ -71,13 +71,13 @@ class Worker:
     def run(self) -> None:
         log.info("worker_started", holder=self.holder, jobs=[job.name for job in self._jobs])
         while not self.stopping:
+            close_old_connections()
             self.turn()
             self._rest()
         log.info("worker_stopped", holder=self.holder)
 
     def turn(self) -> None:
         """Every job that is due, once."""
-        close_old_connections()
         for job in self._jobs:
             if self.stopping:
                 return

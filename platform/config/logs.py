@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import sys
+from collections.abc import MutableMapping
 from typing import Any
 
 import orjson
@@ -21,7 +22,9 @@ def redact(text: str) -> str:
     return _SECRETS.sub("[redacted]", text)
 
 
-def _redact_event(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:
+def _redact_event(
+    _logger: Any, _method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
     for name, value in event.items():
         if isinstance(value, str) and len(value) >= 8:
             event[name] = redact(value)

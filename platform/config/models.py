@@ -6,10 +6,11 @@ import datetime as dt
 
 from django.db import models
 from django.db.models import ExpressionWrapper, F
+from django.db.models.expressions import Combinable
 from django.db.models.functions import Now
 
 
-def _in(span: dt.timedelta) -> ExpressionWrapper:
+def _in(span: dt.timedelta) -> Combinable:
     """A moment from now, by the database's clock: workers' clocks may differ."""
     return ExpressionWrapper(Now() + span, output_field=models.DateTimeField())
 

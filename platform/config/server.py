@@ -7,7 +7,7 @@ from typing import Any
 from uvicorn_worker import UvicornWorker
 
 
-class GatewayWorker(UvicornWorker):
+class GatewayWorker(UvicornWorker):  # type: ignore[misc]  # it has no types
     """uvicorn as `make run` starts it. `proxy_headers` stays off: which proxies may name the
     caller's address is said by TRUSTED_PROXY_HOPS and decided in one place."""
 

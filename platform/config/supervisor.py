@@ -35,7 +35,7 @@ class Supervisor:
 
     def start(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> None:
         """A child in our own process group, so that what ends the group ends it too."""
-        self._children[name] = subprocess.Popen(
+        self._children[name] = subprocess.Popen(  # noqa: S603 - our own commands
             command,
             env={**os.environ, **environment},
             stdin=subprocess.DEVNULL,

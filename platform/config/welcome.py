@@ -21,11 +21,11 @@ def welcome(secrets: Mapping[str, str], live: Sequence[LiveProvider], seconds: f
          -H 'Content-Type: application/json' \\
          -d '{{"model": "fast", "messages": [{{"role": "user", "content": "Hello"}}]}}'
 
-    2. The same, as a stream:
+    2. A stream:
 
        curl -N {url}/api/v1/chat/completions -H 'Authorization: Bearer {key}' \\
          -H 'Content-Type: application/json' \\
-         -d '{{"model": "fast", "stream": true, "messages": [{{"role": "user", "content": "Hello"}}]}}'
+         -d '{{"model": "fast", "stream": true, "messages": [{{"role": "user", "content": "Hi"}}]}}'
 
     3. A share price, and who told it:
 

@@ -19,7 +19,7 @@ from gateway.exchange import Exchange, Receive, Scope, Send
 from gateway.hangup import CancelWhenClientLeaves
 from gateway.headers import child_traceparent, limit_headers
 from gateway.live import Live
-from gateway.observation import IN_FLIGHT, observe
+from gateway.observation import Observer
 from gateway.paths import Door
 from gateway.relay import relay_stream, relay_whole
 from gateway.routing import Plan, Wish, resolve
@@ -60,6 +60,7 @@ class Gateway:
     identities: Identities
     clock: Clock = field(default_factory=SystemClock)
     transport: Transport = field(default_factory=AiohttpTransport)
+    observer: Observer = field(default_factory=Observer)
     limiter: Limiter = field(init=False)
     live: Live = field(init=False)
     dispatcher: Dispatcher = field(init=False)
@@ -77,6 +78,7 @@ class Gateway:
         await self.ledger.close()
         await self.live.stop()
         await self.transport.close()
+        self.observer.flush()
 
     async def handle(self, door: Door, scope: Scope, receive: Receive, send: Send) -> None:
         """One request. Whatever happens inside, one answer goes out, or none if nobody waits."""
@@ -84,7 +86,7 @@ class Gateway:
             scope, receive, send, clock=self.clock, proxy_hops=self.options.proxy_hops
         )
         exchange.openai = door.openai
-        IN_FLIGHT.inc()
+        self.observer.in_flight += 1
         try:
             await self._enter(exchange, door)
         except HungUp:
@@ -95,8 +97,8 @@ class Gateway:
             log.exception("call_failed", request_id=exchange.request_id)
             await exchange.refuse(Problem())
         finally:
-            IN_FLIGHT.dec()
-            observe(exchange, door.name)
+            self.observer.in_flight -= 1
+            self.observer.observe(exchange, door.name)
 
     async def _enter(self, exchange: Exchange, door: Door) -> None:
         exchange.check_headers()

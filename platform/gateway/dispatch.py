@@ -16,7 +16,13 @@ import orjson
 
 from gateway.routing import Candidate, Plan
 from lib.clock import Clock, utc
-from lib.problems import DeadlineExceeded, Problem, Unavailable, UpstreamTimeout
+from lib.problems import (
+    DeadlineExceeded,
+    InvalidRequest,
+    Problem,
+    Unavailable,
+    UpstreamTimeout,
+)
 from providers.adapter import Meter, StreamFault, Unsupported
 from providers.breaker import Breaker, Breakers
 from providers.call import Answer, Call, Outcome, UpstreamRequest, Usage, Verdict
@@ -32,11 +38,16 @@ class Served:
 
     candidate: Candidate
     meter: Meter
-    estimate: Usage
+    call: Call
     response: Response
     answer: Answer | None = None
     events: list[bytes] = field(default_factory=list)
     chunks: AsyncIterator[bytes] | None = None
+
+    def estimate(self) -> Usage:
+        """The worst case, for when the provider does not tell."""
+        candidate = self.candidate
+        return candidate.target.provider.adapter.estimate(self.call, candidate.upstream)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +82,14 @@ class Dispatcher:
             if not breaker.permits():
                 _note_skipped(reservation, candidate, self.clock)
                 continue
-            attempt = _Attempt(self, call, candidate, plan, reservation, breaker)
+            attempt = _Attempt(
+                self,
+                call,
+                candidate=candidate,
+                plan=plan,
+                reservation=reservation,
+                breaker=breaker,
+            )
             try:
                 served = await attempt.run(sending)
             except Unsupported as problem:
@@ -136,6 +154,7 @@ class _Attempt:
         self,
         dispatcher: Dispatcher,
         call: Call,
+        *,
         candidate: Candidate,
         plan: Plan,
         reservation: Reservation,
@@ -155,7 +174,7 @@ class _Attempt:
         """Raises _Failed, Unsupported when nothing was sent, or DeadlineExceeded."""
         try:
             request = self._adapter.request(self._call, self._candidate.upstream)
-        except Unsupported:
+        except InvalidRequest:  # Unsupported is one too
             self._breaker.release()
             raise
         try:
@@ -194,8 +213,7 @@ class _Attempt:
                 request, self._timeouts, allow_private=self._candidate.allow_private
             )
             meter = adapter.meter(self._call, upstream)
-            estimate = adapter.estimate(self._call, upstream)
-            served = Served(self._candidate, meter, estimate, response)
+            served = Served(self._candidate, meter, self._call, response)
             if self._call.stream and response.status == 200 and _is_event_stream(response):
                 await self._first_events(served)
                 self._breaker.record(Outcome(Verdict.OK, 200))

@@ -12,6 +12,7 @@ import orjson
 
 from gateway.exchange import Receive, Scope, Send
 from gateway.live import Live
+from lib.ids import uuid7
 
 
 class Probes:
@@ -43,6 +44,7 @@ async def _answer(send: Send, status: int, body: dict[str, Any]) -> None:
         (b"content-type", b"application/json"),
         (b"cache-control", b"no-store"),
         (b"content-length", str(len(content)).encode()),
+        (b"x-request-id", uuid7().encode()),
     ]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": content})

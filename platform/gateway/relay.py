@@ -48,8 +48,9 @@ async def relay_stream(
 ) -> bytes:
     """Send a stream up to its last bytes, which are returned when the call is settled."""
     left = deadline - asyncio.get_running_loop().time()
-    charge = charge_of(served, served.estimate, reservation)
-    await reservation.open(served.estimate, charge, expires_in=left + OPEN_MARGIN)
+    worst = served.estimate()
+    charge = charge_of(served, worst, reservation)
+    await reservation.open(worst, charge, expires_in=left + OPEN_MARGIN)
     note_served(exchange, served, reservation)
     exchange.note([(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")])
     await exchange.start(200, EVENT_STREAM)
@@ -108,15 +109,16 @@ def bill(served: Served, reservation: Reservation, why: str = "") -> None:
     if told is not None and (served.meter.complete or not why):
         usage, flag = told, "not_told" if told.estimated else ""
     else:
-        usage, flag = _estimated(served, told or served.estimate), why or "not_told"
+        usage, flag = _estimated(served, told), why or "not_told"
     reservation.use(usage, charge=charge_of(served, usage, reservation), estimate=flag)
 
 
-def _estimated(served: Served, known: Usage) -> Usage:
-    """`known`, with at least as many output tokens as the text that came makes likely."""
+def _estimated(served: Served, told: Usage | None) -> Usage:
+    """What was told so far, with at least as many output tokens as the text that came makes
+    likely."""
+    known = told or replace(served.estimate(), output_tokens=0)
     seen = -(-served.meter.output_characters // CHARACTERS_PER_TOKEN)
-    told = 0 if known is served.estimate else known.output_tokens
-    return replace(known, output_tokens=max(told, seen), estimated=True)
+    return replace(known, output_tokens=max(known.output_tokens, seen), estimated=True)
 
 
 def charge_of(served: Served, usage: Usage, reservation: Reservation) -> int:

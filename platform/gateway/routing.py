@@ -82,14 +82,28 @@ def resolve(
     route = _route(snapshot, operation, call)
     needs = required_capabilities(call) if operation.kind is Kind.CHAT else _NONE
     if route.strategy != "priority" or wish != _NO_WISH:
-        return _plan(route, identity, operation, needs, wish, sandbox_url)
+        return _plan(
+            route,
+            identity,
+            operation=operation,
+            needs=needs,
+            wish=wish,
+            sandbox_url=sandbox_url,
+        )
     # The same few plans over and over: each is made once a snapshot.
     key = (operation.name, route.name, identity.mode, identity.tenant_id, needs)
     plan: Plan | None = snapshot.plans.get(key)
     if plan is None:
         if len(snapshot.plans) > MAX_PLANS:
             snapshot.plans.clear()
-        plan = _plan(route, identity, operation, needs, wish, sandbox_url)
+        plan = _plan(
+            route,
+            identity,
+            operation=operation,
+            needs=needs,
+            wish=wish,
+            sandbox_url=sandbox_url,
+        )
         snapshot.plans[key] = plan
     return plan
 
@@ -97,6 +111,7 @@ def resolve(
 def _plan(
     route: RouteSpec,
     identity: Identity,
+    *,
     operation: Operation,
     needs: frozenset[str],
     wish: Wish,

@@ -20,7 +20,7 @@ log = structlog.get_logger("patchbay.ledger")
 
 MAX_BATCH = 512
 BUSY_BATCH = 4  # when commits were at least this large, the next one waits for company
-COMPANY_SECONDS = 0.001
+COMPANY_SECONDS = 0.003
 PATIENCE = 5.0  # seconds the writer keeps trying before it tells the waiting calls
 
 
@@ -35,7 +35,8 @@ class Opened:
 
 @dataclass(slots=True)
 class Final:
-    """A call's last word, with its attempts; closes its open row if it had one."""
+    """A call's last word; closes its open row if it had one. `attempts` is empty where the
+    record tells all there is to tell: one attempt, which answered."""
 
     record: Record
     attempts: Sequence[AttemptRecord] = ()
@@ -90,7 +91,7 @@ class Ledger:
 
     async def close(self) -> None:
         """Write what waits, then let go of the database."""
-        while self._waiting or self._writer or self._flush:
+        while self._waiting or self._writer or self._flush:  # noqa: ASYNC110 - once, at the end
             await asyncio.sleep(0.005)
         await self.journal.close()
 

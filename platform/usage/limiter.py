@@ -95,22 +95,23 @@ class Limiter:
     def admit(self, limits: Sequence[tuple[RateLimit, str]]) -> Decision:
         """Count one call against each (limit, subject), or, if any is full, against none."""
         now = self._clock.monotonic()
-        windows = [(limit, self._window(limit, subject)) for limit, subject in limits]
-        # A list, not a generator: every window must have forgotten what is past.
-        room = all([window.remaining(now) > 0 for _, window in windows])
-        if room:
+        windows: list[tuple[RateLimit, Window]] = []
+        full = False
+        for limit, subject in limits:
+            window = self._windows.get((subject, limit.key)) or self._window(limit, subject)
+            windows.append((limit, window))
+            if window.remaining(now) <= 0:
+                full = True  # and go on: every window must forget what is past
+        if not full:
             for _, window in windows:
                 window.add(now)
         states = tuple([_state(limit, window, now) for limit, window in windows])
         if now - self._swept > SWEEP_SECONDS:
             self._sweep(now)
-        return Decision(states, None if room else _longest_wait(windows, now))
+        return Decision(states, _longest_wait(windows, now) if full else None)
 
     def _window(self, limit: RateLimit, subject: str) -> Window:
-        window = self._windows.get((subject, limit.key))
-        if window is None:
-            window = Window(limit.limit, limit.per_seconds)
-            self._windows[subject, limit.key] = window
+        window = self._windows[subject, limit.key] = Window(limit.limit, limit.per_seconds)
         return window
 
     def _sweep(self, now: float) -> None:
@@ -125,7 +126,8 @@ class Limiter:
 
 def _state(limit: RateLimit, window: Window, now: float) -> LimitState:
     """`window` has just forgotten what is past."""
-    return LimitState(limit, max(0, window.left), math.ceil(window.whole(now)))
+    left = window.left
+    return LimitState(limit, left if left > 0 else 0, math.ceil(window.whole(now)))
 
 
 def _longest_wait(windows: Sequence[tuple[RateLimit, Window]], now: float) -> LimitState | None:

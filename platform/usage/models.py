@@ -83,6 +83,26 @@ class UsageRecord(models.Model):
     def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
         raise AppendOnly
 
+    def tries(self) -> list[Attempt]:
+        """The call's attempts in order. One that answered at once has no row of its own: this
+        row tells it all (usage/reservation.py)."""
+        rows = list(Attempt.objects.filter(request_id=self.request_id).order_by("number"))
+        if rows or self.attempts != 1:
+            return rows
+        return [
+            Attempt(
+                request_id=self.request_id,
+                number=1,
+                created_at=self.created_at,
+                provider=self.provider,
+                model=self.model,
+                verdict="ok",
+                status=200,
+                latency_ms=self.latency_ms,
+                cost=self.cost,
+            )
+        ]
+
 
 class Attempt(models.Model):
     """One try at one target within a call, with what the provider takes for it (µUSD)."""

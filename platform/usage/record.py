@@ -24,7 +24,7 @@ class AttemptRecord:
     cost: int = 0
 
     def row(self) -> tuple[Any, ...]:
-        return tuple(_attempt_values(self))
+        return _attempt_values(self)
 
 
 @dataclass(slots=True)
@@ -57,7 +57,7 @@ class Record:
     latency_ms: int = 0
 
     def row(self) -> tuple[Any, ...]:
-        return tuple(_record_values(self))
+        return _record_values(self)
 
     def as_document(self) -> dict[str, Any]:
         """For an open call's row: JSON that `from_document` reads back."""

@@ -17,7 +17,7 @@ from typing import Self
 
 from lib.clock import Clock
 from lib.problems import Problem
-from providers.call import Usage
+from providers.call import Usage, Verdict
 from usage.ledger import Final, Ledger, Opened
 from usage.record import AttemptRecord, Record
 
@@ -81,7 +81,9 @@ class Reservation:
         record.attempts = len(self.attempts)
         record.latency_ms = round((self.clock.monotonic() - self.started) * 1000)
         self.settled = True
-        await self.ledger.commit(Final(record, self.attempts, self._opened))
+        told = len(self.attempts) == 1 and self.attempts[0].verdict == Verdict.OK
+        attempts = () if told else self.attempts
+        await self.ledger.commit(Final(record, attempts, self._opened))
 
 
 def _use(record: Record, usage: Usage) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from typing import Any
 
@@ -18,7 +18,7 @@ import orjson
 import structlog
 
 from usage.ledger import Entry, Final, Opened, StoreLost
-from usage.record import ATTEMPT_COLUMNS, RECORD_COLUMNS
+from usage.record import ATTEMPT_COLUMNS, RECORD_COLUMNS, AttemptRecord, Record
 
 log = structlog.get_logger("patchbay.ledger")
 
@@ -132,9 +132,10 @@ def _write_all(connection: sqlite3.Connection, entries: Sequence[Entry]) -> None
     if opened:
         connection.executemany(_OPEN, opened)
     if finals:
-        connection.executemany(_RECORD, [_row(final.record.row()) for final in finals])
-        attempts = [_row(attempt.row()) for final in finals for attempt in final.attempts]
-        connection.executemany(_ATTEMPT, attempts)
+        connection.executemany(_RECORD, [_record_row(final.record) for final in finals])
+        attempts = [_attempt_row(attempt) for final in finals for attempt in final.attempts]
+        if attempts:
+            connection.executemany(_ATTEMPT, attempts)
         closed = [(final.record.request_id,) for final in finals if final.was_open]
         if closed:
             connection.executemany(_CLOSE, closed)
@@ -150,10 +151,16 @@ def _open_row(entry: Opened) -> tuple[Any, ...]:
     )
 
 
-def _row(values: Iterable[Any]) -> tuple[Any, ...]:
-    """As Django stores them: moments as naive UTC text."""
-    return tuple(_moment(v) if v.__class__ is dt.datetime else v for v in values)
+def _record_row(record: Record) -> tuple[Any, ...]:
+    request_id, created_at, *rest = record.row()
+    return (request_id, _moment(created_at), *rest)
+
+
+def _attempt_row(attempt: AttemptRecord) -> tuple[Any, ...]:
+    request_id, number, created_at, *rest = attempt.row()
+    return (request_id, number, _moment(created_at), *rest)
 
 
 def _moment(moment: dt.datetime) -> str:
+    """As Django stores it: naive UTC text."""
     return moment.astimezone(dt.UTC).replace(tzinfo=None).isoformat(" ")

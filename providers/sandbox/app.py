@@ -49,7 +49,7 @@ class Sandbox:
         try:
             await self._watched(request, record, wire, receive)
         finally:
-            record.finished = wire.finished
+            record.finished = wire.finished and not wire.is_cut
             record.ended_at = now()
             if record.operation not in ("", MODELS):
                 self._journal.append(record.as_json())
@@ -165,6 +165,7 @@ async def _play(delivery: Delivery, fault: Fault, wire: Wire, record: CallRecord
     await wire.finish(held.data if held else b"")
     if held and wire.finished:
         record.count(held.tokens, is_event=delivery.is_stream)
+    wire.is_cut = not delivery.is_whole
 
 
 async def _play_slowly(delivery: Delivery, fault: Fault, wire: Wire, record: CallRecord) -> None:

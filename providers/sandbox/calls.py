@@ -22,7 +22,7 @@ class CallRecord:
     """One call, as it goes into the journal.
 
     `output_tokens` is what was really generated until the end or the cut; `events_sent` counts
-    the server-sent events (0 for a whole answer); `finished`: all bytes were handed over;
+    the server-sent events (0 for a whole answer); `finished`: the whole answer was handed over;
     `hung_up`: the client left before that; neither: the sandbox broke it off, as told.
     `fault` says whether one was scripted. Times are RFC 3339, UTC.
     """

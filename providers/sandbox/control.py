@@ -1,6 +1,6 @@
 """The control API, under /_sandbox: scripts faults and tells what happened.
 
-    PUT    /_sandbox/faults/{provider}    a fault (faults.py); `*` for every provider
+    PUT    /_sandbox/faults/{provider}    a fault (faults.py), JSON or spec; `*`: all providers
     GET    /_sandbox/faults               the faults that stand
     DELETE /_sandbox/faults[/{provider}]
     GET    /_sandbox/calls[?provider=&request_id=]   counts, in flight, each call's record
@@ -49,10 +49,15 @@ class Control:
 
     def _put(self, provider: str, body: bytes) -> tuple[int, Any]:
         try:
-            document = orjson.loads(body)
-            if not isinstance(document, dict):
-                raise FaultError("The body must be a JSON object.")
-            self._faults.put(provider, Script.read(document))
-        except (orjson.JSONDecodeError, FaultError) as error:
+            self._faults.put(provider, _script(body))
+        except (ValueError, FaultError) as error:
             return 400, {"error": str(error)}
         return 200, self._faults.describe()
+
+
+def _script(body: bytes) -> Script:
+    """A JSON object, or a spec as it is or as JSON text. Raises ValueError or FaultError."""
+    if body.lstrip().startswith((b"{", b"[", b'"')):
+        document = orjson.loads(body)
+        return Script.parse(document) if isinstance(document, str) else Script.read(document)
+    return Script.parse(body.decode())

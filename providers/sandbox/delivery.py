@@ -20,7 +20,8 @@ _EVENT_STREAM = "text/event-stream"
 class Delivery:
     """Status, headers and the events or pieces of the body. `length` is told when it is known.
 
-    After `pause_after` pieces the connection is cut or stalls, as the fault says.
+    After `pause_after` pieces the connection is cut or stalls, as the fault says. Not `is_whole`:
+    the last events are missing, though HTTP will end well.
     """
 
     status: int
@@ -29,6 +30,7 @@ class Delivery:
     length: int | None = None
     is_stream: bool = False
     pause_after: int | None = None
+    is_whole: bool = True
 
 
 def deliver(answer: Answer, fault: Fault, error_event: bytes) -> Delivery:
@@ -95,10 +97,13 @@ def _stream(
     if fault.endless:
         parts = _forever(events)
     pause = fault.cut_after if fault.cut_after is not None else fault.stall_after
+    is_whole = fault.cut is not Cut.CLEAN or pause is None or pause >= len(events)
     if fault.cut_after is not None and fault.cut is Cut.CLEAN:
         parts, pause = itertools.islice(parts, fault.cut_after), None
     headers = {**_headers(answer), "cache-control": "no-cache"}
-    return Delivery(answer.status, headers, parts, is_stream=True, pause_after=pause)
+    return Delivery(
+        answer.status, headers, parts, is_stream=True, pause_after=pause, is_whole=is_whole
+    )
 
 
 def _forever(events: tuple[Event, ...]) -> Iterator[Event]:

@@ -9,9 +9,13 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from providers.adapters.manifest import Manifest
+from providers.call import Verdict
 from providers.catalogue.documents import FOLDER, read_document
 from providers.catalogue.examples import Example, Serve, load_examples
 from providers.sandbox.dialects.dialect import Answer, Refused, Request, encoded, is_bad
+
+# The code of a refused credential.
+_KEY = "key"
 
 
 @dataclass(frozen=True)
@@ -38,9 +42,9 @@ class DataProvider:
         return _answer(example, params)
 
     def refusal(self, request: Request, refused: Refused, operation: str) -> Answer:
-        """An example with that status, of the same operation if there is one; else plain JSON."""
+        """An example of that error, of the same operation if there is one; else plain JSON."""
         headers = {} if refused.retry_after is None else {"retry-after": str(refused.retry_after)}
-        fitting = [example for example in self.examples if example.status == refused.status]
+        fitting = [example for example in self.examples if _shows(example, refused)]
         fitting.sort(key=lambda example: example.operation != operation)
         if not fitting:
             message = refused.message or f"The provider answers {refused.status}."
@@ -94,7 +98,7 @@ class DataProvider:
     def _authorize(self, request: Request) -> None:
         secret = self._secret(request)
         if is_bad(secret) or (self.needs_credential and not secret):
-            raise Refused(401, "Invalid API key.")
+            raise Refused(401, "Invalid API key.", code=_KEY)
 
     def _secret(self, request: Request) -> str:
         auth = self.manifest.auth
@@ -102,7 +106,14 @@ class DataProvider:
             return dict(parse_qsl(request.query)).get(auth.name, "")
         if auth.type == "header":
             return request.headers.get(auth.name.lower(), "").removeprefix(auth.prefix)
-        return request.bearer.removeprefix("Basic ")
+        return request.headers.get("authorization", "").partition(" ")[2].strip()
+
+
+def _shows(example: Example, refused: Refused) -> bool:
+    """Some providers tell a wrong key with a status that is not 401, even with 200."""
+    if refused.code == _KEY:
+        return example.expect.get("verdict") == Verdict.AUTH
+    return example.status == refused.status
 
 
 @cache

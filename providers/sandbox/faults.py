@@ -26,9 +26,9 @@ API takes the same names as keys of its JSON.
     no_usage              usage is left out
     provider=slug, model=name        only there
 
-What is said of streams alone does nothing to whole answers, and the reverse. In JSON there may
-also be `spec` (a string as above), `times` (so many calls, then over), `probability` (0 to 1) and
-`seed` (of that chance).
+What is said of streams alone does nothing to whole answers, and the reverse. For the
+control API there are also `times` (so many calls, then over), `probability` (0 to 1) and `seed`
+(of that chance), and in JSON `spec` (a string as above).
 """
 
 from __future__ import annotations
@@ -190,6 +190,8 @@ class Script:
     @classmethod
     def read(cls, document: Mapping[str, Any]) -> Script:
         """From the control API's JSON. Raises FaultError."""
+        if not isinstance(document, Mapping):
+            raise FaultError("The body must be a JSON object or a spec.")
         fields = dict(document)
         times, seed = fields.pop("times", None), fields.pop("seed", 0)
         probability = fields.pop("probability", 1)
@@ -200,6 +202,17 @@ class Script:
         spelled = _fields(str(fields.pop("spec", "")))
         chance = random.Random(str(seed))
         return cls(from_fields({**fields, **spelled}), times, float(probability), chance)
+
+    @classmethod
+    def parse(cls, spec: str) -> Script:
+        """From a spec that may also have `times`, `probability` and `seed`. Raises FaultError."""
+        fields = _fields(spec)
+        for name, kind in (("times", int), ("probability", float)):
+            try:
+                fields |= {name: kind(fields[name])} if name in fields else {}
+            except ValueError:
+                raise FaultError(f"{name!r} cannot be {fields[name]!r}.") from None
+        return cls.read(fields)
 
     def strikes(self, provider: str, model: str) -> bool:
         """Whether this call is hit; counts it if so."""

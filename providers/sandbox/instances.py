@@ -14,6 +14,10 @@ from typing import Any
 _SPARSE_DEPTH = 4
 # … and from here on nothing, whatever the schema says.
 _MAX_DEPTH = 24
+# What a schema may ask for, at most: the sandbox is not there to be filled up.
+_MAX_LENGTH = 10_000
+_MAX_ITEMS = 100
+_MAX_VALUES = 10_000
 
 _FORMATS = {
     "date": "2026-01-15",
@@ -39,11 +43,13 @@ def instance(schema: Schema) -> Any:
 class _Maker:
     def __init__(self, root: Schema) -> None:
         self._root = root
+        self._left = _MAX_VALUES
 
     def make(self, schema: Any, depth: int) -> Any:
-        if not isinstance(schema, Mapping) or depth > _MAX_DEPTH:
+        self._left -= 1
+        if not isinstance(schema, Mapping) or depth > _MAX_DEPTH or self._left < 0:
             return None
-        schema = self._resolved(schema)
+        schema = self._resolved(schema, depth)
         for key in ("const", "default"):
             if key in schema:
                 return schema[key]
@@ -55,14 +61,17 @@ class _Maker:
                 return self.make(self._easiest(schema[key], depth), depth + 1)
         return self._typed(schema, depth)
 
-    def _resolved(self, schema: Schema) -> Schema:
+    def _resolved(self, schema: Schema, depth: int) -> Schema:
+        self._left -= 1
+        if depth > _MAX_DEPTH or self._left < 0:
+            return {}
         for _ in range(_MAX_DEPTH):
             if "$ref" not in schema:
                 break
             schema = {**self._target(str(schema["$ref"])), **_without(schema, "$ref")}
-        for part in schema.get("allOf", ()):
+        for part in _listed(schema, "allOf"):
             if isinstance(part, Mapping):
-                schema = _merged(schema, self._resolved(part))
+                schema = _merged(schema, self._resolved(part, depth + 1))
         return schema
 
     def _target(self, ref: str) -> Schema:
@@ -95,15 +104,15 @@ class _Maker:
         return _text(schema)
 
     def _object(self, schema: Schema, depth: int) -> dict[str, Any]:
-        properties = schema.get("properties", {})
-        required = schema.get("required", [])
+        properties = _mapped(schema, "properties")
+        required = [name for name in _listed(schema, "required") if isinstance(name, str)]
         wanted = dict.fromkeys([*properties, *required] if depth < _SPARSE_DEPTH else required)
         return {name: self.make(properties.get(name, {}), depth + 1) for name in wanted}
 
     def _array(self, schema: Schema, depth: int) -> list[Any]:
-        least = int(schema.get("minItems", 0))
+        least = _size(schema, "minItems", 0)
         count = max(least, 1) if depth < _SPARSE_DEPTH else least
-        count = min(count, int(schema.get("maxItems", count)))
+        count = min(count, _size(schema, "maxItems", count), _MAX_ITEMS)
         return [self.make(schema.get("items", {}), depth + 1) for _ in range(count)]
 
 
@@ -122,10 +131,10 @@ def _implied(schema: Schema) -> str:
 
 def _number(schema: Schema, *, whole: bool) -> int | float:
     """The smallest that is allowed and not below 1, if 1 is; else the nearest to the bounds."""
-    lowest = schema.get("minimum", -math.inf)
-    above = schema.get("exclusiveMinimum", -math.inf)
-    highest = min(schema.get("maximum", math.inf), schema.get("exclusiveMaximum", math.inf))
-    step = schema.get("multipleOf", 1 if whole else 0)
+    lowest = _bound(schema, "minimum", -math.inf)
+    above = _bound(schema, "exclusiveMinimum", -math.inf)
+    highest = min(_bound(schema, "maximum", math.inf), _bound(schema, "exclusiveMaximum", math.inf))
+    step = _bound(schema, "multipleOf", 1 if whole else 0)
     value = max(1, lowest)
     if value <= above:
         value = above + (1 if whole or highest > above + 1 else (highest - above) / 2)
@@ -140,17 +149,37 @@ def _number(schema: Schema, *, whole: bool) -> int | float:
 
 def _text(schema: Schema) -> str:
     text = _FORMATS.get(str(schema.get("format", "")), "sample")
-    text = text.ljust(int(schema.get("minLength", 0)), "x")
-    return text[: int(schema.get("maxLength", len(text)))]
+    text = text.ljust(min(_size(schema, "minLength", 0), _MAX_LENGTH), "x")
+    return text[: _size(schema, "maxLength", len(text))]
+
+
+def _size(schema: Schema, key: str, usual: int) -> int:
+    value = schema.get(key)
+    return value if isinstance(value, int) and value >= 0 else usual
+
+
+def _bound(schema: Schema, key: str, usual: float) -> float:
+    value = schema.get(key)
+    return value if isinstance(value, int | float) and math.isfinite(value) else usual
+
+
+def _listed(schema: Schema, key: str) -> list[Any]:
+    value = schema.get(key)
+    return value if isinstance(value, list) else []
+
+
+def _mapped(schema: Schema, key: str) -> Mapping[str, Any]:
+    value = schema.get(key)
+    return value if isinstance(value, Mapping) else {}
 
 
 def _merged(one: Schema, other: Schema) -> Schema:
     """What both say, for allOf: properties and required names of both."""
     both: dict[str, Any] = {**other, **one}
     if "properties" in one and "properties" in other:
-        both["properties"] = {**other["properties"], **one["properties"]}
+        both["properties"] = {**_mapped(other, "properties"), **_mapped(one, "properties")}
     if "required" in one and "required" in other:
-        both["required"] = [*other["required"], *one["required"]]
+        both["required"] = [*_listed(other, "required"), *_listed(one, "required")]
     return both
 
 

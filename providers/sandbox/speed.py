@@ -23,6 +23,8 @@ _MODEL = "sandbox-speed"
 _USAGE = {"prompt_tokens": 12, "completion_tokens": _WORDS, "total_tokens": 12 + _WORDS}
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+_CHUNKED = re.compile(rb"\r\ntransfer-encoding:", re.IGNORECASE)
+_CLOSE = re.compile(rb"\r\nconnection: *close", re.IGNORECASE)
 _STREAM = re.compile(rb'"stream" ?: ?true')
 _HEAD_END = b"\r\n\r\n"
 
@@ -73,6 +75,8 @@ def _stream_response() -> bytes:
 
 WHOLE = _whole_response()
 STREAM = _stream_response()
+# A chunked body would be read as the next request.
+REFUSED = b"HTTP/1.1 411 Length Required\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 
 class Speed(asyncio.Protocol):
@@ -87,18 +91,29 @@ class Speed(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         data = self._rest + data if self._rest else data
-        answers = []
+        answers: list[bytes] = []
         while (end := data.find(_HEAD_END)) >= 0:
             end += len(_HEAD_END)
             length = _LENGTH.search(data, 0, end)
             total = end + int(length[1]) if length else end
             if len(data) < total:
                 break
+            if _CHUNKED.search(data, 0, end):
+                self._close([*answers, REFUSED])
+                return
             answers.append(STREAM if _STREAM.search(data, end, total) else WHOLE)
+            if _CLOSE.search(data, 0, end):
+                self._close(answers)
+                return
             data = data[total:]
         self._rest = data
         if answers and self._transport:
             self._transport.write(answers[0] if len(answers) == 1 else b"".join(answers))
+
+    def _close(self, answers: list[bytes]) -> None:
+        if self._transport:
+            self._transport.write(b"".join(answers))
+            self._transport.close()
 
 
 def run_speed(*, port: int, port_file: Path | None) -> None:

@@ -50,6 +50,9 @@ class Wire:
 
     async def finish(self, data: bytes = b"") -> None:
         """The last bytes. A connection that is already gone takes none: not finished then."""
+        # Waits while the client is slow to take what is queued, so that the last send cannot wait:
+        # a client lost during that wait would go unnoticed.
+        await self.write(b"")
         if self._transport and self._transport.is_closing():
             return
         await self._send({"type": "http.response.body", "body": data, "more_body": False})

@@ -46,7 +46,7 @@ def test_the_folder_starts_the_product_in_production(tmp_path: Path) -> None:
     files = {f"{name}_FILE": str(tmp_path / name.lower()) for name in names}
     environment = load({"ENVIRONMENT": "prod", **files})
     password = (tmp_path / "postgres_password").read_text()
-    assert environment.DATABASE_URL == f"postgresql://patchbay:{password}@postgres:5432/patchbay"
+    assert f"postgresql://patchbay:{password}@postgres:5432/patchbay" == environment.DATABASE_URL
     assert (tmp_path / "valkey_password").read_text() in environment.REDIS_URL
 
 

@@ -84,6 +84,7 @@ def test_a_database_that_is_away_does_not_end_the_worker(monkeypatch: pytest.Mon
     assert ran
 
 
+@pytest.mark.django_db(transaction=True)
 def test_it_stops_between_jobs_and_touches_its_heartbeat(tmp_path: Path) -> None:
     ran: list[str] = []
     heartbeat = tmp_path / "alive"

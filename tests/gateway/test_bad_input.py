@@ -71,7 +71,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "messages is a text": ({**GOOD, "messages": "hello"}, "messages"),
     "messages is empty": ({**GOOD, "messages": []}, "messages"),
     "a message is a number": ({**GOOD, "messages": [1]}, "messages.0"),
-    "an unknown role": ({**GOOD, "messages": [{"role": "king", "content": "x"}]}, "messages.0.role"),
+    "an unknown role": (
+        {**GOOD, "messages": [{"role": "king", "content": "x"}]},
+        "messages.0.role",
+    ),
     "model is a number": ({**GOOD, "model": 3}, "model"),
     "stream is a text": ({**GOOD, "stream": "yes"}, "stream"),
     "temperature out of range": ({**GOOD, "temperature": 7}, "temperature"),
@@ -81,9 +84,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize(("body", "param"), WRONG.values(), ids=WRONG.keys())
-def test_the_wrong_field_is_named(
-    client: httpx2.Client, body: dict[str, Any], param: str
-) -> None:
+def test_the_wrong_field_is_named(client: httpx2.Client, body: dict[str, Any], param: str) -> None:
     error = problem(client.post(CHAT, json=body), 400, "invalid_request")
     assert error["param"] == param
     assert error["errors"][0]["pointer"] == "/" + param.replace(".", "/")
@@ -111,7 +112,14 @@ def test_a_missing_parameter(client: httpx2.Client) -> None:
 
 @pytest.mark.parametrize(
     "query",
-    ["lat=north&lon=1", "lat=NaN&lon=1", "lat=1", "lat=1&lon=1&lat=2", "lat=999&lon=1", "lat=1&lon=1&x=1"],
+    [
+        "lat=north&lon=1",
+        "lat=NaN&lon=1",
+        "lat=1",
+        "lat=1&lon=1&lat=2",
+        "lat=999&lon=1",
+        "lat=1&lon=1&x=1",
+    ],
 )
 def test_wrong_query_parameters(client: httpx2.Client, query: str) -> None:
     problem(client.get(f"/api/v1/weather/current?{query}"), 400, "invalid_request")

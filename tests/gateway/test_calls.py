@@ -42,9 +42,7 @@ def eventually(check: Any, seconds: float = 5.0) -> Any:
     return value
 
 
-def test_a_live_call_is_billed_once_and_to_the_digit(
-    live: httpx2.Client, system: System
-) -> None:
+def test_a_live_call_is_billed_once_and_to_the_digit(live: httpx2.Client, system: System) -> None:
     answer = live.post(CHAT, json=ASK)
     usage = answer.json()["usage"]
     row = system.record(answer.headers["x-request-id"])
@@ -152,9 +150,7 @@ def test_a_silent_provider_runs_into_the_deadline(client: httpx2.Client) -> None
     assert time.monotonic() - started < 2
 
 
-def test_a_stream_that_stalls_runs_into_the_deadline(
-    client: httpx2.Client, system: System
-) -> None:
+def test_a_stream_that_stalls_runs_into_the_deadline(client: httpx2.Client, system: System) -> None:
     answer = client.post(
         CHAT,
         json={**ASK, "model": "lab/gpt-x", "stream": True},

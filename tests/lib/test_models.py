@@ -84,7 +84,7 @@ def test_a_write_that_is_rolled_back_moves_nothing(plan: Plan) -> None:
 
 def test_a_failed_write_moves_nothing(plan: Plan) -> None:
     before = number(Topic.KEYS)
-    with pytest.raises(Exception, match="(?i)unique"):
+    with pytest.raises(Exception, match=r"(?i)unique"):
         Plan.objects.create(slug="basic", name="again")
     assert number(Topic.KEYS) == before
 

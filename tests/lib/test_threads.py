@@ -7,7 +7,7 @@ import pytest
 from django import db
 
 from lib.threads import LookUps, StoreAway
-from tests.loops import on_loop, ticking
+from tests.loops import eventually, on_loop, ticking
 
 
 @on_loop
@@ -15,8 +15,7 @@ async def test_a_blocking_look_up_does_not_block_the_loop() -> None:
     look_ups, gate = LookUps(), threading.Event()
     async with ticking() as ticker:
         waiting = asyncio.create_task(look_ups.run(gate.wait, 5.0))
-        while ticker.ticks < 20:
-            await asyncio.sleep(0.01)
+        await eventually(lambda: ticker.ticks > 20)
         assert not waiting.done()
         gate.set()
         assert await waiting is True

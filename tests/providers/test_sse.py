@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import orjson
 import pytest
 from hypothesis import given
@@ -55,7 +57,7 @@ def test_a_cut_at_every_byte_says_the_same() -> None:
 @given(st.lists(st.integers(0, len(STREAM)), max_size=12))
 def test_any_cuts_say_the_same(cuts: list[int]) -> None:
     edges = [0, *sorted(cuts), len(STREAM)]
-    chunks = [STREAM[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    chunks = [STREAM[a:b] for a, b in itertools.pairwise(edges)]
     assert decoded(*chunks) == EVENTS
 
 

@@ -28,9 +28,7 @@ QUESTION = [{"role": "user", "content": "Say hello to the switchboard, please."}
 
 @pytest.fixture
 def client(system: System) -> Iterator[OpenAI]:
-    with OpenAI(
-        base_url=f"{system.url}/api/v1", api_key=system.visitor(), max_retries=0
-    ) as client:
+    with OpenAI(base_url=f"{system.url}/api/v1", api_key=system.visitor(), max_retries=0) as client:
         yield client
 
 
@@ -68,9 +66,7 @@ def test_streamed_chat_says_the_same_and_ends_with_the_usage(client: OpenAI, mod
 
 
 def test_without_include_usage_no_chunk_is_empty(client: OpenAI) -> None:
-    chunks = list(
-        client.chat.completions.create(model="lab-chat", messages=QUESTION, stream=True)
-    )
+    chunks = list(client.chat.completions.create(model="lab-chat", messages=QUESTION, stream=True))
     assert all(chunk.choices for chunk in chunks)
 
 

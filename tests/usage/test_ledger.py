@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from lib.problems import Unavailable
-from tests.loops import on_loop
+from tests.loops import eventually, on_loop
 from tests.usage.entries import final, opened
 from usage import ledger as ledger_module
 from usage.ledger import MAX_BATCH, Entry, Ledger, StoreLost, journal_for
@@ -92,8 +92,7 @@ async def test_what_comes_during_a_slow_write_is_the_next_batch() -> None:
     ledger = Ledger(journal)
     journal.gate.clear()
     first = asyncio.create_task(ledger.commit(final()))
-    while not journal.tries:
-        await asyncio.sleep(0)
+    await eventually(lambda: journal.tries)
     rest = [asyncio.create_task(ledger.commit(final())) for _ in range(40)]
     await asyncio.sleep(0.01)
     journal.gate.set()
@@ -124,8 +123,7 @@ async def test_giving_up_while_the_write_is_on_does_not_stop_it() -> None:
     ledger, entries = Ledger(journal), [final() for _ in range(3)]
     journal.gate.clear()
     tasks = [asyncio.create_task(ledger.commit(entry)) for entry in entries]
-    while not journal.tries:
-        await asyncio.sleep(0)
+    await eventually(lambda: journal.tries)
     tasks[1].cancel()
     await asyncio.sleep(0)
     journal.gate.set()

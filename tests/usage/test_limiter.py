@@ -68,9 +68,7 @@ def test_never_more_than_the_limit_in_any_span(
     admitted: dict[tuple[RateLimit, str], list[int]] = defaultdict(list)
     for step, subject, chosen in sequence:
         clock.nanoseconds += step
-        asked = [
-            (limit, subject) for place, limit in enumerate(all_limits) if chosen >> place & 1
-        ]
+        asked = [(limit, subject) for place, limit in enumerate(all_limits) if chosen >> place & 1]
         if limiter.admit(asked).refused is None:
             for pair in asked:
                 admitted[pair].append(clock.nanoseconds)
@@ -88,9 +86,7 @@ def test_a_refused_call_counts_nowhere_and_is_admitted_after_its_reset(
     limiter, spared = Limiter(clock), Limiter(clock)
     for step, subject, chosen in sequence:
         clock.nanoseconds += step
-        asked = [
-            (limit, subject) for place, limit in enumerate(all_limits) if chosen >> place & 1
-        ]
+        asked = [(limit, subject) for place, limit in enumerate(all_limits) if chosen >> place & 1]
         decision = limiter.admit(asked)
         if decision.refused is None:
             assert spared.admit(asked) == decision
@@ -206,9 +202,7 @@ def test_the_strictest_of_stacked_limits_decides_and_names_itself() -> None:
     limiter = Limiter(clock)
     second, hour = RateLimit(Scope.KEY, 2, 1), RateLimit(Scope.KEY, 3, 3600)
     asked = [(second, "a"), (hour, "a")]
-    decisions: list[Decision] = []
-    for _ in range(3):
-        decisions.append(limiter.admit(asked))
+    decisions = [limiter.admit(asked) for _ in range(3)]
     assert [d.refused is None for d in decisions] == [True, True, False]
     assert decisions[2].refused and decisions[2].refused.limit is second
     clock.advance(decisions[2].refused.reset)

@@ -11,7 +11,7 @@ import pytest
 from psycopg.rows import tuple_row
 
 from lib.problems import Unavailable
-from tests.loops import on_loop, ticking
+from tests.loops import eventually, on_loop, ticking
 from tests.services.postgres import Postgres
 from tests.usage.conftest import Store
 from tests.usage.entries import final, opened
@@ -60,8 +60,7 @@ async def test_killed_and_restarted_in_the_middle_every_entry_is_written_exactly
         done += 1
 
     calls = [asyncio.create_task(call(number)) for number in range(len(entries))]
-    while done < 150:
-        await asyncio.sleep(0.001)
+    await eventually(lambda: done >= 150)
     async with ticking() as ticker:
         await asyncio.to_thread(server.kill)
         await asyncio.sleep(0.1)

@@ -121,7 +121,7 @@ def _apply_credential(run: Run, provider: Provider, item: Mapping[str, Any], pla
 def _tenant(run: Run, item: Mapping[str, Any], place: Place) -> Tenant | None:
     if "tenant" not in item:
         return None
-    tenant = Tenant.objects.filter(slug=item["tenant"]).first()
+    tenant: Tenant | None = Tenant.objects.filter(slug=item["tenant"]).first()
     if tenant is None:
         raise run.fault((*place, "tenant"), f"There is no tenant {item['tenant']}.")
     return tenant

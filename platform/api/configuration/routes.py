@@ -85,7 +85,7 @@ def _model(
         return None
     if "model" not in item:
         raise run.fault(place, "`model` is missing.")
-    model = Model.objects.filter(provider=provider, model_id=item["model"]).first()
+    model: Model | None = Model.objects.filter(provider=provider, model_id=item["model"]).first()
     if model is None or model.operation != route.operation:
         raise run.fault(
             (*place, "model"),

@@ -48,7 +48,7 @@ def apply_tenant(run: Run, item: Mapping[str, Any], place: Place) -> None:
 
 
 def _plan(run: Run, slug: str, place: Place) -> int:
-    plan = Plan.objects.filter(slug=slug).first()
+    plan: Plan | None = Plan.objects.filter(slug=slug).first()
     if plan is None:
         raise run.fault((*place, "plan"), f"There is no plan {slug}.")
     return plan.pk

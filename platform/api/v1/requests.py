@@ -15,7 +15,7 @@ from rest_framework.views import APIView
 from accounts.identity import Identity
 from api.permissions import identity_of
 from api.serializers import MoneyField, Shown
-from usage.models import Attempt, UsageRecord
+from usage.models import UsageRecord
 
 
 class AttemptShown(Shown):
@@ -55,8 +55,7 @@ class CallShown(Shown):
 
     @extend_schema_field(AttemptShown(many=True))
     def get_attempts(self, record: UsageRecord) -> list[dict[str, Any]]:
-        rows = Attempt.objects.filter(request_id=record.request_id).order_by("number")
-        return [dict(AttemptShown(row).data) for row in rows]
+        return [dict(AttemptShown(attempt).data) for attempt in record.tries()]
 
 
 class RequestDetail(APIView):

@@ -8,7 +8,8 @@ A provider row's `settings` say what a service does differently (all optional):
     refused_parameters    fields the service refuses: the next target may take them
     max_tokens_parameter  its name for the output limit: max_tokens | max_completion_tokens
     stream_usage          false where stream_options is not known (no count at a stream's end)
-    done_marker           false where a stream ends without `[DONE]`
+    done_marker           false where a stream ends without `[DONE]`: with its count, or with its
+                          finish where stream_usage is false too
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from urllib.parse import quote, urlencode
 
 import orjson
 
-from lib.problems import Problem
+from lib.problems import InvalidRequest, Problem
 from providers import openai_wire as wire
 from providers.adapter import Meter, Unsupported
 from providers.adapters.openai.embeddings import EmbeddingsMeter
@@ -38,13 +39,11 @@ class OpenAIAdapter:
         return wire.estimate(call, upstream)
 
     def request(self, call: Call, upstream: Upstream) -> UpstreamRequest:
-        """Raises Unsupported."""
-        settings = upstream.settings
-        changes = _changes(call, upstream) if settings else _common_changes(call, upstream)
-        body = call.body
-        if changes or not body:
-            merged = call.params | changes
-            body = orjson.dumps({k: v for k, v in merged.items() if v is not _GONE})
+        """Raises Unsupported or InvalidRequest."""
+        try:
+            body = _body(call, upstream)
+        except (TypeError, ValueError):
+            raise InvalidRequest("A field has a wrong type, or is nested too deeply.") from None
         return UpstreamRequest("POST", _url(call, upstream), _headers(upstream), body)
 
     def outcome(self, status: int, headers: Mapping[str, str], body: bytes) -> Outcome:
@@ -60,6 +59,14 @@ class OpenAIAdapter:
 
 
 _GONE: Any = object()
+
+
+def _body(call: Call, upstream: Upstream) -> bytes:
+    changes = _changes(call, upstream) if upstream.settings else _common_changes(call, upstream)
+    if call.body and not changes:
+        return call.body
+    merged = call.params | changes
+    return orjson.dumps({k: v for k, v in merged.items() if v is not _GONE})
 
 
 def _common_changes(call: Call, upstream: Upstream) -> dict[str, Any]:
@@ -88,7 +95,7 @@ def _changes(call: Call, upstream: Upstream) -> dict[str, Any]:
 
 
 def _renamed_limit(params: Mapping[str, Any], name: str | None) -> dict[str, Any]:
-    if name is None:
+    if name not in _LIMITS:
         return {}
     (other,) = (limit for limit in _LIMITS if limit != name)
     if params.get(other) is None:

@@ -38,6 +38,7 @@ class ChatMeter:
         self._decoder = Decoder()
         self._told: Mapping[str, Any] = {}
         self._head: wire.Head | None = None
+        self._finished = False
         self._ended = False
 
     def whole(self, outcome: Outcome, body: bytes) -> Answer:
@@ -49,11 +50,14 @@ class ChatMeter:
             choices = [whole_choice(c, n) for n, c in enumerate(document["choices"])]
             self._count(document)
             self.output_characters = characters(choices[0]["message"])
-            repairs = self._repairs(document, _WHOLE, choices)
+            if repairs := self._repairs(document, _WHOLE, choices):
+                body = orjson.dumps({**document, **repairs})
         except _MISREAD:
             raise _bad("The answer is no chat completion.") from None
+        if self._call.stream:
+            self._head = wire.Head(**self._identity(document))  # for the count that follows
         self.complete = True
-        return Answer(body=orjson.dumps({**document, **repairs}) if repairs else body)
+        return Answer(body=body)
 
     def feed(self, chunk: bytes) -> list[bytes]:
         said: list[bytes] = []
@@ -74,8 +78,11 @@ class ChatMeter:
             return [DONE]
         usage = self.usage or self._guess()
         shown = {**wire.usage_object(usage), **self._told, **_corrected(self._told, usage)}
-        fields = {**self._identity({}), "object": _CHUNK, "choices": [], "usage": shown}
-        return [encode(fields), DONE]
+        fields = {**self._identity({}), "object": _CHUNK, "choices": []}
+        try:
+            return [encode({**fields, "usage": shown}), DONE]
+        except TypeError:  # what was told beside the figures is no JSON that can be written
+            return [encode({**fields, "usage": wire.usage_object(usage)}), DONE]
 
     def _end(self) -> None:
         if self._head is None:
@@ -91,20 +98,25 @@ class ChatMeter:
         choices = [chunk_choice(c, n) for n, c in enumerate(told)]
         self._count(document)
         if not choices:
+            self.complete |= self._is_last(document)
             return []  # the closing count, or Azure's filter results
         if self._head is None:
             self._head = wire.Head(**self._identity(document))
         self.output_characters += sum(characters(choice["delta"]) for choice in choices)
-        if choices[0].get("finish_reason") and self._is_last(document):
-            self.complete = True
+        self._finished |= bool(choices[0].get("finish_reason"))
+        self.complete |= self._is_last(document)
         repairs = self._repairs(document, _CHUNK, choices)
         if repairs or b"\n" in event.data:
             return [encode({**document, **repairs})]
         return [b"data: " + event.data + b"\n\n"]
 
     def _is_last(self, document: Mapping[str, Any]) -> bool:
-        unmarked = self._upstream.settings.get("done_marker", True) is False
-        return unmarked or document.get("object") == _LAST
+        """Where no mark ends a stream, its finish does, or the count where one is to follow."""
+        if not self._finished or document.get("object") == _LAST:
+            return self._finished
+        settings = self._upstream.settings
+        unmarked = settings.get("done_marker", True) is False
+        return unmarked and (self.usage is not None or settings.get("stream_usage") is False)
 
     def _count(self, document: Mapping[str, Any]) -> None:
         """The count so far; it may come in any event, and Groq has a place of its own for it."""
@@ -118,7 +130,7 @@ class ChatMeter:
         repairs: dict[str, Any] = {}
         if document.get("object") != kind:
             repairs["object"] = kind
-        if not (document.get("id") and document.get("created") and document.get("model")):
+        if not _is_identified(document):
             repairs |= self._identity(document)
         if not same_choices(document["choices"], choices):
             repairs["choices"] = choices
@@ -132,8 +144,14 @@ class ChatMeter:
     def _identity(self, document: Mapping[str, Any]) -> dict[str, Any]:
         """What all parts of one answer repeat, as the provider tells it or as we make it."""
         head = self._head or wire.Head.of(self._call, self._upstream)
-        names = ("id", "model", "created")
-        return {name: document.get(name) or getattr(head, name) for name in names}
+        return {
+            name: told if (told := document.get(name)) and isinstance(told, kind) else made
+            for name, kind, made in (
+                ("id", str, head.id),
+                ("model", str, head.model),
+                ("created", int, head.created),
+            )
+        }
 
     def _broken_off(self, error: Mapping[str, Any]) -> list[bytes]:
         """An error in a stream that began with 200. Held back by a filter, it is an answer."""
@@ -168,10 +186,17 @@ def _check_finishes(choices: Iterable[Mapping[str, Any]]) -> None:
             raise StreamFault(Outcome(Verdict.UNAVAILABLE, 200, words))
 
 
+def _is_identified(document: Mapping[str, Any]) -> bool:
+    answer_id, model, created = document.get("id"), document.get("model"), document.get("created")
+    right = isinstance(answer_id, str) and isinstance(model, str) and isinstance(created, int)
+    return right and bool(answer_id and model and created)
+
+
 def _corrected(told: Mapping[str, Any], usage: Usage) -> dict[str, Any]:
     """The figures that must change for the contract: output counts the reasoning (xAI's does
     not), and the total is there."""
     right = {
+        "prompt_tokens": usage.input_tokens,
         "completion_tokens": usage.output_tokens,
         "total_tokens": usage.input_tokens + usage.output_tokens,
     }

@@ -8,6 +8,7 @@ message, which may quote the caller, and no caller may have a credential parked.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -59,6 +60,7 @@ _BY_OPENING: Mapping[str, Verdict] = {
 }
 _FILTERS = frozenset(
     {
+        "1301",  # Z.ai
         "content_filter",  # Azure
         "content_policy_violation",
         "data_inspection_failed",  # Alibaba
@@ -66,6 +68,10 @@ _FILTERS = frozenset(
         "responsibleaipolicyviolation",
     }
 )
+# How a message opens that tells of a blocked prompt under no code of its own: xAI, DeepSeek.
+_FILTER_OPENINGS = ("content violates usage guidelines", "content exists risk")
+# xAI's ways to say that there is no money left, under 403 or 429.
+_NO_CREDITS = re.compile(r"you have run out of credits|your (?:newly created )?team .{,80}credits")
 _WAITS = frozenset({Verdict.RATE_LIMITED, Verdict.UNAVAILABLE})
 
 
@@ -109,31 +115,38 @@ def is_content_filter(error: Mapping[str, Any]) -> bool:
     metadata, under a 403."""
     inner = _mapping(error.get("innererror")).get("code")
     told = {str(code).lower() for code in (error.get("code"), error.get("type"), inner)}
-    return bool(told & _FILTERS) or bool(_mapping(error.get("metadata")).get("reasons"))
+    if told & _FILTERS or _mapping(error.get("metadata")).get("reasons"):
+        return True
+    return str(error.get("message")).lower().startswith(_FILTER_OPENINGS)
 
 
 def error_of(document: Any) -> dict[str, Any] | None:
     """The error a document tells, whatever its form; None where it tells none."""
+    if isinstance(document, list) and document:
+        document = document[0]  # Google's
     if not isinstance(document, dict):
         return None
     error = document.get("error")
     if error and isinstance(error, dict):
         return error
-    if error and isinstance(error, str):
-        return {**document, "message": error}
-    if document.get("object") == "error":
-        return document
-    if "detail" in document and "choices" not in document and "data" not in document:
-        return {"message": _detail(document["detail"])}
+    if error and isinstance(error, str | list):
+        return {**document, "message": _detail(error)}
+    bare = isinstance(document.get("message"), str) or "detail" in document
+    answers = "choices" in document or "data" in document
+    if document.get("object") == "error" or (bare and not answers):
+        return {**document, "message": _detail(document.get("detail") or document.get("message"))}
     return None
 
 
 def _detail(detail: Any) -> str:
-    """Mistral's and FastAPI's: a text, or a list of {"loc", "msg"}."""
+    """A text, Hugging Face's list of texts, or FastAPI's list of {"loc", "msg"}, which Mistral
+    wraps up in another {"detail"}."""
+    if isinstance(detail, Mapping):
+        detail = detail.get("detail")
     if isinstance(detail, list):
-        parts = (item.get("msg") for item in detail if isinstance(item, Mapping))
-        return "; ".join(str(part) for part in parts if part)
-    return str(detail)
+        parts = (item.get("msg") if isinstance(item, Mapping) else item for item in detail)
+        return "; ".join(part for part in parts if isinstance(part, str))
+    return detail if isinstance(detail, str) else ""
 
 
 def _verdict(status: int, error: Mapping[str, Any]) -> Verdict:
@@ -154,6 +167,8 @@ def _told_verdict(error: Mapping[str, Any]) -> Verdict | None:
         if verdict := _BY_CODE.get(str(error.get(field)).lower()):
             return verdict
     opening = str(error.get("message")).lower()
+    if _NO_CREDITS.match(opening):
+        return Verdict.QUOTA_EXHAUSTED
     return next((v for words, v in _BY_OPENING.items() if opening.startswith(words)), None)
 
 

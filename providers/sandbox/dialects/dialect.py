@@ -58,7 +58,9 @@ class Request:
 
     @property
     def bearer(self) -> str:
-        return self.headers.get("authorization", "").removeprefix("Bearer ").strip()
+        """The secret of `Authorization: Bearer …`; empty for none."""
+        kind, _, secret = self.headers.get("authorization", "").partition(" ")
+        return secret.strip() if kind.lower() == "bearer" else ""
 
     def document(self) -> dict[str, Any]:
         """The JSON object in the body. Raises Refused."""

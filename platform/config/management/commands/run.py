@@ -39,7 +39,8 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         began = time.monotonic()
         port, var = settings.ENV.PORT, Path(settings.VAR)
-        var.mkdir(parents=True, exist_ok=True)
+        for folder in (var, Path(settings.STATIC_ROOT)):
+            folder.mkdir(parents=True, exist_ok=True)
         lock = _take_lock(var / "run.lock")
         _check_port(port)
         supervisor = Supervisor()
@@ -61,9 +62,9 @@ class Command(BaseCommand):
             return _unless(supervisor.stopping, "The sandbox did not start.")
         sandbox = {"SANDBOX_URL": f"http://{HOST}:{port_file.read_text().strip()}"}
         supervisor.start("gateway", _gateway(port), sandbox)
-        supervisor.start("worker", [sys.executable, "manage.py", "worker"], sandbox)
         if not supervisor.wait_until(lambda: _is_ready(port), READY_SECONDS):
             return _unless(supervisor.stopping, "The gateway did not become ready; see above.")
+        supervisor.start("worker", [sys.executable, "manage.py", "worker"], sandbox)
         self.stdout.write(welcome(secrets, live, time.monotonic() - began))
         self.stdout.flush()
         return supervisor.wait()

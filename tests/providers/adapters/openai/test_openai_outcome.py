@@ -104,7 +104,7 @@ def test_an_error_that_comes_with_200_is_one(error: Any, verdict: Verdict, statu
     ("document", "message"),
     [
         ({"detail": "Invalid API Key"}, "Invalid API Key"),
-        ({"detail": [{"loc": ["body"], "msg": "field required"}, "x", {}]}, "field required"),
+        ({"detail": [{"loc": ["body"], "msg": "field required"}, 7, {}]}, "field required"),
         ({"object": "error", "message": "No such model", "param": None}, "No such model"),
         ({"code": "invalid-argument", "error": "Bad thing"}, "Bad thing"),
         ({"error": {"message": "outer", "metadata": {"raw": "inner"}}}, "inner"),

@@ -44,7 +44,9 @@ def test_a_call_that_needs_no_change_goes_on_as_the_same_bytes() -> None:
         BODY,
     )
     plain = call()
-    assert ADAPTER.request(plain, Upstream("lab", "https://o.example/v1", "gpt-x")).body is plain.body
+    assert (
+        ADAPTER.request(plain, Upstream("lab", "https://o.example/v1", "gpt-x")).body is plain.body
+    )
 
 
 def test_only_the_model_changes_when_only_the_model_differs() -> None:
@@ -78,9 +80,9 @@ def test_a_stream_that_asks_for_its_count_is_forwarded() -> None:
     assert ADAPTER.request(streaming, upstream).body is streaming.body
 
 
-@pytest.mark.parametrize("options", [None, {"include_usage": True}])
+@pytest.mark.parametrize("options", [{}, {"stream_options": {"include_usage": True}}])
 def test_where_stream_options_are_not_known_none_are_sent(options: Any) -> None:
-    body = body_of(asked({"stream_usage": False}, stream=True, stream_options=options))
+    body = body_of(asked({"stream_usage": False}, stream=True, **options))
     assert "stream_options" not in body
     assert body["stream"] is True
 
@@ -107,6 +109,7 @@ def test_settings_say_how_azure_is_spoken_to() -> None:
         ("max_tokens", {"max_completion_tokens": 5}, {"max_tokens": 5}),
         ("max_tokens", {"max_tokens": 5}, {"max_tokens": 5}),
         ("max_tokens", {"max_tokens": 5, "max_completion_tokens": 3}, {"max_tokens": 3}),
+        ("a mistake", {"max_tokens": 5}, {"max_tokens": 5}),
         ("max_tokens", {"max_completion_tokens": None, "seed": 1}, {"max_completion_tokens": None}),
     ],
 )

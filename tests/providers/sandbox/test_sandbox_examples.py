@@ -1,0 +1,97 @@
+"""Every data provider of the catalogue, called through its manifest, answers its examples."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx2
+import pytest
+
+from providers.adapters.manifest import ManifestAdapter
+from providers.call import Call, Outcome, Upstream, Verdict
+from providers.catalogue import Example, load_documents, load_examples
+from providers.catalogue.examples import Serve
+from providers.sandbox.server import SandboxServer
+
+FILES = {file.slug: file for file in load_documents() if file.manifest}
+SERVED = [
+    pytest.param(slug, example, id=f"{slug}-{example.name}")
+    for slug in FILES
+    for example in load_examples(slug)
+    if example.serve is not Serve.FAULT
+]
+
+
+def called(
+    sandbox: SandboxServer, slug: str, operation: str, params: Any, **sent: Any
+) -> tuple[Outcome, httpx2.Response]:
+    """One call as the gateway makes it. `sent`: `secret`, `fault`."""
+    manifest = FILES[slug].manifest
+    assert manifest
+    adapter = ManifestAdapter(manifest)
+    path = httpx2.URL(manifest.base_url).path.rstrip("/")
+    upstream = Upstream(slug, f"{sandbox.url}/{slug}{path}", secret=sent.get("secret", "sk-test"))
+    request = adapter.request(Call(operation, dict(params)), upstream)
+    headers = {**request.headers, **({"x-sandbox-fault": f} if (f := sent.get("fault")) else {})}
+    answer = httpx2.request(request.method, request.url, headers=headers)
+    return adapter.outcome(answer.status_code, answer.headers, answer.content), answer
+
+
+@pytest.mark.parametrize(("slug", "example"), SERVED)
+def test_an_example_is_answered_to_its_own_request(
+    sandbox: SandboxServer, slug: str, example: Example
+) -> None:
+    _, answer = called(sandbox, slug, example.operation, example.params)
+    assert answer.status_code == example.status
+    assert answer.headers["content-type"] == example.content_type
+    assert answer.content == example.body({})
+
+
+def test_what_was_asked_is_echoed(sandbox: SandboxServer) -> None:
+    asked = {"base": "USD", "quote": "NOK"}
+    _, answer = called(sandbox, "frankfurter", "finance.fx_rate", asked)
+    assert answer.json()["base"] == "USD"
+    assert list(answer.json()["rates"]) == ["NOK"]
+
+
+KEYED = sorted(slug for slug, file in FILES.items() if file.needs_credential)
+
+
+@pytest.mark.parametrize("slug", KEYED)
+@pytest.mark.parametrize("secret", ["sk-bad-1", None])
+def test_a_bad_or_missing_key_is_refused(
+    sandbox: SandboxServer, slug: str, secret: str | None
+) -> None:
+    example = next(each for each in load_examples(slug) if each.serve is Serve.DEFAULT)
+    outcome, answer = called(sandbox, slug, example.operation, example.params, secret=secret)
+    assert outcome.verdict is Verdict.AUTH, answer.text
+
+
+@pytest.mark.parametrize("slug", sorted(FILES))
+def test_scripted_errors(sandbox: SandboxServer, slug: str) -> None:
+    example = next(each for each in load_examples(slug) if each.serve is Serve.DEFAULT)
+    fault = "status=503;retry_after=9"
+    outcome, answer = called(sandbox, slug, example.operation, example.params, fault=fault)
+    assert answer.status_code == 503
+    assert answer.headers["retry-after"] == "9"
+    assert not outcome.is_answer
+    assert outcome.falls_back
+
+
+def test_an_example_can_be_asked_for_by_name(sandbox: SandboxServer) -> None:
+    asked = {"base": "EUR", "quote": "SEK"}
+    fault = "example=unknown-currency"
+    outcome, _ = called(sandbox, "frankfurter", "finance.fx_rate", asked, fault=fault)
+    assert outcome.verdict is Verdict.NOT_FOUND
+    _, missing = called(sandbox, "frankfurter", "finance.fx_rate", asked, fault="example=nope")
+    assert missing.status_code == 404
+
+
+@pytest.mark.parametrize("path", ["/frankfurter", "/frankfurter/", "/frankfurter/v2/latest"])
+def test_paths_that_no_operation_has(sandbox: SandboxServer, path: str) -> None:
+    assert httpx2.get(sandbox.url + path).status_code == 404
+
+
+@pytest.mark.parametrize("slug", ["..%2Fcatalogue%2Ffrankfurter", "schemas%2Fai", "nobody", "%00"])
+def test_odd_provider_names_read_no_files(sandbox: SandboxServer, slug: str) -> None:
+    assert httpx2.get(f"{sandbox.url}/{slug}/v1/latest").status_code == 404
