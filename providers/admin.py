@@ -17,13 +17,29 @@ from providers import services
 from providers.models import Credential, Model, Operation, Provider, Route, Target
 
 
+class CatalogueAdmin(ModelAdmin):  # type: ignore[misc]
+    """Rows that load_catalogue may have made. What staff change is theirs, and it stays."""
+
+    left_alone: frozenset[str] = frozenset()  # what load_catalogue never changes in a row
+
+    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
+        super().save_related(request, form, formsets, change)
+        edited = not self.left_alone.issuperset(form.changed_data)
+        if edited or any(formset.has_changed() for formset in formsets):
+            self.take_over(form.instance)
+
+    def take_over(self, obj: Any) -> None:
+        services.take_over(obj)
+
+
 @admin.register(Provider)
-class ProviderAdmin(ModelAdmin):  # type: ignore[misc]
+class ProviderAdmin(CatalogueAdmin):
     list_display = ["slug", "name", "category", "adapter", "enabled", "credentials_held", "source"]
     list_filter = ["enabled", "category", "adapter", "source"]
     search_fields = ["slug", "name", "public_id"]
     readonly_fields = ["public_id", "source", "checksum", "created_at"]
     actions = ["enable", "disable"]
+    left_alone = frozenset({"enabled"})
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Provider]:
         rows: QuerySet[Provider] = super().get_queryset(request)
@@ -128,7 +144,7 @@ class ModelForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 @admin.register(Model)
-class ModelAdminPage(ModelAdmin):  # type: ignore[misc]
+class ModelAdminPage(CatalogueAdmin):
     form = ModelForm
     list_display = ["model_id", "provider", "operation", "context", "input", "output", "enabled"]
     list_filter = ["enabled", "operation", "provider"]
@@ -169,7 +185,7 @@ class TargetInline(TabularInline):  # type: ignore[misc]
 
 
 @admin.register(Route)
-class RouteAdmin(ModelAdmin):  # type: ignore[misc]
+class RouteAdmin(CatalogueAdmin):
     list_display = ["__str__", "operation", "strategy", "goes_to", "enabled", "source"]
     list_filter = ["enabled", "operation", "strategy", "source"]
     search_fields = ["alias", "operation"]
@@ -186,9 +202,27 @@ class RouteAdmin(ModelAdmin):  # type: ignore[misc]
 
 
 @admin.register(Target)
-class TargetAdmin(ModelAdmin):  # type: ignore[misc]
+class TargetAdmin(CatalogueAdmin):
+    """A target is part of its route, which it never leaves."""
+
     list_display = ["__str__", "route", "provider", "position", "weight", "enabled"]
     list_filter = ["enabled", "provider"]
     list_select_related = ["route", "provider", "model__provider"]
     search_fields = ["route__alias", "route__operation", "provider__slug"]
     autocomplete_fields = ["route", "provider", "model"]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        return ["route"] if obj else []
+
+    def take_over(self, obj: Target) -> None:
+        services.take_over(obj.route)
+
+    def delete_model(self, request: HttpRequest, obj: Target) -> None:
+        super().delete_model(request, obj)
+        self.take_over(obj)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Target]) -> None:
+        gone = list(queryset)
+        super().delete_queryset(request, queryset)
+        for target in gone:
+            self.take_over(target)

@@ -87,4 +87,5 @@ class Breakers:
         return breaker
 
     def states(self) -> dict[str, State]:
-        return {name: breaker.state for name, breaker in self._breakers.items()}
+        """Of all there are. Any thread may ask: it reads from a copy made in one step."""
+        return {name: breaker.state for name, breaker in list(self._breakers.items())}

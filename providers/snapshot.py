@@ -235,13 +235,17 @@ def _route(
 def _implicit_routes(
     pairs: Iterable[tuple[ProviderSpec, ModelSpec]],
 ) -> dict[tuple[str, str], RouteSpec]:
-    """Every model may be called by its id, wherever it is served, or at one provider only."""
-    targets: dict[tuple[str, str], list[TargetSpec]] = {}
+    """Every model may be called by its id, wherever it is served, or at one provider only.
+
+    Some services' ids look like `provider/model` of another: there the provider counts.
+    """
+    by_id: dict[tuple[str, str], list[TargetSpec]] = {}
+    at_one: dict[tuple[str, str], list[TargetSpec]] = {}
     for provider, model in pairs:
         target = TargetSpec(provider, model)
-        targets.setdefault((model.operation, model.model_id), []).append(target)
-        targets.setdefault((model.operation, target.name), []).append(target)
+        by_id.setdefault((model.operation, model.model_id), []).append(target)
+        at_one.setdefault((model.operation, target.name), []).append(target)
     return {
         (operation, name): RouteSpec(name, operation, "priority", tuple(found))
-        for (operation, name), found in targets.items()
+        for (operation, name), found in (by_id | at_one).items()
     }

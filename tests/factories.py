@@ -199,7 +199,7 @@ class AttemptFactory(DjangoModelFactory):
     created_at = factory.LazyFunction(timezone.now)
     provider = "lab"
     model = "gpt-x"
-    verdict = "success"
+    verdict = "ok"
     status = 200
     latency_ms = 300
 

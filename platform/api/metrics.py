@@ -44,7 +44,7 @@ def _admit(request: HttpRequest) -> None:
     """A listed network, the token, or staff. Raises Problem."""
     address = client_address(request)
     authorization = request.headers.get("Authorization")
-    if _is_listed(address) or _is_token(authorization):
+    if (_is_listed(address) and not _is_relayed(request)) or _is_token(authorization):
         return
     FRESHNESS.catch_up()
     identity = identify(IDENTITIES, authorization, request.headers.get("X-API-Key"), address)
@@ -56,6 +56,14 @@ def _is_listed(address: str) -> bool:
     ip = ipaddress.ip_address(address)
     networks = map(ipaddress.ip_network, settings.ENV.METRICS_NETWORKS)
     return any(ip in network for network in networks if network.version == ip.version)
+
+
+def _is_relayed(request: HttpRequest) -> bool:
+    """Whether a proxy that TRUSTED_PROXY_HOPS does not count passed this on. Then the peer's
+    address is that proxy's, often loopback, and says nothing about who asks."""
+    return settings.ENV.TRUSTED_PROXY_HOPS == 0 and any(
+        name in request.headers for name in ("X-Forwarded-For", "Forwarded")
+    )
 
 
 def _is_token(authorization: str | None) -> bool:

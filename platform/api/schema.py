@@ -9,12 +9,33 @@ from typing import Any
 
 from django.urls import include, path
 from drf_spectacular.generators import SchemaGenerator
+from drf_spectacular.openapi import AutoSchema
 
-from api.schema_parts import ERRORS, HEADERS, META, MODEL, OPENAI_ERROR, PAGE, PROBLEM, ref
+from api.schema_parts import (
+    BATCH,
+    ERRORS,
+    HEADERS,
+    META,
+    MODEL,
+    OPENAI_ERROR,
+    PAGE,
+    PROBLEM,
+    ref,
+)
 from providers.operations import Kind, Operation, registry
+from providers.operations.batch import BATCH_SCHEMA, MAX_ITEMS
 
 MEDIA = "application/json"
 SECURITY: list[dict[str, list[str]]] = [{"bearer": []}, {"apiKey": []}]
+
+
+class Described(AutoSchema):
+    """drf-spectacular's description of a view. The management API's operations have ids of
+    their own, since it has resources of the same names as version 1."""
+
+    def get_operation_id(self) -> str:
+        name: str = super().get_operation_id()
+        return f"internal_{name}" if self.path.startswith("/internal/") else name
 
 
 class InternalGenerator(SchemaGenerator):
@@ -41,6 +62,15 @@ def internal_document() -> dict[str, Any]:
     return document
 
 
+def without_aliases(endpoints: list[Any], **_: Any) -> list[Any]:
+    """drf-spectacular's hook: the unversioned paths are version 1 once more, and undescribed."""
+    return [(where, *rest) for where, *rest in endpoints if not _is_alias(where)]
+
+
+def _is_alias(where: str) -> bool:
+    return where.startswith("/api/") and not where.startswith("/api/v1/")
+
+
 def add_data_path(
     result: dict[str, Any],
     generator: Any,
@@ -52,9 +82,11 @@ def add_data_path(
     schemas |= {"Problem": PROBLEM, "OpenAIError": OPENAI_ERROR}
     if not isinstance(generator, InternalGenerator):
         schemas |= {"Meta": META, "Page": PAGE, "Model": MODEL}
+        schemas |= {"Batch": BATCH, "BatchRequest": BATCH_SCHEMA}
         for operation in registry().values():
             _add_operation(result["paths"], schemas, operation)
         _add_models(result["paths"])
+        result["paths"]["/api/v1/batch"] = {"post": _batch()}
     for item in result["paths"].values():
         for operation in item.values():
             for status, answer in ERRORS.items():
@@ -142,6 +174,22 @@ def _add_models(paths: dict[str, Any]) -> None:
         {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}
     ]
     paths["/api/v1/models/{id}"] = {"get": one}
+
+
+def _batch() -> dict[str, Any]:
+    summary = f"Ask up to {MAX_ITEMS} data operations at once, each answered on its own"
+    request_id = {"X-Request-Id": HEADERS["X-Request-Id"]}
+    content = {MEDIA: {"schema": ref("Batch")}}
+    return {
+        "operationId": "batch",
+        "tags": ["batch"],
+        "summary": summary,
+        "security": SECURITY,
+        "requestBody": {"required": True, "content": {MEDIA: {"schema": ref("BatchRequest")}}},
+        "responses": {
+            "200": {"description": summary, "headers": request_id, "content": content},
+        },
+    }
 
 
 def _models(operation_id: str, summary: str, schema: dict[str, Any]) -> dict[str, Any]:

@@ -102,6 +102,34 @@ PAGE: Final[dict[str, Any]] = {
     },
 }
 
+BATCH: Final[dict[str, Any]] = {
+    "type": "object",
+    "required": ["data", "meta"],
+    "properties": {
+        "data": {
+            "description": "One for each request, in their order.",
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["index", "status", "body"],
+                "properties": {
+                    "index": _COUNT,
+                    "status": {"type": "integer", "minimum": 200, "maximum": 599},
+                    "body": {
+                        "description": "What the operation answers alone, or its Problem.",
+                        "type": "object",
+                    },
+                },
+            },
+        },
+        "meta": {
+            "type": "object",
+            "required": ["request_id"],
+            "properties": {"request_id": {"type": "string", "format": "uuid"}},
+        },
+    },
+}
+
 MODEL: Final[dict[str, Any]] = {
     "type": "object",
     "required": ["id", "object", "created", "owned_by"],

@@ -19,6 +19,7 @@ django_application: Any = get_asgi_application()
 from django.conf import settings
 
 from accounts.identity import IDENTITIES
+from api.vitals import WORKER
 from config.orphans import reap_if_alone
 from gateway.app import Gateway, Options
 from gateway.exchange import Receive, Scope, Send
@@ -75,7 +76,10 @@ def build(env: Any) -> Application:
         deadline_ms=env.DEADLINE_MS,
     )
     ledger = Ledger(journal_for(settings.DATABASES["default"]))
-    return Application(Gateway(options, ledger, IDENTITIES))
+    gateway = Gateway(options, ledger, IDENTITIES)
+    WORKER.breakers = gateway.dispatcher.breakers.states
+    WORKER.in_flight = lambda: gateway.observer.in_flight
+    return Application(gateway)
 
 
 application = build(settings.ENV)

@@ -12,8 +12,9 @@ from urllib.parse import parse_qsl
 
 import structlog
 
-from accounts.identity import Identities, Identity, credential
+from accounts.identity import Identities, Identity
 from gateway import listing
+from gateway.batch import Batch
 from gateway.dispatch import Dispatcher, Sending
 from gateway.exchange import Exchange, Receive, Scope, Send
 from gateway.hangup import CancelWhenClientLeaves
@@ -28,6 +29,7 @@ from lib.problems import InvalidRequest, MethodNotAllowed, Problem, RateLimited,
 from providers.breaker import Breakers
 from providers.call import Call
 from providers.operations import Kind, Operation, parse_query, validate
+from providers.operations.batch import parse_batch
 from providers.transport import AiohttpTransport, Transport
 from tenants.keys import Mode
 from tenants.limits import Scope as LimitScope
@@ -105,6 +107,10 @@ class Gateway:
         if exchange.method != door.method:
             raise MethodNotAllowed(headers={"Allow": door.method})
         identity = await self._identify(exchange)
+        if door.batch:
+            _, body = await exchange.json_body(self.options.max_body_bytes)
+            await exchange.answer(await Batch(exchange, self.handle).answer(parse_batch(body)))
+            return
         if door.operation is None:
             self._admit(exchange, identity, door.name)
             await exchange.answer(listing.models(self.live.snapshot, identity, door.argument))
@@ -127,7 +133,9 @@ class Gateway:
         identities, address = self.identities, exchange.address
         identities.refuse_flood(address)
         try:
-            shown = credential(exchange.header(b"authorization"), exchange.header(b"x-api-key"))
+            shown = identities.read(
+                exchange.header_bytes(b"authorization"), exchange.header_bytes(b"x-api-key")
+            )
         except Unauthenticated:
             identities.note_failure(address)
             raise
@@ -227,14 +235,14 @@ class Gateway:
 
 
 def _subject(scope: LimitScope, identity: Identity, exchange: Exchange) -> str:
-    """Whose allowance it is. Addresses may be shared by tenants; their allowances never are."""
+    """Whose allowance it is. Tenants may share addresses and people, but never an allowance."""
     if scope is LimitScope.IP:
         return f"{identity.tenant_id}@{exchange.address}"
     if scope is LimitScope.PROJECT:
-        return f"project:{identity.project_id}"
+        return f"{identity.tenant_id}/{identity.project_id}"
     if scope is LimitScope.TENANT:
         return identity.tenant_public_id
-    return identity.client
+    return f"{identity.tenant_id}:{identity.client}"
 
 
 def _query(raw: bytes) -> list[tuple[str, str]]:

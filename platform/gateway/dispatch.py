@@ -130,7 +130,7 @@ class Dispatcher:
                 retry_after=int(wait) + 1,
                 attempts=attempts,
             )
-        if last is not None and (len(tried) == 1 or isinstance(last, DeadlineExceeded)):
+        if last is not None and len(tried) == 1:
             last.extra.setdefault("attempts", attempts)
             return last
         return Unavailable(attempts=attempts, retry_after=1)
@@ -185,7 +185,7 @@ class _Attempt:
             if asyncio.get_running_loop().time() < sending.deadline:
                 self._fail(Outcome(Verdict.TIMEOUT, message="no first byte in time"))
             self._abandon("deadline")
-            raise DeadlineExceeded from None
+            raise DeadlineExceeded(attempts=attempts_of(self._reservation)) from None
         except BaseException:
             self._abandon("hung_up")
             raise

@@ -35,6 +35,7 @@ class Exchange:
     def __init__(
         self, scope: Scope, receive: Receive, send: Send, *, clock: Clock, proxy_hops: int
     ) -> None:
+        self.scope = scope
         self.receive = receive
         self.clock = clock
         self.started = clock.monotonic()
@@ -58,6 +59,9 @@ class Exchange:
         """A request header's value by lower-case name, or None."""
         value = self._header.get(name)
         return None if value is None else value.decode("latin-1")
+
+    def header_bytes(self, name: bytes) -> bytes | None:
+        return self._header.get(name)
 
     def check_headers(self) -> None:
         """Raises Problem (431) for more than 32 KiB of them."""

@@ -9,6 +9,7 @@ from functools import cache
 from providers.operations import Kind, Operation, registry
 
 MODELS = "/api/v1/models"
+BATCH = "/api/v1/batch"
 # Front ends written before versions, and the name some of them use for chat.
 ALIASES: Mapping[str, str] = {
     "/api/v1/ai/chat": "/api/v1/chat/completions",
@@ -20,16 +21,19 @@ ALIASES: Mapping[str, str] = {
 @dataclass(frozen=True, slots=True)
 class Door:
     """One way in. `argument` is the model id of `/models/{id}`; `openai` doors answer errors
-    in OpenAI's envelope."""
+    in OpenAI's envelope; `batch` takes several calls at once."""
 
     name: str
     method: str
     operation: Operation | None = None
     argument: str = ""
+    batch: bool = False
 
     @property
     def openai(self) -> bool:
-        return self.operation is None or self.operation.kind is not Kind.DATA
+        if self.operation is None:
+            return not self.batch
+        return self.operation.kind is not Kind.DATA
 
 
 def find(path: str) -> Door | None:
@@ -42,7 +46,7 @@ def find(path: str) -> Door | None:
 
 @cache
 def _doors() -> Mapping[str, Door]:
-    doors = {MODELS: Door("models", "GET")}
+    doors = {MODELS: Door("models", "GET"), BATCH: Door("batch", "POST", batch=True)}
     for operation in registry().values():
         doors[operation.path] = Door(operation.name, operation.method, operation)
     doors |= {alias: doors[path] for alias, path in ALIASES.items()}

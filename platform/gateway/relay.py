@@ -47,22 +47,25 @@ async def relay_stream(
     exchange: Exchange, served: Served, reservation: Reservation, *, deadline: float
 ) -> bytes:
     """Send a stream up to its last bytes, which are returned when the call is settled."""
+    note_served(exchange, served, reservation)
+    exchange.note([(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")])
     left = deadline - asyncio.get_running_loop().time()
     worst = served.estimate()
     charge = charge_of(served, worst, reservation)
-    await reservation.open(worst, charge, expires_in=left + OPEN_MARGIN)
-    note_served(exchange, served, reservation)
-    exchange.note([(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")])
-    await exchange.start(200, EVENT_STREAM)
     try:
+        await reservation.open(worst, charge, expires_in=left + OPEN_MARGIN)
+        await exchange.start(200, EVENT_STREAM)
         async with asyncio.timeout_at(deadline):
             await _pump(exchange, served)
     except (StreamFault, TransportFault) as fault:
         return await _cut(exchange, served, reservation, _broken_off(fault.outcome.message))
     except TimeoutError:
         return await _cut(exchange, served, reservation, DeadlineExceeded())
-    except BaseException:
+    except asyncio.CancelledError:
         bill(served, reservation, why="hung_up")
+        raise
+    except BaseException:
+        bill(served, reservation, why="cut")
         raise
     if not served.meter.complete:
         return await _cut(exchange, served, reservation, _broken_off("it just ended"))

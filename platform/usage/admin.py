@@ -49,7 +49,7 @@ class UsageRecordAdmin(LedgerAdmin):
     list_filter = ["mode", "streamed", "estimate"]
     search_fields = ["request_id__exact"]
     search_help_text = "A whole request id"
-    ordering = ["-created_at"]
+    ordering = ["-request_id"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[UsageRecord]:
         rows: QuerySet[UsageRecord] = super().get_queryset(request)

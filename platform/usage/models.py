@@ -21,9 +21,15 @@ class UsageRecordQuerySet(models.QuerySet["UsageRecord"]):
     def delete(self) -> tuple[int, dict[str, int]]:
         raise AppendOnly
 
+    def bulk_create(self, *args: Any, **kwargs: Any) -> list[UsageRecord]:
+        if kwargs.get("update_conflicts"):
+            raise AppendOnly
+        return super().bulk_create(*args, **kwargs)
+
 
 class UsageRecord(models.Model):
-    """One call, final. `request_id` is unique for ever: a call is never billed twice.
+    """One call, final. `request_id` is unique for ever: a call is never billed twice. It is a
+    UUIDv7, so its order is time's.
 
     Amounts are whole µUSD: `charge` is what the tenant pays, `cost` what the providers take,
     all attempts included. Ids are plain numbers, not foreign keys: a record outlives what it
@@ -39,7 +45,7 @@ class UsageRecord(models.Model):
         HUNG_UP = "hung_up"
         CRASHED = "crashed"
 
-    request_id = models.CharField(max_length=36, unique=True)
+    request_id = models.CharField(max_length=36, primary_key=True)
     created_at = models.DateTimeField()
     tenant_id = models.BigIntegerField()
     project_id = models.BigIntegerField(null=True)
@@ -69,7 +75,6 @@ class UsageRecord(models.Model):
     class Meta:
         indexes = [
             models.Index(fields=["tenant_id", "created_at"], name="usage_by_tenant"),
-            models.Index(fields=["created_at"], name="usage_by_time"),
         ]
 
     def __str__(self) -> str:
@@ -78,7 +83,8 @@ class UsageRecord(models.Model):
     def save(self, *args: Any, **kwargs: Any) -> None:
         if not self._state.adding:
             raise AppendOnly
-        super().save(*args, **kwargs)
+        # Otherwise a new row with the id of an old one would overwrite that.
+        super().save(*args, **kwargs | {"force_insert": True})
 
     def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
         raise AppendOnly

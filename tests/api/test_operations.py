@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
+from uuid import UUID
 
 import pytest
 from django.db import OperationalError
 from prometheus_client.parser import text_string_to_metric_families
 from rest_framework.test import APIClient
 
-from api.v1 import health
+from api import vitals
+from lib.ids import uuid7
+from providers.breaker import State
 from providers.models import Provider
 from tests.factories import (
     ApiKeyFactory,
     AttemptFactory,
     CredentialFactory,
     ModelFactory,
+    OpenCallFactory,
     OperationFactory,
     ProviderFactory,
     RouteFactory,
     TargetFactory,
+    TenantFactory,
     UsageRecordFactory,
     UserFactory,
 )
@@ -40,12 +46,15 @@ def broken() -> None:
 
 def test_a_broken_database_is_down(anonymous: APIClient, as_user: Any, monkeypatch: Any) -> None:
     staff = as_user(UserFactory(is_staff=True))
-    monkeypatch.setattr(health, "_ask_database", broken)
+    monkeypatch.setattr(vitals, "_ask_database", broken)
     answer = anonymous.get("/api/v1/health")
     assert (answer.status_code, answer.json()) == (503, {"status": "down"})
     detailed = staff.get("/api/v1/health/detailed")
     assert detailed.status_code == 503
-    assert detailed.json()["database"]["status"] == "down"
+    told = detailed.json()
+    assert told["database"]["status"] == "down"
+    assert (told["providers"], told["calls"]) == (None, None)
+    assert told["memory_bytes"] > 1_000_000
     assert b"secret" not in detailed.content
 
 
@@ -61,9 +70,89 @@ def test_detailed_health_is_for_those_who_run_it(
     for client in (reader, as_user(UserFactory(is_staff=True))):
         told = client.get(where).json()
         assert told["status"] == "ok"
-        assert told["providers"] == {"total": 1, "enabled": 0}
+        assert told["providers"] == {"total": 1, "enabled": 0, "each": []}
+        assert told["cpus"] >= 1
+        assert told["cpu_load"] >= 0
+        assert told["disk_free_bytes"] > 0
         assert told["memory_bytes"] > 1_000_000
         assert told["store"]["kind"] == "in-process"
+
+
+@pytest.fixture
+def report(as_user: Any) -> Callable[[], dict[str, Any]]:
+    staff = as_user(UserFactory(is_staff=True))
+    return lambda: staff.get("/api/v1/health/detailed").json()
+
+
+def test_detailed_health_tells_each_provider(report: Callable[[], Any]) -> None:
+    CredentialFactory(provider__slug="ready")
+    CredentialFactory(provider__slug="theirs", tenant=TenantFactory())
+    ProviderFactory(slug="keyless", needs_credential=False)
+    each = {p["slug"]: p["status"] for p in report()["providers"]["each"]}
+    assert each == {"keyless": "ready", "ready": "ready", "theirs": "needs_credential"}
+
+
+def test_detailed_health_tells_the_breakers(
+    report: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    none = {"closed": 0, "open": 0, "half_open": 0, "resting": []}
+    assert report()["breakers"] == none
+    states = {
+        "lab/gpt-x:free": State.OPEN,
+        "lab2": State.HALF_OPEN,
+        "lab3": State.CLOSED,
+        "test:7:lab": State.OPEN,
+    }
+    monkeypatch.setattr(vitals.WORKER, "breakers", lambda: states)
+    assert report()["breakers"] == {
+        "closed": 1,
+        "open": 1,
+        "half_open": 1,
+        "resting": [
+            {"name": "lab/gpt-x:free", "state": "OPEN"},
+            {"name": "lab2", "state": "HALF_OPEN"},
+        ],
+    }
+    many = {f"lab/{number}": State.OPEN for number in range(150)}
+    monkeypatch.setattr(vitals.WORKER, "breakers", lambda: many)
+    told = report()["breakers"]
+    assert (told["open"], len(told["resting"])) == (150, 100)
+
+
+def made_ago(seconds: int) -> str:
+    """A request id as one made then would be."""
+    earlier = int(uuid7().replace("-", ""), 16) - (seconds * 1000 << 80)
+    return str(UUID(int=earlier))
+
+
+def test_detailed_health_tells_the_last_minutes_calls(
+    report: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert report()["calls"]["error_rate"] == 0
+    for status, seconds in ((200, 0), (499, 50), (429, 30), (503, 40), (503, 70), (200, 3600)):
+        UsageRecordFactory(status=status, request_id=made_ago(seconds))
+    OpenCallFactory()
+    monkeypatch.setattr(vitals.WORKER, "in_flight", lambda: 3)
+    assert report()["calls"] == {
+        "last_minute": 4,
+        "failed_last_minute": 1,
+        "per_second": 0.07,
+        "error_rate": 0.25,
+        "open": 1,
+        "in_flight": 3,
+    }
+
+
+@pytest.mark.parametrize("many", [2, 12])
+def test_detailed_health_costs_the_same_for_many(
+    many: int, report: Callable[[], Any], django_assert_max_num_queries: Any
+) -> None:
+    for _ in range(many):
+        CredentialFactory()
+        UsageRecordFactory()
+    report()
+    with django_assert_max_num_queries(9):
+        report()
 
 
 def test_metrics_from_a_listed_network(anonymous: APIClient) -> None:
@@ -102,6 +191,22 @@ def test_metrics_behind_a_proxy(settings: Any) -> None:
     client = APIClient(REMOTE_ADDR="127.0.0.1")
     real = {"X-Forwarded-For": "127.0.0.1, 203.0.113.5"}
     assert client.get("/api/metrics", headers=real).status_code == 401
+    assert client.get("/api/metrics", headers={"X-Forwarded-For": "127.0.0.1"}).status_code == 200
+
+
+@pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded"])
+@pytest.mark.parametrize("value", ["203.0.113.5", "127.0.0.1", "for=127.0.0.1", ""])
+def test_metrics_behind_a_proxy_nobody_told_of(
+    header: str, value: str, as_user: Any, settings: Any
+) -> None:
+    settings.ENV = settings.ENV.model_copy(update={"METRICS_TOKEN": "scrape-me-please"})
+    local, relayed = APIClient(REMOTE_ADDR="127.0.0.1"), {header: value}
+    assert local.get("/api/metrics").status_code == 200
+    assert local.get("/api/metrics", headers=relayed).status_code == 401
+    with_token = {**relayed, "Authorization": "Bearer scrape-me-please"}
+    assert local.get("/api/metrics", headers=with_token).status_code == 200
+    staff = as_user(UserFactory(is_staff=True))
+    assert staff.get("/api/metrics", headers=relayed).status_code == 200
 
 
 def test_metrics_of_all_workers(anonymous: APIClient, tmp_path: Any, monkeypatch: Any) -> None:
@@ -137,17 +242,44 @@ def test_catalogue(with_key: Any, django_assert_max_num_queries: Any) -> None:
 def test_a_call_as_the_ledger_knows_it(with_key: Any, as_user: Any) -> None:
     key = ApiKeyFactory()
     record = UsageRecordFactory(tenant_id=key.tenant_id, attempts=2)
-    for number, verdict in ((2, "success"), (1, "throttled")):
+    for number, verdict in ((2, "ok"), (1, "rate_limited")):
         AttemptFactory(request_id=record.request_id, number=number, verdict=verdict)
     where = f"/api/v1/requests/{record.request_id}"
     told = with_key(key).get(where).json()
     assert told["request_id"] == record.request_id
     assert told["cost"] == {"microusd": 1_250_000, "usd": "1.25"}
-    assert [a["verdict"] for a in told["attempts"]] == ["throttled", "success"]
+    assert [a["verdict"] for a in told["attempts"]] == ["rate_limited", "ok"]
     assert "1000000" not in str(told)  # what the providers take is not the tenant's business
     assert with_key(ApiKeyFactory()).get(where).status_code == 404
     assert as_user(UserFactory(is_staff=True)).get(where).status_code == 200
     assert as_user(UserFactory()).get(where).status_code == 404
+
+
+def test_a_call_that_was_answered_at_once_tells_its_only_attempt(with_key: Any) -> None:
+    key = ApiKeyFactory()
+    record = UsageRecordFactory(tenant_id=key.tenant_id, provider="lab", latency_ms=12)
+    told = with_key(key).get(f"/api/v1/requests/{record.request_id}").json()
+    assert told["attempts"] == [
+        {
+            "number": 1,
+            "provider": "lab",
+            "model": "gpt-x",
+            "verdict": "ok",
+            "status": 200,
+            "latency_ms": 12,
+            "created_at": told["created_at"],
+        }
+    ]
+    assert "1000000" not in str(told)
+
+
+def test_a_call_that_failed_at_once_tells_why(with_key: Any) -> None:
+    key = ApiKeyFactory()
+    record = UsageRecordFactory(tenant_id=key.tenant_id, status=504, code="upstream_timeout")
+    AttemptFactory(request_id=record.request_id, verdict="timeout", status=0)
+    told = with_key(key).get(f"/api/v1/requests/{record.request_id}").json()
+    assert (told["status"], told["code"]) == (504, "upstream_timeout")
+    assert [(a["verdict"], a["status"]) for a in told["attempts"]] == [("timeout", 0)]
 
 
 def test_the_management_api_shows_no_secret(as_user: Any) -> None:

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from django.contrib.staticfiles import finders
 from django.urls import URLPattern, URLResolver, get_resolver
+from drf_spectacular.drainage import GENERATOR_STATS
+from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.validation import validate_schema
 from rest_framework.test import APIClient
 
@@ -77,6 +79,22 @@ def test_every_operation_has_its_own_id_and_problems() -> None:
             ids.append(operation["operationId"])
             assert {"4XX", "5XX"} <= operation["responses"].keys()
     assert len(ids) == len(set(ids))
+
+
+def test_the_description_of_all_urls_is_clean() -> None:
+    """What `manage.py check --deploy` asks: no id and no component means two things."""
+    everything = SchemaGenerator().get_schema(request=None, public=True)  # type: ignore[no-untyped-call]
+    assert not GENERATOR_STATS
+    assert not [path for path in everything["paths"] if re.match(r"/api/(?!v1/)", path)]
+    ids = [op["operationId"] for item in everything["paths"].values() for op in item.values()]
+    assert len(ids) == len(set(ids))
+    internal = {
+        operation["operationId"]
+        for item in schema.internal_document()["paths"].values()
+        for operation in item.values()
+    }
+    assert internal <= set(ids)
+    assert all(name.startswith("internal_") for name in internal)
 
 
 def test_served_as_json_to_everyone(anonymous: APIClient) -> None:

@@ -72,7 +72,7 @@ class Books:
     @property
     def wrong(self) -> list[str]:
         """Final rows that do not say what the sandbox says, token by token and to the µUSD;
-        estimated ones that do not say whom they pay."""
+        estimated ones of a dead gateway that name someone else, or pay for less than he made."""
         return [row["request_id"] for row in self.rows if not self._is_right(row)]
 
     @property
@@ -100,10 +100,13 @@ class Books:
         return {name: what for name, what in found.items() if what}
 
     def _is_right(self, row: Mapping[str, Any]) -> bool:
-        if row["estimate"]:
-            return bool(row["charge"] >= 0)
         line = self.line_of.get(row["request_id"])
-        return line is None or _figures(row) == _expected(line)
+        if line is None:
+            return False
+        if row["estimate"]:
+            whom = (row["provider"], row["model"]) == (line["provider"], line["model"])
+            return whom and row["output_tokens"] >= line["output_tokens"]
+        return _figures(row) == _expected(line)
 
     @cached_property
     def _ids_with_bytes(self) -> list[str]:

@@ -23,8 +23,9 @@ class Seen:
 
     raw: bytes
     streamed: bool
-    begun: float
-    """When the call was sent, on the loop's clock (seconds)."""
+    begun: float = 0.0
+    ended: float = 0.0
+    """When the call was sent and the connection ended, on the loop's clock (seconds)."""
 
     @cached_property
     def headers(self) -> dict[str, str]:
@@ -90,7 +91,7 @@ async def call(port: int, key: str, ask: dict[str, Any], **headers: str) -> Seen
             await wire.over
         finally:
             transport.abort()
-    return Seen(bytes(wire.raw), ask.get("stream") is True, begun)
+    return Seen(bytes(wire.raw), ask.get("stream") is True, begun, loop.time())
 
 
 def _request(key: str, ask: dict[str, Any], headers: dict[str, str]) -> bytes:

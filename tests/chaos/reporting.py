@@ -1,17 +1,10 @@
-"""The figures of the long races: printed at the end of the run, also by the workers of xdist.
-
-`--run-long` makes them long (`make chaos`); without it they are short enough for every run.
-"""
+"""The figures of the long races: printed at the end of the run, those of xdist's workers too."""
 
 from __future__ import annotations
 
 import pytest
 
 FIGURES = "figures"
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--run-long", action="store_true", help="the long forms of the kill tests")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.chaos
 CLIENTS = 16
 LONGEST = 900.0  # seconds for a whole storm; it is stuck after that
 PACE_MS = 4  # between the events of a stream, so that kills meet them half-way
-START_SECONDS = 3.0  # about what a start takes: some kills come within it
+START_SECONDS = 1.5  # about what a start takes: some kills come within it
 
 
 @dataclass
@@ -118,11 +118,10 @@ def figures(storm: Storm, books: Books, seconds: float) -> str:
 
 def test_killing_the_gateway_loses_and_doubles_no_bill(
     new_system: Callable[..., System],
-    request: pytest.FixtureRequest,
+    is_long: bool,
     record_property: Callable[[str, object], None],
 ) -> None:
-    long = request.config.getoption("--run-long")
-    calls, kills = (5000, 20) if long else (600, 4)
+    calls, kills = (5000, 20) if is_long else (600, 4)
     system = new_system()
     slow_down(system, pace_ms=PACE_MS)
     storm = Storm(system, calls, kills, seed=secrets.randbelow(10**6))

@@ -35,7 +35,7 @@ class Store:
 
     @property
     def records(self) -> list[UsageRecord]:
-        return list(UsageRecord.objects.using(ALIAS).order_by("pk"))
+        return list(UsageRecord.objects.using(ALIAS).order_by("request_id"))
 
     @property
     def attempts(self) -> list[Attempt]:

@@ -51,7 +51,9 @@ def test_a_thousand_concurrent_commits_are_a_thousand_exact_rows(store: Store) -
         for _ in range(1000)
     ]
     assert commit_all(store, list(entries)) == [None] * 1000
-    assert [as_record(row) for row in store.records] == [entry.record for entry in entries]
+    expected = {entry.record.request_id: entry.record for entry in entries}
+    assert {row.request_id: as_record(row) for row in store.records} == expected
+    assert len(store.records) == 1000
     notes = {(note.request_id, note.number) for note in store.attempts}
     assert notes == {(n.request_id, n.number) for entry in entries for n in entry.attempts}
 
@@ -197,7 +199,6 @@ def test_what_waits_is_written_before_closing(store: Store) -> None:
 def test_a_busy_ledger_never_holds_the_loop_up(store: Store) -> None:
     async def load() -> float:
         ledger = Ledger(store.journal())
-        await ledger.commit(final())
         async with ticking() as ticker:
             for _ in range(5):
                 await asyncio.gather(*(ledger.commit(final(attempts=1)) for _ in range(400)))
@@ -205,7 +206,7 @@ def test_a_busy_ledger_never_holds_the_loop_up(store: Store) -> None:
         return ticker.longest
 
     assert asyncio.run(load()) < 0.1
-    assert len(store.records) == 2001
+    assert len(store.records) == 2000
 
 
 @on_loop

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import sys
 from collections import defaultdict
 from fractions import Fraction
@@ -45,7 +46,13 @@ steps = st.one_of(
     ),
 )
 calls = st.lists(st.tuples(steps, st.sampled_from("ab"), st.integers(1, 7)), max_size=80)
-starts = st.integers(0, 10**16)
+# Any moment, and those where slices of all the spans begin, with their neighbours.
+starts = st.one_of(
+    st.integers(0, 10**16),
+    st.builds(
+        lambda turn, off: turn * 25_200 * 10**9 + off, st.integers(1, 400), st.integers(-2, 2)
+    ),
+)
 
 
 def most_in_any_span(moments: list[int], span: int) -> int:
@@ -74,6 +81,20 @@ def test_never_more_than_the_limit_in_any_span(
                 admitted[pair].append(clock.nanoseconds)
     for (limit, _), moments in admitted.items():
         assert most_in_any_span(moments, limit.per_seconds * 10**9) <= limit.limit
+
+
+@given(limits, starts, st.integers(0, 2**32))
+@settings(max_examples=60, deadline=None)
+def test_who_never_stops_asking_gets_no_more_either(
+    limit: RateLimit, start: int, seed: int
+) -> None:
+    clock, pick = NanosecondClock(start), random.Random(seed)
+    limiter, admitted = Limiter(clock), list[int]()
+    for _ in range(600):
+        clock.nanoseconds += pick.randrange(limit.per_seconds * 10**9 // 100)
+        if limiter.admit([(limit, "a")]).refused is None:
+            admitted.append(clock.nanoseconds)
+    assert most_in_any_span(admitted, limit.per_seconds * 10**9) <= limit.limit
 
 
 @given(st.lists(limits, min_size=1, max_size=3, unique=True), calls, starts)
@@ -132,6 +153,24 @@ def test_under_saturation_98_of_100_places_are_used(limit: int, span: int, start
         window.add(now)
         admitted += 1
     assert Fraction(admitted, limit * spans) >= Fraction(98, 100)
+
+
+@pytest.mark.parametrize("span", [1, 3, 60, 3600])
+@pytest.mark.parametrize("offset", [0.0, 0.01, 0.5, 0.99, 0.999999])
+def test_a_burst_anywhere_in_a_slice_blocks_the_whole_span(span: int, offset: float) -> None:
+    """The bound is the span, wherever the slices' borders happen to lie."""
+    slice_width = span * 10**9 // SLICES
+    start = 25_200 * 10**9 + round(slice_width * offset)
+    clock = NanosecondClock(start)
+    limiter, limit = Limiter(clock), RateLimit(Scope.KEY, 3, span)
+    for _ in range(3):
+        assert limiter.admit([(limit, "a")]).refused is None
+    for part in range(1, SLICES + 1):
+        for step in (-1, 1, slice_width // 2):
+            clock.nanoseconds = min(start + part * slice_width + step, start + span * 10**9 - 1)
+            assert limiter.admit([(limit, "a")]).refused is not None
+    clock.nanoseconds = start + (SLICES + 1) * span * 10**9 // SLICES + 1
+    assert limiter.admit([(limit, "a")]).refused is None
 
 
 def test_a_steady_caller_just_below_the_limit_is_never_refused() -> None:

@@ -14,9 +14,15 @@ from usage.record import ATTEMPT_COLUMNS, RECORD_COLUMNS
 pytestmark = pytest.mark.django_db
 
 
-def write(**values: object) -> UsageRecord:
+def built(**values: object) -> UsageRecord:
     row = record(**values)
-    return UsageRecord.objects.create(**{name: getattr(row, name) for name in RECORD_COLUMNS})
+    return UsageRecord(**{name: getattr(row, name) for name in RECORD_COLUMNS})
+
+
+def write(**values: object) -> UsageRecord:
+    row = built(**values)
+    row.save()
+    return row
 
 
 CHANGES: dict[str, Callable[[UsageRecord], object]] = {
@@ -27,6 +33,12 @@ CHANGES: dict[str, Callable[[UsageRecord], object]] = {
     "filtered update": lambda row: UsageRecord.objects.filter(pk=row.pk).update(charge=0),
     "queryset delete": lambda row: UsageRecord.objects.all().delete(),
     "bulk_update": lambda row: UsageRecord.objects.bulk_update([row], ["charge"]),
+    "bulk_create over it": lambda row: UsageRecord.objects.bulk_create(
+        [built(request_id=row.request_id)],
+        update_conflicts=True,
+        update_fields=["charge"],
+        unique_fields=["request_id"],
+    ),
     "update_or_create": lambda row: UsageRecord.objects.update_or_create(
         request_id=row.request_id, defaults={"charge": 0}
     ),
@@ -42,11 +54,15 @@ def test_a_row_is_never_changed(change: Callable[[UsageRecord], object]) -> None
     assert UsageRecord.objects.get().charge == 5
 
 
-def test_a_request_id_is_unique() -> None:
-    row = write()
-    with pytest.raises(IntegrityError), transaction.atomic():
-        write(request_id=row.request_id)
-    assert UsageRecord.objects.count() == 1
+def test_a_request_id_has_one_row_and_the_first_stays() -> None:
+    row = write(charge=5)
+    again = built(request_id=row.request_id, charge=0)
+    for insert in (again.save, lambda: UsageRecord.objects.bulk_create([again])):
+        with pytest.raises(IntegrityError), transaction.atomic():
+            insert()
+    UsageRecord.objects.bulk_create([again, built()], ignore_conflicts=True)
+    assert UsageRecord.objects.get(request_id=row.request_id).charge == 5
+    assert UsageRecord.objects.count() == 2
     assert str(row) == row.request_id
 
 
@@ -56,6 +72,27 @@ def test_an_attempt_has_its_number_once() -> None:
     assert str(Attempt.objects.create(**values)) == "r #1"
     with pytest.raises(IntegrityError), transaction.atomic():
         Attempt.objects.create(**values)
+
+
+def test_the_tries_are_the_attempts_in_order() -> None:
+    row = write(attempts=3)
+    for number in (2, 3, 1):
+        note = attempt(row.request_id, number)
+        Attempt.objects.create(**{name: getattr(note, name) for name in ATTEMPT_COLUMNS})
+    assert [note.number for note in row.tries()] == [1, 2, 3]
+
+
+def test_a_call_that_was_answered_at_once_tells_its_only_try_itself() -> None:
+    row = write(attempts=1, provider="lab", model="gpt-x", latency_ms=12)
+    (note,) = row.tries()
+    assert (note.request_id, note.number, note.provider, note.model) == (
+        row.request_id,
+        1,
+        "lab",
+        "gpt-x",
+    )
+    assert note.verdict == "ok" and note.latency_ms == 12 and note.pk is None
+    assert write(attempts=0).tries() == []
 
 
 def test_rows_of_one_tenant() -> None:

@@ -167,6 +167,16 @@ async def test_a_call_that_forgets_to_settle_is_written_all_the_same() -> None:
     assert case.journal.row.charge == 5
 
 
+@on_loop
+async def test_a_settlement_keeps_what_the_record_says_already() -> None:
+    async def body(case: Case) -> None:
+        case.reservation.record.status, case.reservation.record.code = 207, "partly"
+        await case.reservation.settle()
+
+    row = (await leave(body)).journal.row
+    assert (row.status, row.code) == (207, "partly")
+
+
 @pytest.mark.parametrize("error", [HungUp, UpstreamTimeout, RuntimeError, asyncio.CancelledError])
 @on_loop
 async def test_an_error_after_the_settlement_changes_nothing(error: type[BaseException]) -> None:

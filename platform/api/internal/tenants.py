@@ -15,7 +15,7 @@ from tenants import services
 from tenants.models import Plan
 
 
-class TenantChange(tenants.TenantChange):
+class TenantChangeByStaff(tenants.TenantChange):
     plan = serializers.SlugRelatedField(
         slug_field="slug", queryset=Plan.objects.all(), required=False
     )
@@ -28,7 +28,7 @@ class TenantViewSet(tenants.TenantViewSet):
     def _visible(self) -> dict[str, Any]:
         return {}
 
-    @extend_schema(summary="Change a tenant, its plan included", request=TenantChange)
+    @extend_schema(summary="Change a tenant, its plan included", request=TenantChangeByStaff)
     def partial_update(self, request: Request, tenant_id: str) -> Response:
-        changes = self.checked(TenantChange)
+        changes = self.checked(TenantChangeByStaff)
         return self.shown(services.update_tenant(tenant=self.get_object(), **changes))

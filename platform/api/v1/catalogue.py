@@ -12,7 +12,8 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from api.serializers import Shown
-from providers.models import Credential, Model, Provider, Target
+from api.vitals import provider_states
+from providers.models import Model, Target
 from providers.models import Operation as OperationRow
 from providers.operations import Operation, registry
 
@@ -69,7 +70,7 @@ class Catalogue(APIView):
 
 def _serving() -> dict[str, list[dict[str, str]]]:
     """Enabled providers by operation, each once, in the order of their slugs."""
-    states = _states()
+    states = provider_states()
     pairs = set(
         Target.objects.filter(enabled=True, route__enabled=True).values_list(
             "route__operation", "provider_id"
@@ -82,24 +83,6 @@ def _serving() -> dict[str, list[dict[str, str]]]:
     for providers in serving.values():
         providers.sort(key=lambda provider: provider["slug"])
     return serving
-
-
-def _states() -> dict[int, dict[str, str]]:
-    with_secret = set(
-        Credential.objects.filter(enabled=True, tenant=None).values_list("provider_id", flat=True)
-    )
-    return {
-        provider.pk: {
-            "slug": provider.slug,
-            "name": provider.name,
-            "status": (
-                "ready"
-                if not provider.needs_credential or provider.pk in with_secret
-                else "needs_credential"
-            ),
-        }
-        for provider in Provider.objects.filter(enabled=True)
-    }
 
 
 def _operation(

@@ -2,16 +2,8 @@
 
 from __future__ import annotations
 
-import resource
-import shutil
-import sys
-import time
-from collections.abc import Callable
 from typing import Any
 
-from django.conf import settings
-from django.core.cache import cache
-from django.db import connection
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.permissions import AllowAny
@@ -19,12 +11,14 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from api.faults import STORE_ERRORS
+from api import vitals
 from api.permissions import HealthReaders
 from api.serializers import Shown
+from api.v1.catalogue import ServingShown
+from providers.breaker import State
 
-STARTED = time.monotonic()
 STATES = [("ok", "ok"), ("degraded", "degraded"), ("down", "down")]
+BREAKER_STATES = [(state.value, state.value) for state in State]
 
 
 class HealthShown(Shown):
@@ -40,15 +34,41 @@ class PartShown(Shown):
 class ProvidersShown(Shown):
     total = serializers.IntegerField()
     enabled = serializers.IntegerField()
+    each = ServingShown(many=True, help_text="The enabled ones.")
+
+
+class BreakerShown(Shown):
+    name = serializers.CharField(help_text="A target: provider, or provider/model.")
+    state = serializers.ChoiceField(choices=BREAKER_STATES)
+
+
+class BreakersShown(Shown):
+    closed = serializers.IntegerField()
+    open = serializers.IntegerField()
+    half_open = serializers.IntegerField()
+    resting = BreakerShown(many=True, help_text="Those not closed, 100 at most.")
+
+
+class CallsShown(Shown):
+    last_minute = serializers.IntegerField(help_text="Calls by the ledger, of all workers.")
+    failed_last_minute = serializers.IntegerField(help_text="Those that ended with a 5xx.")
+    per_second = serializers.FloatField()
+    error_rate = serializers.FloatField(help_text="Failed calls as a share of all, 0 to 1.")
+    open = serializers.IntegerField(help_text="Streams under way, of all workers.")
+    in_flight = serializers.IntegerField(help_text="Calls this worker is answering.")
 
 
 class DetailedHealthShown(HealthShown):
     database = PartShown()
     store = PartShown()
-    providers = ProvidersShown(allow_null=True)
+    providers = ProvidersShown(allow_null=True, help_text="Null while the database is down.")
+    calls = CallsShown(allow_null=True, help_text="Null while the database is down.")
+    breakers = BreakersShown(help_text="Of this worker; each has its own.")
     uptime_seconds = serializers.IntegerField()
     memory_bytes = serializers.IntegerField(help_text="Most this process held so far.")
     cpu_seconds = serializers.FloatField(help_text="What this process used so far.")
+    cpu_load = serializers.FloatField(help_text="The machine's load average of one minute.")
+    cpus = serializers.IntegerField(allow_null=True)
     disk_free_bytes = serializers.IntegerField()
 
 
@@ -61,7 +81,8 @@ class Health(APIView):
     )
     def get(self, request: Request) -> Response:
         """ok, degraded or down."""
-        return _answer({"status": _overall(database_part(), store_part())})
+        parts = vitals.database_part(), vitals.store_part()
+        return _answer({"status": vitals.overall(*parts)})
 
 
 class DetailedHealth(APIView):
@@ -74,58 +95,18 @@ class DetailedHealth(APIView):
     )
     def get(self, request: Request) -> Response:
         """Each part, for staff and keys with `health:read`."""
-        database, store = database_part(), store_part()
-        used = resource.getrusage(resource.RUSAGE_SELF)
+        database, store = vitals.database_part(), vitals.store_part()
+        has_database = database["status"] == "ok"
         report = {
-            "status": _overall(database, store),
+            "status": vitals.overall(database, store),
             "database": database,
             "store": store,
-            "providers": _providers() if database["status"] == "ok" else None,
-            "uptime_seconds": int(time.monotonic() - STARTED),
-            "memory_bytes": used.ru_maxrss * (1 if sys.platform == "darwin" else 1024),
-            "cpu_seconds": round(used.ru_utime + used.ru_stime, 3),
-            "disk_free_bytes": shutil.disk_usage(settings.BASE_DIR).free,
+            "providers": vitals.providers_part() if has_database else None,
+            "calls": vitals.calls_part() if has_database else None,
+            "breakers": vitals.breakers_part(),
+            **vitals.process_part(),
         }
         return _answer(report)
-
-
-def database_part() -> dict[str, Any]:
-    """Whether the database answers, and how fast. Without it nothing can be served."""
-    return _part(connection.vendor, "down", _ask_database)
-
-
-def store_part() -> dict[str, Any]:
-    """Whether the counters' store answers; without Redis it is this process itself."""
-    if not settings.ENV.REDIS_URL:
-        return {"status": "ok", "kind": "in-process", "latency_ms": None}
-    return _part("redis", "degraded", lambda: cache.get("health"))
-
-
-def _ask_database() -> None:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT 1")
-
-
-def _part(kind: str, when_broken: str, ask: Callable[[], Any]) -> dict[str, Any]:
-    begun = time.perf_counter()
-    try:
-        ask()
-    except STORE_ERRORS:
-        return {"status": when_broken, "kind": kind, "latency_ms": None}
-    latency = round((time.perf_counter() - begun) * 1000, 2)
-    return {"status": "ok", "kind": kind, "latency_ms": latency}
-
-
-def _overall(*parts: dict[str, Any]) -> str:
-    told = {part["status"] for part in parts}
-    return next((state for state in ("down", "degraded") if state in told), "ok")
-
-
-def _providers() -> dict[str, int]:
-    from providers.models import Provider
-
-    switches = list(Provider.objects.values_list("enabled", flat=True))
-    return {"total": len(switches), "enabled": sum(switches)}
 
 
 def _answer(report: dict[str, Any]) -> Response:

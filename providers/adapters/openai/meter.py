@@ -14,6 +14,7 @@ from providers.adapters.openai.repair import (
     FAILED_FINISHES,
     characters,
     chunk_choice,
+    is_plain,
     same_choices,
     whole_choice,
 )
@@ -43,15 +44,19 @@ class ChatMeter:
 
     def whole(self, outcome: Outcome, body: bytes) -> Answer:
         document = outcome.document
-        if error_of(document):
+        plain = is_plain(document)
+        if not plain and error_of(document):
             return self._blocked()
         try:
-            _check_finishes(document["choices"])
-            choices = [whole_choice(c, n) for n, c in enumerate(document["choices"])]
+            choices = document["choices"]
+            if not plain:
+                _check_finishes(choices)
+                choices = [whole_choice(c, n) for n, c in enumerate(choices)]
             self._count(document)
             self.output_characters = characters(choices[0]["message"])
-            if repairs := self._repairs(document, _WHOLE, choices):
-                body = orjson.dumps({**document, **repairs})
+            if not (plain and self._is_told_right(document)):
+                repairs = self._repairs(document, _WHOLE, choices)
+                body = orjson.dumps({**document, **repairs}) if repairs else body
         except _MISREAD:
             raise _bad("The answer is no chat completion.") from None
         if self._call.stream:
@@ -123,6 +128,10 @@ class ChatMeter:
         told = document.get("usage") or (document.get("x_groq") or {}).get("usage") or {}
         if usage := wire.read_usage(told):
             self.usage, self._told = usage, told
+
+    def _is_told_right(self, document: Mapping[str, Any]) -> bool:
+        told = document.get("usage")
+        return not told or self.usage is None or not _corrected(told, self.usage)
 
     def _repairs(
         self, document: Mapping[str, Any], kind: str, choices: list[dict[str, Any]]

@@ -24,6 +24,28 @@ _RENAMED = {
 FAILED_FINISHES = frozenset({"error", "insufficient_system_resource"})
 
 
+def is_plain(document: Fields) -> bool:
+    """Whether a whole answer is one choice of text, written as OpenAI writes it: there is
+    nothing to repair, which is so for nearly all answers and found out quickly."""
+    try:
+        (choice,) = document["choices"]
+        message = choice["message"]
+        return (
+            document["object"] == "chat.completion"
+            and type(message["content"]) is str
+            and message["role"] == "assistant"
+            and type(document["id"]) is type(document["model"]) is str
+            and type(document["created"]) is int
+            and type(choice["index"]) is int
+            and choice["finish_reason"] in _FINISHES
+            and not message.get("tool_calls")
+            and bool(document["id"] and document["model"] and document["created"])
+            and "error" not in document
+        )
+    except (LookupError, TypeError, ValueError, AttributeError):
+        return False
+
+
 def whole_choice(choice: Fields, index: int) -> Fields:
     """A choice of a whole answer. Raises LookupError, TypeError or AttributeError for what is
     no choice."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import dataclasses
 import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -177,7 +179,7 @@ class MemoryJournal:
     def write_at_once(self, entries: Sequence[Entry]) -> bool:
         if self.turns or self.away:
             return False
-        self.entries += entries
+        self.entries += map(_as_written, entries)
         return True
 
     async def write(self, entries: Sequence[Entry]) -> None:
@@ -185,7 +187,7 @@ class MemoryJournal:
             await asyncio.sleep(0)
         if self.away:
             raise StoreLost("away")
-        self.entries += entries
+        self.entries += map(_as_written, entries)
 
     async def close(self) -> None:
         self.closed = True
@@ -197,6 +199,11 @@ class MemoryJournal:
     @property
     def opened(self) -> list[Opened]:
         return [entry for entry in self.entries if isinstance(entry, Opened)]
+
+
+def _as_written(entry: Entry) -> Entry:
+    """A row does not change when its record does afterwards."""
+    return dataclasses.replace(entry, record=copy.copy(entry.record))
 
 
 class Client:
@@ -349,10 +356,13 @@ class Callers:
             mode=mode,
             tenant_id=tenant,
             tenant_public_id=f"ten_{tenant}",
-            project_id=1,
             key_id=len(self.records) + 1,
-            key_public_id=made.public_id,
-            **{"scopes": frozenset({"*"})} | fields,
+            **{
+                "scopes": frozenset({"*"}),
+                "project_id": tenant,
+                "key_public_id": made.public_id,
+            }
+            | fields,
         )
         digest = keys.digest(made.text, settings.KEY_PEPPER)
         self.records[made.public_id] = Record(identity, digest, **of_record)

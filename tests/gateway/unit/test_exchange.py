@@ -153,6 +153,24 @@ async def test_only_our_own_proxies_say_who_calls(
     assert client.status == (200 if believed else 403)
 
 
+BODIES = {
+    b"": "empty",
+    b"{": "line 1",
+    b'{"x": NaN}': "not valid JSON",
+    b'{"x": "\\ud800"}': "not valid JSON",
+    b'{"x": "\xff"}': "not valid JSON",
+    b"[1]": "object",
+    b"null": "object",
+    b'"{}"': "object",
+}
+
+
+@pytest.mark.parametrize(("body", "words"), BODIES.items())
+def test_what_is_no_json_object(body: bytes, words: str) -> None:
+    with pytest.raises(InvalidRequest, match=words):
+        parse_object(body)
+
+
 def test_nesting_is_bounded_to_the_level() -> None:
     assert parse_object(b'{"x":' * 100 + b"1" + b"}" * 100)
     assert parse_object(b'{"x": [' + b"[]," * 500 + b"[]]}")

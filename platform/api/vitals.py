@@ -1,0 +1,153 @@
+"""What `GET /api/v1/health` and `/health/detailed` measure, here and now.
+
+The data path lies beside this layer, not below it, so what only it knows of this worker is
+registered here by config/asgi.py, which starts it.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from django.conf import settings
+from django.core.cache import cache
+from django.db import connection
+from django.db.models import Count, Q
+
+from api.faults import STORE_ERRORS
+from providers.breaker import State
+from providers.models import Credential, Provider
+from usage.models import OpenCall, UsageRecord
+
+STARTED = time.monotonic()
+MOST_NAMED = 100  # breakers told by name; the others are counted
+_TEST_MODE = "test:"  # begins the name of a breaker that is one tenant's own (gateway/dispatch.py)
+
+
+@dataclass(slots=True)
+class Worker:
+    """This process's data path; of nothing where it serves none."""
+
+    breakers: Callable[[], Mapping[str, State]] = dict
+    in_flight: Callable[[], int] = int
+
+
+WORKER = Worker()
+
+
+def database_part() -> dict[str, Any]:
+    """Whether the database answers, and how fast. Without it nothing can be served."""
+    return _part(connection.vendor, "down", _ask_database)
+
+
+def store_part() -> dict[str, Any]:
+    """Whether the counters' store answers; without Redis it is this process itself."""
+    if not settings.ENV.REDIS_URL:
+        return {"status": "ok", "kind": "in-process", "latency_ms": None}
+    return _part("redis", "degraded", lambda: cache.get("health"))
+
+
+def overall(*parts: Mapping[str, Any]) -> str:
+    """The worst of the parts' states."""
+    told = {part["status"] for part in parts}
+    return next((state for state in ("down", "degraded") if state in told), "ok")
+
+
+def process_part() -> dict[str, Any]:
+    """This process and its machine."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return {
+        "uptime_seconds": int(time.monotonic() - STARTED),
+        "memory_bytes": used.ru_maxrss * (1 if sys.platform == "darwin" else 1024),
+        "cpu_seconds": round(used.ru_utime + used.ru_stime, 3),
+        "cpu_load": round(os.getloadavg()[0], 2),
+        "cpus": os.cpu_count(),
+        "disk_free_bytes": shutil.disk_usage(settings.BASE_DIR).free,
+    }
+
+
+def breakers_part() -> dict[str, Any]:
+    """This worker's breakers, and which of them do not let all calls through.
+
+    Test-mode ones are left out: each rests one tenant's scripted failures, and nobody else's.
+    """
+    live = {
+        name: state for name, state in WORKER.breakers().items() if not name.startswith(_TEST_MODE)
+    }
+    count = Counter(live.values())
+    resting = sorted(name for name, state in live.items() if state is not State.CLOSED)
+    return {state.lower(): count[state] for state in State} | {
+        "resting": [{"name": name, "state": live[name]} for name in resting[:MOST_NAMED]]
+    }
+
+
+def calls_part() -> dict[str, Any]:
+    """The last minute of the whole service by its ledger, and what is being answered now."""
+    since = _first_id(time.time() - 60)
+    told = UsageRecord.objects.filter(request_id__gte=since).aggregate(
+        calls=Count("pk"), failed=Count("pk", filter=Q(status__gte=500))
+    )
+    return {
+        "last_minute": told["calls"],
+        "failed_last_minute": told["failed"],
+        "per_second": round(told["calls"] / 60, 2),
+        "error_rate": round(told["failed"] / told["calls"], 4) if told["calls"] else 0.0,
+        "open": OpenCall.objects.count(),
+        "in_flight": WORKER.in_flight(),
+    }
+
+
+def providers_part() -> dict[str, Any]:
+    each = provider_states()
+    return {
+        "total": Provider.objects.count(),
+        "enabled": len(each),
+        "each": sorted(each.values(), key=lambda provider: provider["slug"]),
+    }
+
+
+def provider_states() -> dict[int, dict[str, str]]:
+    """Enabled providers by row: slug, name, and whether they can take live calls."""
+    with_secret = set(
+        Credential.objects.filter(enabled=True, tenant=None).values_list("provider_id", flat=True)
+    )
+    return {
+        provider.pk: {
+            "slug": provider.slug,
+            "name": provider.name,
+            "status": (
+                "ready"
+                if not provider.needs_credential or provider.pk in with_secret
+                else "needs_credential"
+            ),
+        }
+        for provider in Provider.objects.filter(enabled=True)
+    }
+
+
+def _first_id(moment: float) -> str:
+    """What all request ids made since sort after: a UUIDv7 begins with its milliseconds."""
+    digits = f"{int(moment * 1000):012x}"
+    return f"{digits[:8]}-{digits[8:]}"
+
+
+def _ask_database() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+
+
+def _part(kind: str, when_broken: str, ask: Callable[[], Any]) -> dict[str, Any]:
+    begun = time.perf_counter()
+    try:
+        ask()
+    except STORE_ERRORS:
+        return {"status": when_broken, "kind": kind, "latency_ms": None}
+    latency = round((time.perf_counter() - begun) * 1000, 2)
+    return {"status": "ok", "kind": kind, "latency_ms": latency}

@@ -1,0 +1,233 @@
+"""What the data path sees of the tables: all of it at once, and nothing of a broken row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pytest_django import DjangoAssertNumQueries
+
+from providers import models
+from providers.prices import Prices
+from providers.snapshot import Snapshot, load
+from providers.timeouts import Timeouts
+from tests.factories import (
+    CredentialFactory,
+    ModelFactory,
+    OperationFactory,
+    ProviderFactory,
+    RouteFactory,
+    TargetFactory,
+    TenantFactory,
+)
+
+pytestmark = pytest.mark.django_db
+CHAT = "chat.completions"
+
+
+def names(snapshot: Snapshot, alias: str, operation: str = CHAT) -> list[str]:
+    route = snapshot.route(operation, alias)
+    return [target.name for target in route.targets] if route else []
+
+
+def test_an_empty_database_is_an_empty_snapshot() -> None:
+    for model in (models.Target, models.Route, models.Model, models.Provider):
+        model.objects.all().delete()
+    snapshot = load()
+    assert snapshot.providers == {} and snapshot.routes == {} and snapshot.models == {}
+    assert snapshot.route(CHAT, "fast") is None
+
+
+def test_a_route_has_its_targets_in_order() -> None:
+    route = RouteFactory(alias="fast", timeouts={"idle_ms": 5000}, strategy="weighted")
+    for position, slug in ((2, "second"), (1, "first"), (3, "third")):
+        model = ModelFactory(provider=ProviderFactory(slug=slug), model_id="m")
+        TargetFactory(route=route, model=model, position=position, weight=position)
+    snapshot = load()
+    assert names(snapshot, "fast") == ["first/m", "second/m", "third/m"]
+    found = snapshot.route(CHAT, "fast")
+    assert found and found.strategy == "weighted" and found.timeouts == {"idle_ms": 5000}
+    assert [target.weight for target in found.targets] == [1, 2, 3]
+
+
+def test_what_is_disabled_is_not_there() -> None:
+    route = RouteFactory(alias="fast")
+    on = TargetFactory(route=route)
+    TargetFactory(route=route, enabled=False)
+    TargetFactory(route=route, model=ModelFactory(enabled=False))
+    TargetFactory(route=route, model=ModelFactory(provider=ProviderFactory(enabled=False)))
+    RouteFactory(alias="off", enabled=False)
+    OperationFactory(name="finance.quote", enabled=False)
+    models.Operation.objects.filter(name="finance.quote").update(enabled=False)
+    snapshot = load()
+    assert names(snapshot, "fast") == [str(on.model)]
+    assert snapshot.route(CHAT, "off") is None
+    assert "finance.quote" in snapshot.disabled_operations
+
+
+def test_a_model_is_called_by_its_id_or_at_one_provider() -> None:
+    for slug in ("one", "two"):
+        ModelFactory(provider=ProviderFactory(slug=slug), model_id="gpt-x")
+    snapshot = load()
+    assert names(snapshot, "gpt-x") == ["one/gpt-x", "two/gpt-x"]
+    assert names(snapshot, "two/gpt-x") == ["two/gpt-x"]
+    assert names(snapshot, "gpt-x", "embeddings") == []
+
+
+def test_a_provider_is_not_taken_for_a_model_id_that_looks_like_it() -> None:
+    """Resellers call their models `openai/gpt-x`; who asks for that provider gets it."""
+    reseller = ModelFactory(provider=ProviderFactory(slug="reseller"), model_id="maker/gpt-x")
+    ModelFactory(provider=ProviderFactory(slug="maker"), model_id="gpt-x")
+    snapshot = load()
+    assert names(snapshot, "maker/gpt-x") == ["maker/gpt-x"]
+    assert names(snapshot, str(reseller)) == ["reseller/maker/gpt-x"]
+
+
+def test_an_alias_comes_before_a_model_of_that_name() -> None:
+    ModelFactory(provider=ProviderFactory(slug="lab"), model_id="fast")
+    other = TargetFactory(route=RouteFactory(alias="fast"))
+    assert names(load(), "fast") == [str(other.model)]
+
+
+def test_a_data_operation_has_targets_without_models() -> None:
+    route = RouteFactory(operation="finance.quote", alias="")
+    provider = ProviderFactory(slug="rates")
+    TargetFactory(route=route, model=None, provider=provider)
+    snapshot = load()
+    assert names(snapshot, "", "finance.quote") == ["rates"]
+    found = snapshot.route("finance.quote", "")
+    assert found and found.name == "finance.quote"
+    assert found.targets[0].prices == Prices(0, 0)
+
+
+def test_a_models_columns_arrive() -> None:
+    ModelFactory(
+        provider=ProviderFactory(slug="lab"),
+        model_id="m",
+        context=1000,
+        max_output=50,
+        capabilities=["tools"],
+        input_price=1,
+        output_price=2,
+        cached_input_price=None,
+    )
+    found = load().route(CHAT, "m")
+    assert found
+    (target,) = found.targets
+    assert target.model and (target.model.context, target.model.max_output) == (1000, 50)
+    assert target.model.capabilities == {"tools"} and target.prices == Prices(1, 2, None)
+
+
+# Whose secret
+
+
+def test_a_tenants_own_credential_serves_nobody_else() -> None:
+    owner, other = TenantFactory(), TenantFactory()
+    provider = ProviderFactory(slug="lab")
+    ModelFactory(provider=provider, model_id="m")
+    CredentialFactory(provider=provider, tenant=owner, secret="sk-owner")
+    found = load().route(CHAT, "m")
+    assert found
+    target = found.targets[0]
+    mine = target.live(owner.pk)
+    assert mine and mine.secret == "sk-owner"
+    assert target.live(other.pk) is None and target.live(None) is None
+    CredentialFactory(provider=provider, secret="sk-house")
+    target = load().providers["lab"]
+    assert [target.secret_for(pk) for pk in (owner.pk, other.pk, None)] == [
+        "sk-owner",
+        "sk-house",
+        "sk-house",
+    ]
+
+
+def test_the_first_enabled_credential_that_opens_counts() -> None:
+    provider = ProviderFactory(slug="lab")
+    CredentialFactory(provider=provider, secret="sk-off", enabled=False)
+    broken = CredentialFactory(provider=provider, secret="sk-broken")
+    models.Credential.objects.filter(pk=broken.pk).update(sealed="00000000:junk")
+    CredentialFactory(provider=provider, secret="sk-good")
+    CredentialFactory(provider=provider, secret="sk-later")
+    assert load().providers["lab"].secret_for(None) == "sk-good"
+
+
+def test_a_keyless_provider_needs_no_credential() -> None:
+    provider = ProviderFactory(slug="lab", needs_credential=False)
+    ModelFactory(provider=provider, model_id="m")
+    found = load().route(CHAT, "m")
+    assert found
+    upstream = found.targets[0].live(5)
+    assert upstream and upstream.secret is None
+
+
+def test_the_sandbox_plays_a_provider_without_its_secret() -> None:
+    provider = ProviderFactory(slug="lab", base_url="https://api.example/v1/")
+    CredentialFactory(provider=provider, secret="sk-real")
+    ModelFactory(provider=provider, model_id="m", max_output=7)
+    found = load().route(CHAT, "m")
+    assert found
+    upstream = found.targets[0].sandbox("http://127.0.0.1:9/sandbox")
+    assert upstream.base_url == "http://127.0.0.1:9/sandbox/lab/v1"
+    assert upstream.secret != "sk-real" and upstream.max_output == 7
+    assert found.targets[0].sandbox("http://127.0.0.1:9/sandbox") is upstream
+
+
+# Broken rows
+
+BROKEN_PROVIDERS: list[dict[str, Any]] = [
+    {"adapter": "unheard-of"},
+    {"adapter": "manifest", "manifest": None},
+    {"adapter": "manifest", "manifest": {"operations": "none"}},
+    {"timeouts": {"connect_ms": "soon"}},
+    {"timeouts": {"connect_ms": -5}},
+    {"timeouts": 5},
+    {"settings": ["a", "list"]},
+    {"base_url": ""},
+    {"base_url": "http://[::1"},
+    {"base_url": "ftp://files.example"},
+]
+
+
+@pytest.mark.parametrize("fault", BROKEN_PROVIDERS, ids=str)
+def test_a_broken_provider_takes_no_other_along(fault: dict[str, Any]) -> None:
+    route = RouteFactory(alias="fast")
+    good = TargetFactory(route=route)
+    broken = TargetFactory(route=route)
+    models.Provider.objects.filter(pk=broken.provider.pk).update(**fault)
+    snapshot = load()
+    assert names(snapshot, "fast") == [str(good.model)]
+    assert broken.provider.slug not in snapshot.providers
+
+
+@pytest.mark.parametrize("fault", [{"capabilities": 5}, {"capabilities": [["x"]]}], ids=str)
+def test_a_broken_model_takes_no_other_along(fault: dict[str, Any]) -> None:
+    route = RouteFactory(alias="fast")
+    good, broken = TargetFactory(route=route), TargetFactory(route=route)
+    models.Model.objects.filter(pk=broken.model.pk).update(**fault)
+    assert names(load(), "fast") == [str(good.model)]
+
+
+@pytest.mark.parametrize("timeouts", [{"total_ms": None}, {"idle_ms": 0}, [1], "x"], ids=str)
+def test_a_broken_route_takes_no_other_along(timeouts: Any) -> None:
+    good = TargetFactory(route=RouteFactory(alias="good"))
+    TargetFactory(route=RouteFactory(alias="broken"))
+    models.Route.objects.filter(alias="broken").update(timeouts=timeouts)
+    snapshot = load()
+    assert names(snapshot, "good") == [str(good.model)]
+    assert snapshot.route(CHAT, "broken") is None
+
+
+def test_a_providers_own_times_are_over_the_defaults() -> None:
+    ProviderFactory(slug="lab", timeouts={"connect_ms": 250})
+    times = load().providers["lab"].timeouts
+    assert times.connect == 0.25 and times.total == Timeouts().total
+
+
+def test_loading_costs_the_same_few_queries_however_many_rows(
+    django_assert_max_num_queries: DjangoAssertNumQueries,
+) -> None:
+    for _ in range(10):
+        target = TargetFactory()
+        CredentialFactory(provider=target.provider)
+    with django_assert_max_num_queries(6):
+        load()
