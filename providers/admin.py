@@ -136,6 +136,12 @@ class UsdField(forms.CharField):
             raise ValidationError("Out of range.")
         return micro
 
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        try:
+            return bool(self.clean(data) != initial)
+        except ValidationError:
+            return True
+
 
 class ModelForm(forms.ModelForm):  # type: ignore[type-arg]
     input_price = UsdField()

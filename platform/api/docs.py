@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from csp.constants import SELF
+from csp.decorators import csp_update
 from django.contrib.admin.views.decorators import staff_member_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.templatetags.static import static
 from django.urls import reverse
+from django.utils.decorators import method_decorator
 from django.views.decorators.http import require_safe
 from django.views.generic import TemplateView
 from drf_spectacular.renderers import (
@@ -71,7 +74,6 @@ class Swagger(TemplateView):
             "schema_url": reverse(self.schema_name),
             "styles": static(f"{_SIDECAR}/swagger-ui-dist/swagger-ui.css"),
             "bundle": static(f"{_SIDECAR}/swagger-ui-dist/swagger-ui-bundle.js"),
-            "icon": static(f"{_SIDECAR}/swagger-ui-dist/favicon-32x32.png"),
         }
 
 
@@ -82,8 +84,9 @@ class InternalSwagger(Swagger):
 internal_docs = staff_member_required(InternalSwagger.as_view())
 
 
+@method_decorator(csp_update({"worker-src": [SELF, "blob:"]}), name="dispatch")
 class ReDoc(TemplateView):
-    """ReDoc."""
+    """ReDoc, whose search is a worker that it makes itself."""
 
     template_name = "api/redoc.html"
 

@@ -12,21 +12,24 @@ from types import TracebackType
 from gateway.exchange import Receive
 from usage.reservation import HungUp
 
+# Most calls are over sooner than this, and then nobody needs to watch for them.
+UNWATCHED_SECONDS = 0.05
+
 
 class CancelWhenClientLeaves:
     """`async with CancelWhenClientLeaves(receive): …` raises HungUp out of the scope when the
     client disconnected meanwhile. The request's body must have been read."""
 
-    __slots__ = ("_left", "_receive", "_watcher")
+    __slots__ = ("_left", "_receive", "_timer", "_watcher")
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
         self._left = False
+        self._watcher: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> None:
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - a coroutine always runs in one
-        self._watcher = asyncio.get_running_loop().create_task(self._watch(task))
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(UNWATCHED_SECONDS, self._begin, asyncio.current_task())
 
     async def __aexit__(
         self,
@@ -34,7 +37,9 @@ class CancelWhenClientLeaves:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._watcher.cancel()
+        self._timer.cancel()
+        if self._watcher is not None:
+            self._watcher.cancel()
         if not self._left:
             return
         task = asyncio.current_task()
@@ -42,6 +47,9 @@ class CancelWhenClientLeaves:
             task.uncancel()
         if kind is None or kind is asyncio.CancelledError:
             raise HungUp from None
+
+    def _begin(self, task: asyncio.Task[None]) -> None:
+        self._watcher = task.get_loop().create_task(self._watch(task))
 
     async def _watch(self, task: asyncio.Task[None]) -> None:
         while (await self._receive())["type"] != "http.disconnect":

@@ -11,6 +11,7 @@ for the request id.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
@@ -53,6 +54,10 @@ class Reservation:
             return  # nothing was asked of any provider: there is nothing to account for
         if isinstance(error, Problem):
             await self.settle(status=error.status, code=error.code)
+        elif isinstance(error, asyncio.CancelledError):
+            # Nobody hung up (that is HungUp by now): the server ends, its patience over.
+            self.record.estimate = self.record.estimate and "cut"
+            await self.settle(status=503, code="shutting_down")
         elif isinstance(error, HungUp):
             await self.settle(status=HUNG_UP, code="hung_up")
         else:

@@ -120,3 +120,6 @@ def test_what_is_no_longer_shipped_is_switched_off_and_not_deleted(
     assert not Provider.objects.get(slug="openai").enabled
     assert Credential.objects.exists()
     assert catalogue.load([f for f in files if f.slug != "openai"]).changes == []
+    Provider.objects.filter(slug="openai").update(enabled=True)
+    assert catalogue.load([f for f in files if f.slug != "openai"]).changes == []
+    assert Provider.objects.get(slug="openai").enabled, "staff switched it on again"

@@ -136,7 +136,7 @@ async def test_attempts_are_kept_unless_the_final_row_tells_the_only_one(
         (Unavailable(code="circuit_open"), 503, "circuit_open"),
         (HungUp(), HUNG_UP, "hung_up"),
         (RuntimeError("canary"), 500, "internal_error"),
-        (asyncio.CancelledError(), 500, "internal_error"),
+        (asyncio.CancelledError(), 503, "shutting_down"),
         (KeyboardInterrupt(), 500, "internal_error"),
     ],
     ids=lambda value: getattr(value, "code", type(value).__name__),

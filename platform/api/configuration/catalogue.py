@@ -110,9 +110,10 @@ def _model_columns(item: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _switch_off(model: type[Provider], present: set[str], loaded: Loaded) -> None:
-    for row in model.objects.filter(source=BUILTIN, enabled=True).exclude(slug__in=present):
+    gone = model.objects.filter(source=BUILTIN, enabled=True).exclude(slug__in=present)
+    for row in gone.exclude(checksum=""):
         row.enabled = False
-        row.checksum = ""
+        row.checksum = ""  # so it is done once: whom staff switch on again stays on
         row.save()
         loaded.tell(Kind.REMOVED, f"provider {row.slug}", ["no longer shipped, switched off"])
 
