@@ -12,11 +12,26 @@ from django.db.models.functions import Lower
 from django.utils import timezone
 
 from lib.ids import prefixed
-from lib.models import Published, Topic
+from lib.models import Published, Revision, Topic
 from tenants.models import Tenant
 
 
+class UserQuerySet(models.QuerySet["User"]):
+    """Who is deleted or switched off here is out on every worker within a second."""
+
+    def update(self, **kwargs: Any) -> int:
+        Revision.bump(Topic.KEYS)
+        return super().update(**kwargs)
+
+    def delete(self) -> tuple[int, dict[str, int]]:
+        Revision.bump(Topic.KEYS)
+        return super().delete()
+
+
 class UserManager(BaseUserManager["User"]):
+    def get_queryset(self) -> UserQuerySet:
+        return UserQuerySet(self.model, using=self._db)
+
     def create_user(self, email: str, password: str | None = None, **fields: Any) -> User:
         """A user; without a password, one who cannot sign in until it is set."""
         if not email:
@@ -59,12 +74,14 @@ class User(AbstractBaseUser, PermissionsMixin):
         return self.email
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        from lib.models import Revision
-
         super().save(*args, **kwargs)
         # The last sign-in is nothing the data path reads.
         if set(kwargs.get("update_fields") or ["all"]) != {"last_login"}:
             Revision.bump(Topic.KEYS)
+
+    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
+        Revision.bump(Topic.KEYS)
+        return super().delete(*args, **kwargs)
 
 
 class Role(models.TextChoices):

@@ -2,24 +2,40 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from django import forms
 from django.contrib import admin
 from django.core.exceptions import ValidationError
-from django.db.models import Count, Q, QuerySet
+from django.db.models import Count, JSONField, Q, QuerySet
 from django.http import HttpRequest
 from unfold.admin import ModelAdmin, TabularInline
-from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextInputWidget
+from unfold.widgets import (
+    UnfoldAdminPasswordWidget,
+    UnfoldAdminTextareaWidget,
+    UnfoldAdminTextInputWidget,
+)
 
 from lib.money import to_micro, to_usd
 from providers import services
 from providers.models import Credential, Model, Operation, Provider, Route, Target
 
 
+class Indented(json.JSONEncoder):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options | {"indent": 2})
+
+
 class CatalogueAdmin(ModelAdmin):  # type: ignore[misc]
     """Rows that load_catalogue may have made. What staff change is theirs, and it stays."""
 
+    formfield_overrides = {
+        JSONField: {
+            "encoder": Indented,
+            "widget": UnfoldAdminTextareaWidget(attrs={"class": "json", "rows": 4}),
+        }
+    }
     left_alone: frozenset[str] = frozenset()  # what load_catalogue never changes in a row
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:

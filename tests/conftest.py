@@ -1,6 +1,11 @@
 """Fixtures that all tests share: the real stores, started only for the tests that ask."""
 
+import hypothesis
 import pytest
+
+# How long one example takes says more about what else runs on the machine than about the code.
+hypothesis.settings.register_profile("patchbay", deadline=None)
+hypothesis.settings.load_profile("patchbay")
 
 pytest_plugins = [
     "tests.services.valkey",

@@ -12,6 +12,7 @@ from django.shortcuts import render
 from django.templatetags.static import static
 from django.urls import reverse
 from django.utils.decorators import method_decorator
+from django.utils.html import format_html, format_html_join
 from django.views.decorators.http import require_safe
 from django.views.generic import TemplateView
 from drf_spectacular.renderers import (
@@ -100,5 +101,16 @@ class ReDoc(TemplateView):
 @require_safe
 def errors(request: HttpRequest) -> HttpResponse:
     """Every problem code: why it comes, what to do, whether to try again."""
-    codes = [(code, title, EXPLAINED[code]) for code, title in TITLES.items()]
+    codes = []
+    for code, title in TITLES.items():
+        explained = EXPLAINED[code]
+        texts = _with_code(explained.cause), _with_code(explained.fix)
+        codes.append((code, title, explained, *texts))
     return render(request, "api/errors.html", {"codes": codes})
+
+
+def _with_code(text: str) -> str:
+    """As HTML, with what stands between backticks as code."""
+    parts = text.split("`")
+    shown = [format_html("<code>{}</code>", p) if n % 2 else p for n, p in enumerate(parts)]
+    return format_html_join("", "{}", ((part,) for part in shown))

@@ -37,6 +37,13 @@ class Described(AutoSchema):
         name: str = super().get_operation_id()
         return f"internal_{name}" if self.path.startswith("/internal/") else name
 
+    def get_operation(self, *args: Any, **kwargs: Any) -> Any:
+        """A view's docstring is its summary, where it says none."""
+        operation = super().get_operation(*args, **kwargs)
+        if operation and "summary" not in operation:
+            operation["summary"] = operation.pop("description", "").rstrip(".")
+        return operation
+
 
 class InternalGenerator(SchemaGenerator):
     """For the management API, which has no data path."""
@@ -83,16 +90,23 @@ def add_data_path(
     if not isinstance(generator, InternalGenerator):
         schemas |= {"Meta": META, "Page": PAGE, "Model": MODEL}
         schemas |= {"Batch": BATCH, "BatchRequest": BATCH_SCHEMA}
-        for operation in registry().values():
-            _add_operation(result["paths"], schemas, operation)
-        _add_models(result["paths"])
-        result["paths"]["/api/v1/batch"] = {"post": _batch()}
+        result["paths"] = _data_path(schemas) | result["paths"]
     for item in result["paths"].values():
         for operation in item.values():
             for status, answer in ERRORS.items():
                 operation["responses"].setdefault(status, answer)
     result["components"]["securitySchemes"] = _security_schemes(result)
     return result
+
+
+def _data_path(schemas: dict[str, Any]) -> dict[str, Any]:
+    """Its paths; their schemas join the document's."""
+    paths: dict[str, Any] = {}
+    for operation in registry().values():
+        _add_operation(paths, schemas, operation)
+    _add_models(paths)
+    paths["/api/v1/batch"] = {"post": _batch()}
+    return paths
 
 
 def _document(generator: Any) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.conf import settings
 from django.urls import URLPattern, URLResolver, include, path
+from django.views.generic import RedirectView
 
 from api import docs
 from api.internal import urls as internal
@@ -20,6 +21,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("api/schema", docs.Schema.as_view(), name="schema-alias"),
     path("api/v1/", include((v1.urlpatterns, "v1"))),
     path("api/", include((v1.urlpatterns, "v1"), namespace="unversioned")),
+    path("", RedirectView.as_view(pattern_name="docs")),
     path("docs", docs.Swagger.as_view(), name="docs"),
     path("redoc", docs.ReDoc.as_view(), name="redoc"),
     path("docs/errors", docs.errors, name="docs-errors"),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from csp.constants import NONCE, NONE, SELF, UNSAFE_EVAL, UNSAFE_INLINE
+from django.templatetags.static import static
 
 from config.database import database
 from config.environment import ROOT, ConfigurationError, load
@@ -126,6 +127,7 @@ AUTH_PASSWORD_VALIDATORS = [
     )
 ]
 LOGIN_URL = "/admin/login/"
+LOGIN_REDIRECT_URL = "/admin/"
 
 AXES_FAILURE_LIMIT = 5
 AXES_COOLOFF_TIME = timedelta(minutes=15)
@@ -144,6 +146,7 @@ USE_TZ = True
 
 STATIC_URL = "/static/"
 STATIC_ROOT = ROOT / "staticfiles"
+STATIC_ROOT.mkdir(exist_ok=True)  # empty until `collectstatic`; WhiteNoise looks for it
 WHITENOISE_USE_FINDERS = True
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
@@ -240,6 +243,11 @@ UNFOLD = {
     "SITE_TITLE": "Patchbay",
     "SITE_HEADER": "Patchbay",
     "SITE_SYMBOL": "cable",
+    "SITE_URL": "/docs",
+    "SITE_FAVICONS": [
+        {"rel": "icon", "type": "image/svg+xml", "href": lambda _: static("api/icon.svg")}
+    ],
+    "STYLES": [lambda _: static("api/admin.css")],
     "SHOW_HISTORY": True,
     "SHOW_VIEW_ON_SITE": False,
 }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from types import TracebackType
+from typing import Any
 
 from gateway.exchange import Receive
 from usage.reservation import HungUp
@@ -48,10 +49,11 @@ class CancelWhenClientLeaves:
         if kind is None or kind is asyncio.CancelledError:
             raise HungUp from None
 
-    def _begin(self, task: asyncio.Task[None]) -> None:
+    def _begin(self, task: asyncio.Task[Any] | None) -> None:
+        assert task is not None  # noqa: S101 - a coroutine always runs in one
         self._watcher = task.get_loop().create_task(self._watch(task))
 
-    async def _watch(self, task: asyncio.Task[None]) -> None:
+    async def _watch(self, task: asyncio.Task[Any]) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass  # the empty rest of a body
         self._left = True

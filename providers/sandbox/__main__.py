@@ -12,6 +12,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "platform"))
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m providers.sandbox", description=__doc__)
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="0.0.0.0 in a container, which has a network of its own"
+    )
     parser.add_argument("--port", type=int, default=0, help="0 takes any free port")
     parser.add_argument("--port-file", type=Path, help="gets the port when the server listens")
     parser.add_argument("--journal", type=Path, help="gets a JSON line for every call")
@@ -32,6 +35,7 @@ def main() -> None:
     from providers.sandbox.server import run
 
     run(
+        host=arguments.host,
         port=arguments.port,
         port_file=arguments.port_file,
         journal=arguments.journal,

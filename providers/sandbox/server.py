@@ -63,14 +63,14 @@ def _make_server(app: Sandbox) -> _Server:
     return _Server(config)
 
 
-def listen(port: int) -> socket.socket:
-    """A listening socket on the loopback; port 0 takes any free one."""
+def listen(port: int, host: str = HOST) -> socket.socket:
+    """A listening socket, on the loopback unless said otherwise; port 0 takes any free one."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     # Connections inherit it. Without it head and body, two small writes, are 40 ms apart: the
     # kernel holds the second one back until the client has acknowledged the first.
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    sock.bind((HOST, port))
+    sock.bind((host, port))
     # Listening already, so that whoever is told the port can connect at once.
     sock.listen(2048)
     return sock
@@ -85,9 +85,11 @@ def write_port(path: Path | None, sock: socket.socket) -> None:
         draft.replace(path)
 
 
-def run(*, port: int, port_file: Path | None, journal: Path | None, fsync: bool) -> None:
+def run(
+    *, host: str = HOST, port: int, port_file: Path | None, journal: Path | None, fsync: bool
+) -> None:
     """Serves until SIGTERM or SIGINT, then ends the running calls and returns."""
-    sock = listen(port)
+    sock = listen(port, host)
     book = Journal(journal, fsync=fsync)
     server = _make_server(Sandbox(book))
 

@@ -30,7 +30,10 @@ def newer(files: list[CatalogueFile]) -> list[CatalogueFile]:
     """A later version of Patchbay, in which every file was touched and the first is gone."""
     return [
         CatalogueFile(
-            file.path, {**file.document, "name": "New name"}, f"{file.checksum[:-1]}~", file.manifest
+            file.path,
+            {**file.document, "name": "New name"},
+            f"{file.checksum[:-1]}~",
+            file.manifest,
         )
         for file in files
     ]

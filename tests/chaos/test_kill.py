@@ -131,7 +131,8 @@ def test_killing_the_gateway_loses_and_doubles_no_bill(
     line = figures(storm, books, time.monotonic() - began)
     record_property(FIGURES, line)
 
-    assert (len(storm.seen), storm.killed) == (calls, kills), line
+    assert len(storm.seen) >= calls, line  # clients go on until the last kill has come
+    assert storm.killed == kills, line
     assert books.faults == {}, line
     assert len(books.unseen) <= kills * CLIENTS, line
     assert books.partial and books.estimated, f"no kill met a stream half-way: {line}"

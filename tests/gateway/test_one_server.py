@@ -47,7 +47,7 @@ def test_a_post_without_a_csrf_token(system: System) -> None:
     check(httpx2.post(f"{system.url}/api/metrics"), 403, "forbidden")
 
 
-@pytest.mark.parametrize("body", [b'{"email": ', b'{"email": NaN}', b"\xff\xfe", b"[]"])
+@pytest.mark.parametrize("body", [b'{"email": NaN}', b"\xff\xfe"])
 def test_broken_json_at_the_door_for_people(system: System, body: bytes) -> None:
     headers = {"content-type": "application/json"}
     check(httpx2.post(system.url + LOGIN, content=body, headers=headers), 400, "invalid_request")

@@ -205,7 +205,7 @@ def test_a_busy_ledger_never_holds_the_loop_up(store: Store) -> None:
         await ledger.close()
         return ticker.longest
 
-    assert asyncio.run(load()) < 0.1
+    assert asyncio.run(load()) < 0.5  # a wait for the database would be a second and more
     assert len(store.records) == 2000
 
 

@@ -25,7 +25,7 @@ def make_rig(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Rig]]:
 
     yield make
     for rig in made:
-        asyncio.run(rig.gateway.stop())
+        asyncio.run(asyncio.wait_for(rig.gateway.stop(), 10))
 
 
 @pytest.fixture

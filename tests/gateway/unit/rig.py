@@ -443,3 +443,10 @@ class Rig:
         if key is not None:
             pairs.append(("x-api-key", key))
         return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in pairs]
+
+
+async def nothing_runs() -> bool:
+    """Whether this test is all that is left on its loop."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+    return asyncio.all_tasks() == {asyncio.current_task()}

@@ -18,6 +18,7 @@ from tests.gateway.unit.rig import (
     Rig,
     data_target,
     failure,
+    nothing_runs,
     route,
     whole,
 )
@@ -75,6 +76,7 @@ async def test_answers_come_in_the_order_of_the_requests(rig: Rig) -> None:
     assert [item["body"]["data"][0]["name"] for item in data[:30]] == names
     assert data[30]["body"]["data"]["rate"] == "11.5"
     assert client.json["meta"]["request_id"] == client.headers["x-request-id"]
+    assert await nothing_runs()
 
 
 @on_loop
@@ -230,9 +232,7 @@ async def test_who_leaves_sets_every_provider_free(rig: Rig) -> None:
     assert len(rig.upstreams.sent) == 10
     assert all(reply.closed for reply in rig.upstreams.replies)
     assert [final.record.code for final in rig.journal.finals] == ["hung_up"] * 10
-    for _ in range(20):
-        await asyncio.sleep(0)
-    assert asyncio.all_tasks() == {asyncio.current_task()}
+    assert await nothing_runs()
 
 
 @on_loop

@@ -14,7 +14,18 @@ import pytest
 from gateway.hangup import CancelWhenClientLeaves
 from providers.call import Verdict
 from providers.transport import TransportFault
-from tests.gateway.unit.rig import HELLO, Client, Reply, Rig, chat, failure, route, stream, target
+from tests.gateway.unit.rig import (
+    HELLO,
+    Client,
+    Reply,
+    Rig,
+    chat,
+    failure,
+    nothing_runs,
+    route,
+    stream,
+    target,
+)
 from tests.loops import eventually, on_loop
 from usage.reservation import HungUp
 
@@ -47,12 +58,6 @@ async def leave_after(steps: int, client: Client) -> None:
     for _ in range(steps):
         await asyncio.sleep(0)
     client.gone.set()
-
-
-async def nothing_runs() -> bool:
-    for _ in range(20):
-        await asyncio.sleep(0)
-    return asyncio.all_tasks() == {asyncio.current_task()}
 
 
 def check(rig: Rig, client: Client) -> None:
