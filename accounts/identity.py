@@ -33,6 +33,7 @@ ACCESS_TYP = "at+jwt"  # RFC 9068 §2.1: no other kind of token passes for an ac
 MAX_REMEMBERED = 50_000
 MAX_FAILURES = 30  # wrong credentials an address may show in FAILURE_SPAN seconds
 FAILURE_SPAN = 60.0
+_CALLERS = ("owner", "admin", "developer")  # the roles that may spend the tenant's money
 _MARKS = secrets.token_bytes(16)
 
 
@@ -383,7 +384,7 @@ def _user_record(public_id: str, tenant_public_id: str) -> Record | None:
     identity = replace(
         identity,
         role=membership.role,
-        scopes=frozenset({"*"}) if membership.role != "billing" else frozenset(),
+        scopes=frozenset({"*"}) if membership.role in _CALLERS else frozenset(),
         rate_limits=compile_rate_limits(limits),
         project_id=Project.objects.filter(tenant=tenant).values_list("pk", flat=True).first(),
         **_tenant_fields(tenant),

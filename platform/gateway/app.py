@@ -207,15 +207,17 @@ class Gateway:
         """From the first attempt to the last byte, which leaves when the row is durable."""
         reservation.record.streamed = call.stream
         sending = self._sending(exchange, reservation, plan)
-        async with (
-            reservation,
-            CancelWhenClientLeaves(exchange.receive),
-            self.dispatcher.serve(call, plan, reservation, sending) as served,
-        ):
-            if served.answer is None:
-                last = await relay_stream(exchange, served, reservation, deadline=sending.deadline)
-            else:
-                last = await relay_whole(exchange, operation, served, reservation)
+        async with reservation:
+            with (
+                CancelWhenClientLeaves(exchange.receive),
+                await self.dispatcher.serve(call, plan, reservation, sending) as served,
+            ):
+                if served.answer is None:
+                    last = await relay_stream(
+                        exchange, served, reservation, deadline=sending.deadline
+                    )
+                else:
+                    last = await relay_whole(exchange, operation, served, reservation)
         if served.answer is None:
             await exchange.end(last)
         else:

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import orjson
 
@@ -34,7 +33,10 @@ from usage.reservation import Reservation
 
 @dataclass(slots=True)
 class Served:
-    """The attempt that answers. A stream has `events` already and more in `response`."""
+    """The attempt that answers. A stream has `events` already and more in `response`.
+
+    As a scope it lets the provider's connection go, whichever way it is left.
+    """
 
     candidate: Candidate
     meter: Meter
@@ -43,6 +45,12 @@ class Served:
     answer: Answer | None = None
     events: list[bytes] = field(default_factory=list)
     chunks: AsyncIterator[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.response.close()
 
     def estimate(self) -> Usage:
         """The worst case, for when the provider does not tell."""
@@ -67,13 +75,12 @@ class Dispatcher:
     breakers: Breakers
     clock: Clock
 
-    @asynccontextmanager
     async def serve(
         self, call: Call, plan: Plan, reservation: Reservation, sending: Sending
-    ) -> AsyncIterator[Served]:
-        """The served attempt; its connection is let go whichever way the scope is left.
+    ) -> Served:
+        """The attempt that answers: `with await dispatcher.serve(…) as served:`.
 
-        Raises the Problem the caller should see when nobody answers.
+        Raises the Problem the caller should see when nobody does.
         """
         unsupported: Unsupported | None = None
         last: Problem | None = None
@@ -91,20 +98,13 @@ class Dispatcher:
                 breaker=breaker,
             )
             try:
-                served = await attempt.run(sending)
+                return await attempt.run(sending)
             except Unsupported as problem:
                 unsupported = problem
-                continue
             except _Failed as failed:
                 last = failed.problem
                 if not failed.outcome.falls_back:
                     raise failed.problem from None
-                continue
-            try:
-                yield served
-            finally:
-                attempt.close()
-            return
         raise self._nobody(plan, reservation, unsupported, last)
 
     def _nobody(

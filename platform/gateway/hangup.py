@@ -18,7 +18,7 @@ UNWATCHED_SECONDS = 0.05
 
 
 class CancelWhenClientLeaves:
-    """`async with CancelWhenClientLeaves(receive): …` raises HungUp out of the scope when the
+    """`with CancelWhenClientLeaves(receive): …` raises HungUp out of the scope when the
     client disconnected meanwhile. The request's body must have been read."""
 
     __slots__ = ("_left", "_receive", "_timer", "_watcher")
@@ -28,11 +28,11 @@ class CancelWhenClientLeaves:
         self._left = False
         self._watcher: asyncio.Task[None] | None = None
 
-    async def __aenter__(self) -> None:
+    def __enter__(self) -> None:
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(UNWATCHED_SECONDS, self._begin, asyncio.current_task())
 
-    async def __aexit__(
+    def __exit__(
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,

@@ -48,13 +48,13 @@ class Observer:
         self._output = output or sys.stdout.buffer
         self._lines: list[bytes] = []
         self._counts: defaultdict[tuple[Any, ...], int] = defaultdict(int)
-        self._latencies: list[tuple[str, float]] = []
+        self._latencies: defaultdict[str, list[float]] = defaultdict(list)
         self._timer: asyncio.TimerHandle | None = None
 
     def observe(self, exchange: Exchange, operation: str) -> None:
         seconds = exchange.elapsed
         self._counts[REQUESTS, operation, str(exchange.status)] += 1
-        self._latencies.append((operation, seconds))
+        self._latencies[operation].append(seconds)
         event: dict[str, Any] = {
             "event": "call",
             "level": "info",
@@ -83,11 +83,13 @@ class Observer:
             self._timer = None
         lines, self._lines = self._lines, []
         counts, self._counts = self._counts, defaultdict(int)
-        latencies, self._latencies = self._latencies, []
+        latencies, self._latencies = self._latencies, defaultdict(list)
         for (metric, *labels), amount in counts.items():
             metric.labels(*labels).inc(amount)
-        for operation, seconds in latencies:
-            LATENCY.labels(operation).observe(seconds)
+        for operation, seconds in latencies.items():
+            histogram = LATENCY.labels(operation)
+            for one in seconds:
+                histogram.observe(one)
         IN_FLIGHT.set(self.in_flight)
         self._output.write(b"".join(lines))
         self._output.flush()

@@ -19,8 +19,11 @@ from usage.record import AttemptRecord, Record
 log = structlog.get_logger("patchbay.ledger")
 
 MAX_BATCH = 512
-BUSY_BATCH = 4  # when commits were at least this large, the next one waits for company
-COMPANY_SECONDS = 0.003
+# When the last commit was at least BUSY_BATCH large, the next one waits for company: until
+# there are FULL_BATCH, or for COMPANY_SECONDS.
+BUSY_BATCH = 4
+FULL_BATCH = 12
+COMPANY_SECONDS = 0.002
 PATIENCE = 5.0  # seconds the writer keeps trying before it tells the waiting calls
 
 
@@ -85,8 +88,12 @@ class Ledger:
         loop = asyncio.get_running_loop()
         waiting = _Waiting(entry, loop.create_future())
         self._waiting.append(waiting)
-        if self._writer is None and self._flush is None:
-            self._flush = self._schedule(loop)
+        if self._writer is None:
+            if self._flush is None:
+                self._flush = self._schedule(loop)
+            elif len(self._waiting) == FULL_BATCH:
+                self._flush.cancel()  # if it was to come at once, it still does
+                self._flush = loop.call_soon(self._flush_now)
         await waiting.done
 
     async def close(self) -> None:

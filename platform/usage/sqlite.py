@@ -22,7 +22,7 @@ from usage.record import ATTEMPT_COLUMNS, RECORD_COLUMNS, AttemptRecord, Record
 
 log = structlog.get_logger("patchbay.ledger")
 
-CHECKPOINT_SECONDS = 2.0
+CHECKPOINT_SECONDS = 5.0
 LOCK_MS = 1000  # how long one try, which cannot be broken off, waits for the write lock
 
 

@@ -75,9 +75,6 @@ class System:
             "--journal",
             str(self.journal),
         )
-        if os.environ.get("SBX"):
-            self.sandbox.options["cwd"] = os.environ["SBX"]
-            self.sandbox.options["env"] = {**self.environment, "PYTHONPATH": ".:platform"}
 
     def start(self) -> None:
         self.manage("migrate", "-v0")

@@ -171,20 +171,18 @@ async def left() -> dict[str, Any]:
 
 @on_loop
 async def test_an_error_on_the_way_out_is_not_hidden_by_the_hang_up() -> None:
-    with pytest.raises(ZeroDivisionError):
-        async with CancelWhenClientLeaves(left):
-            try:
-                await asyncio.Event().wait()
-            except asyncio.CancelledError:
-                raise ZeroDivisionError from None
+    with pytest.raises(ZeroDivisionError), CancelWhenClientLeaves(left):
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise ZeroDivisionError from None
     assert await nothing_runs()
 
 
 @on_loop
 async def test_after_a_hang_up_the_task_is_not_being_cancelled_any_more() -> None:
-    with pytest.raises(HungUp):
-        async with CancelWhenClientLeaves(left):
-            await asyncio.Event().wait()
+    with pytest.raises(HungUp), CancelWhenClientLeaves(left):
+        await asyncio.Event().wait()
     task = asyncio.current_task()
     assert task is not None
     assert task.cancelling() == 0
@@ -193,7 +191,6 @@ async def test_after_a_hang_up_the_task_is_not_being_cancelled_any_more() -> Non
 
 @on_loop
 async def test_work_that_shields_itself_from_a_hang_up_still_ends_as_one() -> None:
-    with pytest.raises(HungUp):
-        async with CancelWhenClientLeaves(left):
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.Event().wait()
+    with pytest.raises(HungUp), CancelWhenClientLeaves(left):
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
