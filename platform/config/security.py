@@ -9,7 +9,7 @@ from django.conf import settings
 from django.urls import reverse
 
 
-class PolicyMiddleware(CSPMiddleware):  # type: ignore[misc]
+class PolicyMiddleware(CSPMiddleware):
     """django-csp's, with ADMIN_CONTENT_SECURITY_POLICY for the admin's pages."""
 
     def get_policy_parts(self, request: Any, response: Any, report_only: bool = False) -> Any:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import parse_qsl
 
 import structlog
 
-from accounts.identity import Identities, Identity
+from accounts.identity import MAX_REMEMBERED, Identities, Identity
 from gateway import listing
 from gateway.batch import Batch
 from gateway.dispatch import Dispatcher, Sending
@@ -32,6 +33,7 @@ from providers.operations import Kind, Operation, parse_query, validate
 from providers.operations.batch import parse_batch
 from providers.transport import AiohttpTransport, Transport
 from tenants.keys import Mode
+from tenants.limits import RateLimit
 from tenants.limits import Scope as LimitScope
 from usage.ledger import Ledger
 from usage.limiter import Limiter
@@ -66,6 +68,9 @@ class Gateway:
     limiter: Limiter = field(init=False)
     live: Live = field(init=False)
     dispatcher: Dispatcher = field(init=False)
+    _remembered_limits: dict[Any, tuple[Identity, list[tuple[RateLimit, str]]]] = field(
+        default_factory=dict
+    )
 
     def __post_init__(self) -> None:
         self.limiter = Limiter(self.clock)
@@ -162,12 +167,7 @@ class Gateway:
 
     def _admit(self, exchange: Exchange, identity: Identity, operation: str) -> None:
         """Count the call against every limit, or against none and raise RateLimited."""
-        limits = [
-            (limit, _subject(limit.scope, identity, exchange))
-            for limit in identity.rate_limits
-            if not limit.operations or limit.covers(operation)
-        ]
-        decision = self.limiter.admit(limits)
+        decision = self.limiter.admit(self._limits(exchange, identity, operation))
         exchange.note(limit_headers(decision.states))
         refused = decision.refused
         if refused is not None:
@@ -178,6 +178,26 @@ class Gateway:
                 policy=refused.limit.name,
                 reset_seconds=refused.reset,
             )
+
+    def _limits(
+        self, exchange: Exchange, identity: Identity, operation: str
+    ) -> list[tuple[RateLimit, str]]:
+        """Each limit that covers the call, with whose allowance it is; the same few lists over
+        and over, so they are remembered for as long as the identity is the same."""
+        key = (identity.tenant_id, identity.client, exchange.address, operation)
+        known = self._remembered_limits.get(key)
+        if known is None or known[0] is not identity:
+            if len(self._remembered_limits) >= MAX_REMEMBERED:
+                self._remembered_limits.clear()
+            known = self._remembered_limits[key] = (
+                identity,
+                [
+                    (limit, _subject(limit.scope, identity, exchange))
+                    for limit in identity.rate_limits
+                    if limit.covers(operation)
+                ],
+            )
+        return known[1]
 
     def _reserve(self, exchange: Exchange, identity: Identity, plan: Plan) -> Reservation:
         assert identity.tenant_id is not None  # noqa: S101 - _identify lets no other pass

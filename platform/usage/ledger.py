@@ -22,7 +22,7 @@ MAX_BATCH = 512
 # When the last commit was at least BUSY_BATCH large, the next one waits for company: until
 # there are FULL_BATCH, or for COMPANY_SECONDS.
 BUSY_BATCH = 4
-FULL_BATCH = 12
+FULL_BATCH = 16
 COMPANY_SECONDS = 0.002
 PATIENCE = 5.0  # seconds the writer keeps trying before it tells the waiting calls
 

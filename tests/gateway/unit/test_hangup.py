@@ -191,6 +191,9 @@ async def test_after_a_hang_up_the_task_is_not_being_cancelled_any_more() -> Non
 
 @on_loop
 async def test_work_that_shields_itself_from_a_hang_up_still_ends_as_one() -> None:
-    with pytest.raises(HungUp), CancelWhenClientLeaves(left):
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.Event().wait()
+    with (
+        pytest.raises(HungUp),
+        CancelWhenClientLeaves(left),
+        contextlib.suppress(asyncio.CancelledError),
+    ):
+        await asyncio.Event().wait()
