@@ -23,6 +23,7 @@ from lib.problems import Problem, RateLimited
 PROBLEM_JSON = "application/problem+json"
 HTML_PREFIXES = ("/admin/",)  # pages for people, whose errors stay pages
 UNCACHED_PREFIXES = ("/api/", "/internal/")
+_OF_THE_BODY = {f"content-{what}" for what in ("type", "length", "encoding", "language")}
 
 log = structlog.get_logger("patchbay.access")
 
@@ -109,7 +110,7 @@ def _in_our_words(request: HttpRequest, response: HttpResponseBase) -> HttpRespo
         return response  # DRF's errors are problems already; this is a report, such as health's
     told = problem_response(faults.of_status(response.status_code), request)
     for name, value in response.items():
-        if not name.lower().startswith("content-") and name not in told:
+        if name.lower() not in _OF_THE_BODY and name not in told:
             told[name] = value
     told.cookies.update(response.cookies)
     response.close()

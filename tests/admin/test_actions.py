@@ -216,6 +216,12 @@ def test_staff_without_rights_do_nothing() -> None:
     assert key.revoked_at is None
 
 
+def test_signing_in_leads_to_the_admin() -> None:
+    UserFactory(email="boss@example.test", is_staff=True)
+    form = {"username": "boss@example.test", "password": PASSWORD}
+    assert Client().post("/admin/login/", form)["Location"] == "/admin/"
+
+
 def test_the_admins_sign_in_locks_too() -> None:
     UserFactory(email="boss@example.test", is_staff=True)
     browser = Client()

@@ -187,12 +187,17 @@ def test_hanging_up_ends_the_upstream_stream_and_bills_what_came(system: System)
     assert (rows[0]["status"], rows[0]["code"]) == (499, "hung_up")
     assert rows[0]["estimate"] == "hung_up"
     assert rows[0]["output_tokens"] > 0
-    lines = [json.loads(line) for line in system.journal.read_text().splitlines()]
-    (line,) = [line for line in lines if line["request_id"] == request_id]
+    line = eventually(lambda: _journalled(system, request_id))
     assert line["hung_up"]
     ended = dt.datetime.fromisoformat(line["ended_at"]).timestamp()
     assert ended - left < 0.5
     assert system.rows("SELECT * FROM usage_opencall WHERE request_id = ?", request_id) == []
+
+
+def _journalled(system: System, request_id: str) -> dict[str, Any] | None:
+    """The sandbox's line on a call; it is written a moment after the client saw the end."""
+    lines = [json.loads(line) for line in system.journal.read_text().splitlines()]
+    return next((line for line in lines if line["request_id"] == request_id), None)
 
 
 DATA = {
