@@ -176,7 +176,7 @@ class UsageRecordFactory(DjangoModelFactory):
     provider = "lab"
     model = "gpt-x"
     status = 200
-    code = ""
+    code = "ok"
     streamed = False
     estimate = ""
     attempts = 1

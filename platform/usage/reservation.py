@@ -67,6 +67,7 @@ class Reservation:
         """Commit what to bill if this process dies before the stream's end."""
         _use(self.record, estimate)
         self.record.charge = self.record.cost = charge
+        self.record.attempts = len(self.attempts)
         self._opened = True  # the row may get there although we are called off while we wait
         await self.ledger.commit(Opened(self.record, self.clock.now() + expires_in))
 

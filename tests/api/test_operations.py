@@ -66,6 +66,7 @@ def test_a_call_that_was_answered_at_once_tells_its_only_attempt(with_key: Any) 
     key = ApiKeyFactory()
     record = UsageRecordFactory(tenant_id=key.tenant_id, provider="lab", latency_ms=12)
     told = with_key(key).get(f"/api/v1/requests/{record.request_id}").json()
+    assert (told["status"], told["code"]) == (200, "ok")
     assert told["attempts"] == [
         {
             "number": 1,
@@ -87,6 +88,14 @@ def test_a_call_that_failed_at_once_tells_why(with_key: Any) -> None:
     told = with_key(key).get(f"/api/v1/requests/{record.request_id}").json()
     assert (told["status"], told["code"]) == (504, "upstream_timeout")
     assert [(a["verdict"], a["status"]) for a in told["attempts"]] == [("timeout", 0)]
+
+
+def test_a_call_that_we_crashed_in_says_so(with_key: Any) -> None:
+    key = ApiKeyFactory()
+    crashed = {"status": 0, "code": "", "estimate": "crashed", "attempts": 0}
+    record = UsageRecordFactory(tenant_id=key.tenant_id, **crashed)
+    told = with_key(key).get(f"/api/v1/requests/{record.request_id}").json()
+    assert {name: told[name] for name in crashed} == crashed | {"attempts": []}
 
 
 def test_the_management_api_shows_no_secret(as_user: Any) -> None:

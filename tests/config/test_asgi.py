@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from api import vitals
@@ -13,10 +11,9 @@ from providers.breaker import State
 
 
 @pytest.fixture(autouse=True)
-def own_worker(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def own_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vitals.WORKER, "breakers", dict)
     monkeypatch.setattr(vitals.WORKER, "in_flight", int)
-    yield
 
 
 def test_health_sees_the_gateways_breakers_and_calls(settings: object) -> None:

@@ -45,7 +45,9 @@ class CallShown(Shown):
     provider = serializers.CharField()
     model = serializers.CharField()
     status = serializers.IntegerField()
-    code = serializers.CharField(help_text="A problem's code; empty for success.")
+    code = serializers.CharField(
+        help_text="ok, a problem's code, stream_cut or hung_up; empty when we crashed meanwhile."
+    )
     streamed = serializers.BooleanField()
     estimate = serializers.CharField(help_text="Why the usage is estimated; empty: it is not.")
     usage = UsageShown(source="*")
