@@ -25,7 +25,8 @@ from gateway.app import Gateway, Options
 from gateway.exchange import Receive, Scope, Send
 from gateway.paths import find
 from gateway.probes import Probes
-from usage.ledger import Ledger, journal_for
+from usage.journals import journal_for
+from usage.ledger import Ledger
 
 
 class Application:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 import structlog
 
@@ -190,14 +190,3 @@ def _store_unavailable() -> Unavailable:
         code="store_unavailable",
         retry_after=2,
     )
-
-
-def journal_for(database: dict[str, Any]) -> Journal:
-    """The journal for one of Django's DATABASES entries."""
-    if "sqlite3" in database["ENGINE"]:
-        from usage.sqlite import SqliteJournal
-
-        return SqliteJournal(str(database["NAME"]))
-    from usage.postgres import PostgresJournal
-
-    return PostgresJournal(database)

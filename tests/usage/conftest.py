@@ -14,7 +14,8 @@ from pytest_django import DjangoDbBlocker
 
 from config.database import database
 from tests.services.postgres import Postgres
-from usage.ledger import Journal, journal_for
+from usage.journals import journal_for
+from usage.ledger import Journal
 from usage.models import Attempt, OpenCall, UsageRecord
 
 ALIAS = "ledger"

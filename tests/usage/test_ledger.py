@@ -13,7 +13,8 @@ from lib.problems import Unavailable
 from tests.loops import eventually, on_loop
 from tests.usage.entries import final, opened
 from usage import ledger as ledger_module
-from usage.ledger import MAX_BATCH, Entry, Ledger, StoreLost, journal_for
+from usage.journals import journal_for
+from usage.ledger import MAX_BATCH, Entry, Ledger, StoreLost
 from usage.postgres import PostgresJournal
 from usage.sqlite import SqliteJournal
 
