@@ -256,9 +256,6 @@ def _is_private_literal(host: str) -> bool:
 
 @lru_cache(maxsize=256)
 def _client_timeout(timeouts: Timeouts) -> aiohttp.ClientTimeout:
-    return aiohttp.ClientTimeout(
-        total=None,
-        sock_connect=timeouts.connect,
-        connect=timeouts.connect + 5,
-        ceil_threshold=1e9,
-    )
+    """Only for making a connection: a place in the pool, the head and the body are waited for
+    within the caller's own first-byte time and deadline."""
+    return aiohttp.ClientTimeout(total=None, sock_connect=timeouts.connect, ceil_threshold=1e9)
