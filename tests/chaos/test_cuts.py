@@ -30,7 +30,8 @@ def line(system: System, request_id: str) -> Mapping[str, Any]:
     """What the sandbox wrote down of a call, once it has ended."""
 
     def written() -> list[str]:
-        return [each for each in system.journal.read_text().splitlines() if request_id in each]
+        whole = system.journal.read_text().rpartition("\n")[0]  # the last may be half-written
+        return [each for each in whole.splitlines() if request_id in each]
 
     until(lambda: bool(written()))
     (found,) = written()

@@ -40,7 +40,9 @@ def journal(_journal: Path, sandbox: SandboxServer) -> Callable[[str], list[dict
     def lines(request_id: str) -> list[dict[str, Any]]:
         deadline = time.monotonic() + 5
         while time.monotonic() < deadline:
-            found = [orjson.loads(line) for line in _journal.read_bytes().splitlines()]
+            # Only whole lines: the last one may be being written at this instant.
+            whole = _journal.read_bytes().rpartition(b"\n")[0]
+            found = [orjson.loads(line) for line in whole.splitlines()]
             if mine := [line for line in found if line["request_id"] == request_id]:
                 return mine
             time.sleep(0.005)
