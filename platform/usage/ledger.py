@@ -30,10 +30,12 @@ PATIENCE = 5.0  # seconds the writer keeps trying before it tells the waiting ca
 @dataclass(slots=True)
 class Opened:
     """A streamed call whose first byte is about to leave. `record` is what to write if this
-    process dies before the end; `expires_at` (unix seconds) is when that is certain."""
+    process dies before the end; `expires_at` (unix seconds) is when that is certain, and
+    `gateway` names the process, which may be known to be dead before."""
 
     record: Record
     expires_at: float
+    gateway: str = ""
 
 
 @dataclass(slots=True)

@@ -66,8 +66,12 @@ class UsageRecord(models.Model):
     cached_tokens = models.BigIntegerField()
     reasoning_tokens = models.BigIntegerField()
     units = models.BigIntegerField()
+    bytes = models.BigIntegerField(default=0, help_text="request and answer bodies")
     charge = models.BigIntegerField(help_text="µUSD, what the tenant pays")
     cost = models.BigIntegerField(help_text="µUSD, what the providers take")
+    price_id = models.BigIntegerField(null=True, help_text="the price version of charge and cost")
+    markup = models.IntegerField(default=0, help_text="the plan's, in hundredths of a per cent")
+    cache = models.CharField(max_length=8, default="", help_text="hit or stale, if one served it")
     latency_ms = models.PositiveIntegerField()
 
     objects = UsageRecordQuerySet.as_manager()
@@ -121,6 +125,8 @@ class Attempt(models.Model):
     verdict = models.CharField(max_length=24)
     status = models.PositiveSmallIntegerField()
     latency_ms = models.PositiveIntegerField()
+    tokens = models.BigIntegerField(default=0)
+    units = models.BigIntegerField(default=0)
     cost = models.BigIntegerField(default=0)
 
     class Meta:
@@ -142,6 +148,7 @@ class OpenCall(models.Model):
     request_id = models.CharField(max_length=36, primary_key=True)
     opened_at = models.DateTimeField()
     expires_at = models.DateTimeField(db_index=True)
+    gateway = models.CharField(max_length=36, default="", help_text="the process that serves it")
     record = models.JSONField(help_text="The record to write if nobody comes back")
 
     def __str__(self) -> str:

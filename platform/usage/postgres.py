@@ -29,7 +29,7 @@ def _insert(table: str, columns: Sequence[str]) -> str:
 _DJANGOS_OWN = {"pool", "isolation_level", "assume_role", "server_side_binding"}
 _RECORD = _insert("usage_usagerecord", RECORD_COLUMNS)
 _ATTEMPT = _insert("usage_attempt", ATTEMPT_COLUMNS)
-_OPEN = _insert("usage_opencall", ("request_id", "opened_at", "expires_at", "record"))
+_OPEN = _insert("usage_opencall", ("request_id", "opened_at", "expires_at", "gateway", "record"))
 _CLOSE = "DELETE FROM usage_opencall WHERE request_id = ANY(%s)"
 
 
@@ -102,6 +102,7 @@ def _open_row(entry: Opened) -> dict[str, Any]:
         "request_id": entry.record.request_id,
         "opened_at": entry.record.created_at,
         "expires_at": dt.datetime.fromtimestamp(entry.expires_at, dt.UTC),
+        "gateway": entry.gateway,
         "record": entry.record.as_document(),
     }
 

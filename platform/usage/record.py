@@ -21,6 +21,8 @@ class AttemptRecord:
     verdict: str
     status: int
     latency_ms: int
+    tokens: int = 0
+    units: int = 0
     cost: int = 0
 
     def row(self) -> tuple[Any, ...]:
@@ -29,7 +31,11 @@ class AttemptRecord:
 
 @dataclass(slots=True)
 class Record:
-    """A call's final row. `charge` and `cost` are µUSD; `estimate` says why usage is a guess."""
+    """A call's final row. `charge` and `cost` are µUSD; `estimate` says why usage is a guess.
+
+    `price_id` is the price version that both were computed with and `markup` what the plan puts
+    on top of it, in hundredths of a per cent, so that an old bill can be computed again.
+    """
 
     request_id: str
     created_at: dt.datetime
@@ -52,8 +58,12 @@ class Record:
     cached_tokens: int = 0
     reasoning_tokens: int = 0
     units: int = 0
+    bytes: int = 0
     charge: int = 0
     cost: int = 0
+    price_id: int | None = None
+    markup: int = 0
+    cache: str = ""
     latency_ms: int = 0
 
     def row(self) -> tuple[Any, ...]:

@@ -36,7 +36,7 @@ def _insert(table: str, columns: Sequence[str]) -> str:
 
 _RECORD = _insert("usage_usagerecord", RECORD_COLUMNS)
 _ATTEMPT = _insert("usage_attempt", ATTEMPT_COLUMNS)
-_OPEN = _insert("usage_opencall", ("request_id", "opened_at", "expires_at", "record"))
+_OPEN = _insert("usage_opencall", ("request_id", "opened_at", "expires_at", "gateway", "record"))
 _CLOSE = "DELETE FROM usage_opencall WHERE request_id = ?"
 
 
@@ -147,6 +147,7 @@ def _open_row(entry: Opened) -> tuple[Any, ...]:
         record.request_id,
         _moment(record.created_at),
         _moment(dt.datetime.fromtimestamp(entry.expires_at, dt.UTC)),
+        entry.gateway,
         orjson.dumps(record.as_document()).decode(),
     )
 

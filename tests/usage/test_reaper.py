@@ -163,8 +163,8 @@ def test_two_on_postgresql_bill_each_call_once(postgres_url: str) -> None:
     with psycopg.connect(postgres_url, autocommit=True) as client:
         for row in rows:
             client.execute(
-                "INSERT INTO usage_opencall VALUES (%s, now() - interval '1 hour',"
-                " now() - interval '1 minute', %s)",
+                "INSERT INTO usage_opencall (request_id, opened_at, expires_at, gateway, record)"
+                " VALUES (%s, now() - interval '1 hour', now() - interval '1 minute', '', %s)",
                 [row.request_id, psycopg.types.json.Jsonb(row.as_document())],
             )
     environment = os.environ | {"DATABASE_URL": postgres_url, "PYTHONPATH": ".:platform"}

@@ -27,6 +27,7 @@ PYTHON: dict[type[models.Field[Any, Any]], type] = {
     models.DateTimeField: dt.datetime,
     models.BooleanField: bool,
     models.BigIntegerField: int,
+    models.IntegerField: int,
     models.PositiveIntegerField: int,
     models.PositiveSmallIntegerField: int,
 }
