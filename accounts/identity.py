@@ -25,7 +25,8 @@ from lib.clock import Clock, SystemClock
 from lib.problems import Forbidden, RateLimited, Unauthenticated
 from tenants import keys
 from tenants.keys import Mode
-from tenants.limits import RateLimit, compile_rate_limits
+from tenants.limits import RateLimit, Scope, compile_rate_limits
+from tenants.quotas import Quota, QuotaScope, compile_quotas, merge_quotas
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -56,6 +57,9 @@ class Identity:
     role: str = ""
     is_staff: bool = False
     rate_limits: tuple[RateLimit, ...] = ()
+    quotas: tuple[Quota, ...] = ()
+    quotas_since: int = 0  # µs: all gateways count by these quotas from then on
+    markup: int = 0  # the plan's, in hundredths of a per cent
     expires_at: float | None = None
 
     def may(self, scope: str) -> bool:
@@ -322,11 +326,6 @@ def _key_record(public_id: str) -> Record | None:
     )
     if key is None:
         return None
-    limits = next(
-        limits
-        for limits in (key.rate_limits, key.tenant.rate_limits, key.tenant.plan.rate_limits)
-        if limits is not None
-    )
     identity = Identity(
         kind="key",
         mode=Mode(key.mode),
@@ -334,9 +333,9 @@ def _key_record(public_id: str) -> Record | None:
         key_id=key.pk,
         key_public_id=key.public_id,
         project_id=key.project_id,
-        rate_limits=compile_rate_limits(limits),
         expires_at=_seconds(key.expires_at),
         **_tenant_fields(key.tenant),
+        **_allowance(key.tenant, key),
     )
     return Record(
         identity=identity,
@@ -380,14 +379,13 @@ def _user_record(public_id: str, tenant_public_id: str) -> Record | None:
     if membership is None:
         return None
     tenant = membership.tenant
-    limits = tenant.plan.rate_limits if tenant.rate_limits is None else tenant.rate_limits
     identity = replace(
         identity,
         role=membership.role,
         scopes=frozenset({"*"}) if membership.role in _CALLERS else frozenset(),
-        rate_limits=compile_rate_limits(limits),
         project_id=Project.objects.filter(tenant=tenant).values_list("pk", flat=True).first(),
         **_tenant_fields(tenant),
+        **_allowance(tenant),
     )
     return Record(identity=identity, suspended=tenant.status != tenant.Status.ACTIVE)
 
@@ -398,7 +396,39 @@ def _tenant_fields(tenant: Any) -> dict[str, Any]:
         "tenant": tenant.slug,
         "tenant_public_id": tenant.public_id,
         "time_zone": tenant.time_zone,
+        "markup": tenant.plan.markup,
     }
+
+
+def _allowance(tenant: Any, key: Any = None) -> dict[str, Any]:
+    """The rate limits of whoever says any, the nearest first; the quotas of all, the nearest
+    instead of those about the same thing; and the house's besides."""
+    from tenants.models import HousePolicy, in_force_since
+
+    house = HousePolicy.current()
+    holders = [tenant.plan, tenant] + ([] if key is None else [key])
+    said = [row.rate_limits for row in reversed(holders) if row.rate_limits is not None]
+    own = compile_quotas(tenant.plan.quotas)
+    own = merge_quotas(own, compile_quotas(tenant.quotas))
+    if key is not None:
+        own = merge_quotas(own, compile_quotas(key.quotas, QuotaScope.KEY))
+    limits = (*compile_rate_limits(house.rate_limits), *compile_rate_limits(said[0]))
+    return {
+        "rate_limits": tuple(
+            dict.fromkeys(limit for limit in limits if limit.scope is not Scope.PROVIDER)
+        ),
+        "quotas": tuple(dict.fromkeys((*_house_quotas(house), *own))),
+        "quotas_since": in_force_since(house, *holders),
+    }
+
+
+def _house_quotas(house: Any) -> list[Quota]:
+    """All but the providers'. What all tenants share goes by the house's clock, not by theirs."""
+    return [
+        replace(quota, time_zone=house.time_zone) if quota.scope is QuotaScope.GLOBAL else quota
+        for quota in compile_quotas(house.quotas)
+        if quota.scope is not QuotaScope.PROVIDER
+    ]
 
 
 def _seconds(moment: dt.datetime | None) -> float | None:

@@ -11,13 +11,8 @@ from django.core.exceptions import ValidationError
 from django.db.models import Count, JSONField, Q, QuerySet
 from django.http import HttpRequest
 from unfold.admin import ModelAdmin, TabularInline
-from unfold.widgets import (
-    UnfoldAdminPasswordWidget,
-    UnfoldAdminTextareaWidget,
-    UnfoldAdminTextInputWidget,
-)
+from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextareaWidget
 
-from lib.money import to_micro, to_usd
 from providers import services
 from providers.models import Credential, Model, Operation, Provider, Route, Target
 
@@ -126,62 +121,14 @@ class CredentialAdmin(ModelAdmin):  # type: ignore[misc]
         super().save_model(request, obj, form, change)
 
 
-class UsdField(forms.CharField):
-    """USD as exact decimal text, kept as µUSD."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(
-            required=False,
-            widget=UnfoldAdminTextInputWidget(),
-            help_text="USD per million tokens, such as 1.25. Empty: unknown.",
-            **kwargs,
-        )
-
-    def prepare_value(self, value: Any) -> Any:
-        return to_usd(value) if isinstance(value, int) else value
-
-    def clean(self, value: Any) -> int | None:
-        text = super().clean(value)
-        if not text:
-            return None
-        try:
-            micro = to_micro(text)
-        except ValueError as error:
-            raise ValidationError(str(error)) from None
-        if not 0 <= micro < 2**63:
-            raise ValidationError("Out of range.")
-        return micro
-
-    def has_changed(self, initial: Any, data: Any) -> bool:
-        try:
-            return bool(self.clean(data) != initial)
-        except ValidationError:
-            return True
-
-
-class ModelForm(forms.ModelForm):  # type: ignore[type-arg]
-    input_price = UsdField()
-    output_price = UsdField()
-    cached_input_price = UsdField()
-
-
 @admin.register(Model)
 class ModelAdminPage(CatalogueAdmin):
-    form = ModelForm
-    list_display = ["model_id", "provider", "operation", "context", "input", "output", "enabled"]
+    list_display = ["model_id", "provider", "operation", "context", "enabled"]
     list_filter = ["enabled", "operation", "provider"]
     list_select_related = ["provider"]
     search_fields = ["model_id", "provider__slug"]
     readonly_fields = ["source"]
     autocomplete_fields = ["provider"]
-
-    @admin.display(description="input, USD per million", ordering="input_price")
-    def input(self, model: Model) -> str:
-        return model.prices_in_usd["input"] or "unknown"
-
-    @admin.display(description="output, USD per million", ordering="output_price")
-    def output(self, model: Model) -> str:
-        return model.prices_in_usd["output"] or "unknown"
 
 
 @admin.register(Operation)

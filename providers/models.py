@@ -13,12 +13,14 @@ from django.utils import timezone
 
 from lib.ids import prefixed
 from lib.models import Published, Topic
-from lib.money import to_usd
 from providers.vault import open_secret, seal_secret
-from tenants.models import Tenant
+from tenants.fields import JSONListField
+from tenants.limits import validate_provider_rate_limits
+from tenants.models import QuotaHolder, Tenant, validate_time_zone
+from tenants.quotas import validate_provider_quotas
 
 
-class Provider(Published):
+class Provider(QuotaHolder):
     """A service that answers calls, spoken to through an adapter."""
 
     topic = Topic.ROUTING
@@ -54,7 +56,26 @@ class Provider(Published):
         default=dict, blank=True, help_text="connect_ms, first_byte_ms, idle_ms, total_ms"
     )
     breaker = models.JSONField(default=dict, blank=True)
-    quotas = models.JSONField(default=list, blank=True)
+    rate_limits = JSONListField(
+        default=list,
+        validators=[validate_provider_rate_limits],
+        help_text='What it may be asked: [{"limit": 50, "per_seconds": 1}]. scope: provider '
+        "(unless said), or model for each of its models; metric: requests (unless said), "
+        "tokens, or concurrency, which has no per_seconds.",
+    )
+    quotas = JSONListField(
+        default=list,
+        validators=[validate_provider_quotas],
+        help_text='What we may use of it: [{"metric": "requests", "window": "day", "limit": 800}]. '
+        "metric: requests, tokens, cost, credits or bytes; window: minute, hour, day, month or "
+        "lifetime; weights: what one request or credit of an operation counts for.",
+    )
+    time_zone = models.CharField(
+        max_length=64,
+        default="UTC",
+        validators=[validate_time_zone],
+        help_text="Of its quotas' windows: where its own are reset at midnight.",
+    )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
     class Meta:
@@ -132,12 +153,8 @@ class Operation(Published):
         return self.name
 
 
-def _price() -> models.BigIntegerField[int | None, int | None]:
-    return models.BigIntegerField(null=True, blank=True, validators=[MinValueValidator(0)])
-
-
 class Model(Published):
-    """An AI model at one provider. Prices are in µUSD per million tokens; empty is unknown."""
+    """An AI model at one provider. What it costs is billing.models.Price's to say."""
 
     topic = Topic.ROUTING
 
@@ -149,9 +166,6 @@ class Model(Published):
     capabilities = models.JSONField(
         default=list, blank=True, help_text='such as ["tools", "vision", "json_schema"]'
     )
-    input_price = _price()
-    output_price = _price()
-    cached_input_price = _price()
     enabled = models.BooleanField(default=True)
     source = models.CharField(
         max_length=12, choices=Provider.Source, default=Provider.Source.OPERATOR
@@ -165,18 +179,6 @@ class Model(Published):
 
     def __str__(self) -> str:
         return f"{self.provider.slug}/{self.model_id}"
-
-    @property
-    def prices_in_usd(self) -> dict[str, str | None]:
-        """USD per million tokens, as decimal text."""
-        return {
-            kind: None if price is None else to_usd(price)
-            for kind, price in (
-                ("input", self.input_price),
-                ("output", self.output_price),
-                ("cached_input", self.cached_input_price),
-            )
-        }
 
 
 class Route(Published):

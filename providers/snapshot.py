@@ -19,8 +19,10 @@ from providers import models
 from providers.adapter import Adapter
 from providers.call import Upstream
 from providers.dialects import adapter_for
-from providers.prices import Prices
 from providers.timeouts import Timeouts
+from tenants.limits import RateLimit, Scope, compile_rate_limits
+from tenants.models import HousePolicy, in_force_since
+from tenants.quotas import Quota, QuotaScope, compile_quotas, merge_quotas
 
 log = structlog.get_logger("patchbay.snapshot")
 
@@ -39,6 +41,10 @@ class ProviderSpec:
     allow_private_network: bool
     timeouts: Timeouts
     secrets: Mapping[int | None, str]
+    rate_limits: tuple[RateLimit, ...] = ()
+    quotas: tuple[Quota, ...] = ()
+    quotas_since: int = 0  # µs: all gateways count by these quotas from then on
+    time_zone: str = "UTC"
 
     def secret_for(self, tenant_id: int | None) -> str | None:
         return self.secrets.get(tenant_id) or self.secrets.get(None)
@@ -51,7 +57,6 @@ class ModelSpec:
     context: int | None
     max_output: int | None
     capabilities: frozenset[str]
-    prices: Prices
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +71,6 @@ class TargetSpec:
     @property
     def name(self) -> str:
         return f"{self.provider.slug}/{self.model.model_id}" if self.model else self.provider.slug
-
-    @property
-    def prices(self) -> Prices:
-        return self.model.prices if self.model else Prices(0, 0)
 
     def live(self, tenant_id: int | None) -> Upstream | None:
         """The real upstream, or None when it needs a credential and there is none."""
@@ -142,10 +143,11 @@ def load() -> Snapshot:
 
 def _load_providers() -> dict[int, ProviderSpec]:
     secrets = _load_secrets()
+    house = HousePolicy.current()
     specs = {}
     for row in models.Provider.objects.filter(enabled=True).order_by("pk"):
         with _left_out_if_broken("provider", row.slug):
-            specs[row.pk] = _provider(row, secrets.get(row.pk, {}))
+            specs[row.pk] = _provider(row, secrets.get(row.pk, {}), house)
     return specs
 
 
@@ -158,7 +160,9 @@ def _left_out_if_broken(kind: str, name: str) -> Iterator[None]:
         log.exception("row_unusable", kind=kind, name=name, reason=type(error).__name__)
 
 
-def _provider(row: models.Provider, secrets: Mapping[int | None, str]) -> ProviderSpec:
+def _provider(
+    row: models.Provider, secrets: Mapping[int | None, str], house: HousePolicy
+) -> ProviderSpec:
     parts = urlsplit(row.base_url)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ValueError("the base URL is no http URL")
@@ -174,7 +178,25 @@ def _provider(row: models.Provider, secrets: Mapping[int | None, str]) -> Provid
         allow_private_network=row.allow_private_network,
         timeouts=Timeouts().over(row.timeouts),
         secrets=secrets,
+        rate_limits=_rate_limits(row, house),
+        quotas=_quotas(row, house),
+        quotas_since=in_force_since(row, house),
+        time_zone=row.time_zone,
     )
+
+
+def _rate_limits(row: models.Provider, house: HousePolicy) -> tuple[RateLimit, ...]:
+    """The house's for every provider, and its own."""
+    all_over = compile_rate_limits(house.rate_limits)
+    limits = [limit for limit in all_over if limit.scope is Scope.PROVIDER]
+    return tuple(dict.fromkeys((*limits, *compile_rate_limits(row.rate_limits, Scope.PROVIDER))))
+
+
+def _quotas(row: models.Provider, house: HousePolicy) -> tuple[Quota, ...]:
+    """The house's for every provider, and its own, also instead of them."""
+    all_over = compile_quotas(house.quotas)
+    quotas = [quota for quota in all_over if quota.scope is QuotaScope.PROVIDER]
+    return merge_quotas(quotas, compile_quotas(row.quotas, QuotaScope.PROVIDER))
 
 
 def _load_secrets() -> dict[int, dict[int | None, str]]:
@@ -194,7 +216,6 @@ def _model(row: models.Model) -> ModelSpec:
         context=row.context,
         max_output=row.max_output,
         capabilities=frozenset(row.capabilities),
-        prices=Prices(row.input_price, row.output_price, row.cached_input_price),
     )
 
 

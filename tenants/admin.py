@@ -17,10 +17,23 @@ from unfold.admin import ModelAdmin
 
 from tenants import services
 from tenants.keys import Mode
-from tenants.models import ApiKey, Plan, Project, Tenant
+from tenants.models import ApiKey, HousePolicy, Plan, Project, Tenant
 from tenants.scopes import check_scopes
 
 ROTATION_OVERLAP = dt.timedelta(hours=24)
+
+
+@admin.register(HousePolicy)
+class HousePolicyAdmin(ModelAdmin):  # type: ignore[misc]
+    list_display = ["__str__", "time_zone", "changed_at"]
+    search_fields = ["time_zone"]
+    readonly_fields = ["changed_at"]
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return super().has_add_permission(request) and not HousePolicy.objects.exists()
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False  # empty its lists instead
 
 
 @admin.register(Plan)
@@ -92,7 +105,7 @@ class ApiKeyAdmin(ModelAdmin):  # type: ignore[misc]
     list_select_related = ["tenant", "project__tenant"]
     search_fields = ["name", "public_id", "tenant__slug"]
     autocomplete_fields = ["project"]
-    editable = ["name", "scopes", "allowed_ips", "rate_limits", "expires_at"]
+    editable = ["name", "scopes", "allowed_ips", "rate_limits", "quotas", "expires_at"]
     shown = ["hint", "tenant", "project", "mode", "replaces", "revoked_at", "last_used_at"]
     actions = ["rotate", "revoke"]
 
@@ -125,6 +138,7 @@ class ApiKeyAdmin(ModelAdmin):  # type: ignore[misc]
             allowed_ips=obj.allowed_ips,
             expires_at=obj.expires_at,
             rate_limits=obj.rate_limits,
+            quotas=obj.quotas,
         )
         obj.__dict__.update(key.__dict__)
         request.new_key = text  # type: ignore[attr-defined]  # for response_add, a moment later

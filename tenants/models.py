@@ -7,13 +7,32 @@ from functools import partial
 from typing import Any, ClassVar
 
 from django.core.exceptions import ValidationError
-from django.db import models
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models, transaction
 from django.utils import timezone
 
 from lib.ids import prefixed
-from lib.models import Published, PublishedQuerySet, Topic
+from lib.models import Published, PublishedQuerySet, Revision, Topic
+from tenants.fields import JSONListField
 from tenants.keys import Mode
-from tenants.limits import validate_rate_limits
+from tenants.limits import validate_house_rate_limits, validate_rate_limits
+from tenants.quotas import validate_house_quotas, validate_key_quotas, validate_quotas
+
+RATE_LIMITS_HELP = (
+    'A list such as [{"scope": "key", "limit": 60, "per_seconds": 60}]. '
+    "scope: ip, key, user, project, tenant, endpoint or model; "
+    "metric: requests (unless said), tokens, or concurrency, which has no per_seconds; "
+    "operations: which it counts, or which it leaves out with a leading “!”."
+)
+QUOTAS_HELP = (
+    'A list such as [{"scope": "tenant", "metric": "cost", "window": "month", '
+    '"limit_usd": "12.50"}]. scope: tenant, project, key, user or route; '
+    "metric: requests, tokens, cost, credits or bytes; "
+    "window: minute, hour, day, month or lifetime; hard: true unless said; "
+    "thresholds: per cent to tell at; weights: what an operation's request or credit counts; "
+    "operations: as in rate limits."
+)
+IN_FORCE_SECONDS = 10  # workers reload within one; the rest is for clocks that differ
 
 
 def validate_time_zone(name: str) -> None:
@@ -21,22 +40,38 @@ def validate_time_zone(name: str) -> None:
         raise ValidationError(f"{name!r} is no IANA time zone, such as Europe/Stockholm")
 
 
-class Plan(Published):
+class QuotaHolder(Published):
+    """A row that says how much may be used, and since when it does so."""
+
+    changed_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        abstract = True
+
+
+def in_force_since(*rows: Any) -> int:
+    """The moment (whole µs) from which every gateway counts by these rows as they are now."""
+    latest = max((row.changed_at for row in rows if row.changed_at), default=None)
+    return 0 if latest is None else int((latest.timestamp() + IN_FORCE_SECONDS) * 1_000_000)
+
+
+class Plan(QuotaHolder):
     """What a tenant bought: its limits and quotas, unless the tenant or a key says otherwise."""
 
     topic = Topic.KEYS
 
     slug = models.SlugField(max_length=63, unique=True)
     name = models.CharField(max_length=120)
-    rate_limits = models.JSONField(
-        default=list,
-        blank=True,
-        validators=[validate_rate_limits],
-        help_text='A list such as [{"scope": "key", "limit": 60, "per_seconds": 60}]; '
-        "scope: ip, key, user, project or tenant; "
-        "operations: which it counts, or which it leaves out with a leading “!”.",
+    rate_limits = JSONListField(
+        default=list, validators=[validate_rate_limits], help_text=RATE_LIMITS_HELP
     )
-    quotas = models.JSONField(default=list, blank=True)
+    quotas = JSONListField(default=list, validators=[validate_quotas], help_text=QUOTAS_HELP)
+    markup = models.IntegerField(
+        default=0,
+        validators=[MinValueValidator(-10_000), MaxValueValidator(1_000_000)],
+        help_text="On top of what the providers take, in hundredths of a per cent: 1250 is "
+        "12.5 %. Below zero: a discount.",
+    )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
     class Meta:
@@ -46,7 +81,7 @@ class Plan(Published):
         return self.name or self.slug
 
 
-class Tenant(Published):
+class Tenant(QuotaHolder):
     """A business that calls."""
 
     topic = Topic.KEYS
@@ -63,14 +98,18 @@ class Tenant(Published):
     plan = models.ForeignKey(Plan, on_delete=models.PROTECT, related_name="tenants")
     status = models.CharField(max_length=12, choices=Status, default=Status.ACTIVE)
     time_zone = models.CharField(max_length=64, default="UTC", validators=[validate_time_zone])
-    rate_limits = models.JSONField(
+    rate_limits = JSONListField(
         null=True,
-        blank=True,
         default=None,
         validators=[validate_rate_limits],
         help_text="Empty: the plan's. A list: these instead; [] means none.",
     )
-    quotas = models.JSONField(default=list, blank=True)
+    quotas = JSONListField(
+        default=list,
+        validators=[validate_quotas],
+        help_text="Besides the plan's; one of the same scope, metric, window and operations "
+        "instead of it.",
+    )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
     class Meta:
@@ -132,7 +171,7 @@ class ApiKeyQuerySet(PublishedQuerySet):
         return self.filter(tenant=tenant)
 
 
-class ApiKey(Published):
+class ApiKey(QuotaHolder):
     """A caller's secret, of which only a keyed hash is kept (tenants/keys.py).
 
     `scopes` name operations ("chat.completions"), categories ("finance.*"), rights
@@ -150,8 +189,17 @@ class ApiKey(Published):
     last_four = models.CharField(max_length=4, editable=False)
     scopes = models.JSONField(default=list, validators=[validate_scopes])
     allowed_ips = models.JSONField(default=list, blank=True, validators=[validate_networks])
-    rate_limits = models.JSONField(
-        null=True, blank=True, default=None, validators=[validate_rate_limits]
+    rate_limits = JSONListField(
+        null=True,
+        default=None,
+        validators=[validate_rate_limits],
+        help_text="Empty: the tenant's. A list: these instead; [] means none.",
+    )
+    quotas = JSONListField(
+        default=list,
+        validators=[validate_key_quotas],
+        help_text="Of this key alone, besides the tenant's; one of the same metric, window and "
+        'operations instead of it: [{"metric": "cost", "window": "day", "limit_usd": "5"}].',
     )
     expires_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
@@ -182,3 +230,47 @@ class ApiKey(Published):
     def clean(self) -> None:
         if self.project_id and self.tenant_id and self.project.tenant_id != self.tenant_id:
             raise ValidationError({"project": "The project belongs to another tenant."})
+
+
+class HousePolicy(QuotaHolder):
+    """What holds for everyone, besides what plans, tenants and keys say. There is one row."""
+
+    topic = Topic.KEYS
+    PK = 1
+
+    rate_limits = JSONListField(
+        default=list,
+        validators=[validate_house_rate_limits],
+        help_text=f"{RATE_LIMITS_HELP} Or provider: for each provider's.",
+    )
+    quotas = JSONListField(
+        default=list,
+        validators=[validate_house_quotas],
+        help_text=f"{QUOTAS_HELP} Or global, for all together, or provider, for each.",
+    )
+    time_zone = models.CharField(
+        max_length=64,
+        default="UTC",
+        validators=[validate_time_zone],
+        help_text="Of the global quotas' windows.",
+    )
+
+    class Meta:
+        verbose_name = "house policy"
+        verbose_name_plural = "house policy"
+
+    def __str__(self) -> str:
+        return "House policy"
+
+    @classmethod
+    def current(cls) -> HousePolicy:
+        """The row or, where nobody wrote one yet, one that says nothing."""
+        row: HousePolicy | None = cls.objects.filter(pk=cls.PK).first()
+        return row or cls(pk=cls.PK)
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Published to both: what it says of providers is read with the routes."""
+        self.pk = self.PK
+        with transaction.atomic(using=kwargs.get("using")):
+            super().save(*args, **kwargs)
+            Revision.bump(Topic.ROUTING)

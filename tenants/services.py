@@ -94,6 +94,7 @@ def create_key(
     allowed_ips: Sequence[str] = (),
     expires_at: dt.datetime | None = None,
     rate_limits: list[dict[str, Any]] | None = None,
+    quotas: Sequence[dict[str, Any]] = (),
 ) -> tuple[ApiKey, str]:
     """A key, and its text: the only time anyone sees it. Raises ValidationError."""
     Tenant.objects.select_for_update().get(pk=project.tenant_id)
@@ -105,6 +106,7 @@ def create_key(
         allowed_ips=list(allowed_ips),
         expires_at=_future(expires_at),
         rate_limits=rate_limits,
+        quotas=list(quotas),
     )
     text = _mint(key, mode)
     return _saved(key), text
@@ -147,6 +149,7 @@ def rotate_key(*, key: ApiKey, overlap: dt.timedelta) -> tuple[ApiKey, str]:
         scopes=key.scopes,
         allowed_ips=key.allowed_ips,
         rate_limits=key.rate_limits,
+        quotas=key.quotas,
         expires_at=key.expires_at,
         replaces=key,
     )

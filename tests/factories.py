@@ -10,6 +10,7 @@ from django.utils import timezone
 from factory.django import DjangoModelFactory
 
 from accounts.models import Membership, RefreshFamily, Role, User
+from billing.models import Correction, Price
 from lib.ids import prefixed, uuid7
 from providers.models import Credential, Model, Operation, Provider, Route, Target
 from tenants import services
@@ -132,8 +133,28 @@ class ModelFactory(DjangoModelFactory):
 
     provider = factory.SubFactory(ProviderFactory)
     model_id = factory.Sequence(lambda n: f"model-{n}")
-    input_price = 1_250_000
-    output_price = 10_000_000
+
+
+class PriceFactory(DjangoModelFactory):
+    class Meta:
+        model = Price
+
+    provider = factory.SubFactory(ProviderFactory)
+    model_id = factory.Sequence(lambda n: f"model-{n}")
+    effective_from = factory.LazyFunction(timezone.now)
+    input = 1_250_000
+    output = 10_000_000
+
+
+class CorrectionFactory(DjangoModelFactory):
+    class Meta:
+        model = Correction
+
+    request_id = factory.LazyFunction(uuid7)
+    reason = "price 1"
+    tenant_id = 1
+    charge = -5
+    cost = -4
 
 
 class OperationFactory(DjangoModelFactory):

@@ -46,9 +46,11 @@ def test_every_field_of_the_configuration_file_is_documented() -> None:
     page = read("docs/configuration.md")
     schema = yaml.safe_load(read("platform/api/configuration/schema.yaml"))
     parts = (
+        "house",
         "provider",
         "credential",
         "model",
+        "price",
         "route",
         "target",
         "plan",

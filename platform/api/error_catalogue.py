@@ -68,8 +68,8 @@ EXPLAINED: Mapping[str, Explained] = {
     ),
     "idempotency_conflict": Explained(
         "409",
-        "The first call with this Idempotency-Key has not ended yet.",
-        "Wait for it, then send the request again.",
+        "The first call with this Idempotency-Key has not ended yet, or broke off.",
+        "With Retry-After: wait so long, then send it again. Without: see `status_url`.",
         retryable=True,
     ),
     "idempotency_mismatch": Explained(

@@ -25,8 +25,16 @@ from gateway.app import Gateway, Options
 from gateway.exchange import Receive, Scope, Send
 from gateway.paths import find
 from gateway.probes import Probes
+from lib.clock import SystemClock
+from lib.ids import uuid7
+from lib.threads import LookUps
+from usage.admission import Admissions
+from usage.counters.claims import Counters
+from usage.counters.memory import MemoryCounters
+from usage.counters.shared import SharedCounters
 from usage.journals import journal_for
 from usage.ledger import Ledger
+from usage.truth import LedgerTruth
 
 
 class Application:
@@ -77,10 +85,20 @@ def build(env: Any) -> Application:
         deadline_ms=env.DEADLINE_MS,
     )
     ledger = Ledger(journal_for(settings.DATABASES["default"]))
-    gateway = Gateway(options, ledger, IDENTITIES)
+    gateway = Gateway(options, ledger, IDENTITIES, _admissions(env.REDIS_URL))
     WORKER.breakers = gateway.dispatcher.breakers.states
     WORKER.in_flight = lambda: gateway.observer.in_flight
     return Application(gateway)
+
+
+def _admissions(store_url: str) -> Admissions:
+    """With a store, counters shared by all gateways; without, those of this only process."""
+    clock, process = SystemClock(), uuid7()
+    truth = LedgerTruth(process, LookUps(threads=2))
+    counters: Counters = MemoryCounters(clock)
+    if store_url:
+        counters = SharedCounters(store_url, process, truth)
+    return Admissions(counters, truth, clock, process)
 
 
 application = build(settings.ENV)

@@ -17,7 +17,9 @@ from django.utils import timezone
 
 from accounts.models import RefreshFamily
 from config.models import Claim
+from usage.idempotency import expire as expire_idempotency_keys
 from usage.reaper import reap
+from usage.rollups import fold, prune
 
 log = structlog.get_logger("patchbay.worker")
 
@@ -43,8 +45,11 @@ def expire_sessions() -> int:
 
 JOBS = (
     Job("reap-open-calls", reap, every=dt.timedelta(seconds=10)),
+    Job("fold-usage", fold, every=dt.timedelta(seconds=5)),
+    Job("prune-usage", prune, every=dt.timedelta(hours=1)),
     Job("expire-refresh-families", expire_refresh_families, every=dt.timedelta(hours=1)),
     Job("expire-sessions", expire_sessions, every=dt.timedelta(hours=1)),
+    Job("expire-idempotency-keys", expire_idempotency_keys, every=dt.timedelta(minutes=15)),
 )
 
 

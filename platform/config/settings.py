@@ -11,6 +11,7 @@ from typing import Any
 from csp.constants import NONCE, NONE, SELF, UNSAFE_EVAL, UNSAFE_INLINE
 from django.templatetags.static import static
 
+from config.caches import cache
 from config.database import database
 from config.environment import ROOT, ConfigurationError, load
 from config.logs import logging_config
@@ -51,6 +52,7 @@ INSTALLED_APPS = [
     "accounts",
     "providers",
     "usage",
+    "billing",
     "api",
     "config",
 ]
@@ -98,17 +100,8 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 # (OWASP ASVS 4.1.2); for pages the proxy in front does it (deploy/nginx.conf).
 SILENCED_SYSTEM_CHECKS = ["security.W008"]
 
-if ENV.REDIS_URL:
-    CACHES: dict[str, dict[str, Any]] = {
-        "default": {
-            "BACKEND": "django_redis.cache.RedisCache",
-            "LOCATION": ENV.REDIS_URL,
-            "KEY_PREFIX": "patchbay:django",
-            "OPTIONS": {"SOCKET_CONNECT_TIMEOUT": 1, "SOCKET_TIMEOUT": 1},
-        }
-    }
-else:
-    CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+CACHES = {"default": cache(ENV.REDIS_URL)}
+if not ENV.REDIS_URL:
     # Without Redis there is one process, in which a local cache counts truly.
     SILENCED_SYSTEM_CHECKS += ["django_ratelimit.E003", "django_ratelimit.W001"]
 

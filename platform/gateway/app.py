@@ -8,35 +8,45 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import Any
 from urllib.parse import parse_qsl
 
 import structlog
 
-from accounts.identity import MAX_REMEMBERED, Identities, Identity
+from accounts.identity import Identities, Identity
+from billing.book import PriceBook
 from gateway import listing
 from gateway.batch import Batch
 from gateway.dispatch import Dispatcher, Sending
 from gateway.exchange import Exchange, Receive, Scope, Send
 from gateway.hangup import CancelWhenClientLeaves
 from gateway.headers import child_traceparent, limit_headers
+from gateway.idempotency import HEADER as IDEMPOTENCY_KEY
+from gateway.idempotency import Idempotency
 from gateway.live import Live
 from gateway.observation import Observer
 from gateway.paths import Door
-from gateway.relay import relay_stream, relay_whole
+from gateway.relay import price_of, relay_stream, relay_whole
 from gateway.routing import Plan, Wish, resolve
+from gateway.worst_case import (
+    BY_OUTPUT,
+    less_output,
+    limit_output,
+    set_output_limit,
+    worst_case,
+)
 from lib.clock import Clock, SystemClock, utc
-from lib.problems import InvalidRequest, MethodNotAllowed, Problem, RateLimited, Unauthenticated
+from lib.problems import InvalidRequest, MethodNotAllowed, Problem, Unauthenticated
 from providers.breaker import Breakers
 from providers.call import Call
 from providers.operations import Kind, Operation, parse_query, validate
 from providers.operations.batch import parse_batch
-from providers.transport import AiohttpTransport, Transport
+from providers.transport import Http1Transport, Transport
 from tenants.keys import Mode
-from tenants.limits import RateLimit
-from tenants.limits import Scope as LimitScope
+from tenants.quotas import Metric
+from usage.admission import Admissions, Grant
+from usage.counters.claims import Amounts, Part, RateClaim
+from usage.demand import Demand, Demands
 from usage.ledger import Ledger
-from usage.limiter import Limiter
 from usage.record import Record
 from usage.reservation import HUNG_UP, HungUp, Reservation
 
@@ -62,28 +72,30 @@ class Gateway:
     options: Options
     ledger: Ledger
     identities: Identities
+    admissions: Admissions
     clock: Clock = field(default_factory=SystemClock)
-    transport: Transport = field(default_factory=AiohttpTransport)
+    transport: Transport = field(default_factory=Http1Transport)
     observer: Observer = field(default_factory=Observer)
-    limiter: Limiter = field(init=False)
+    demands: Demands = field(default_factory=Demands)
     live: Live = field(init=False)
     dispatcher: Dispatcher = field(init=False)
-    _remembered_limits: dict[Any, tuple[Identity, list[tuple[RateLimit, str]]]] = field(
-        default_factory=dict
-    )
+    idempotency: Idempotency = field(init=False)
 
     def __post_init__(self) -> None:
-        self.limiter = Limiter(self.clock)
         self.live = Live(self.identities)
         self.dispatcher = Dispatcher(self.transport, Breakers(self.clock), self.clock)
+        self.idempotency = Idempotency(self.clock, self.options.deadline_ms / 1000)
 
     async def start(self) -> None:
         await self.live.start()
+        await self.admissions.counters.start()
 
     async def stop(self) -> None:
         """Let go of everything, once all calls have ended."""
         await self.ledger.close()
+        await self.admissions.counters.close()
         await self.live.stop()
+        self.idempotency.close()
         await self.transport.close()
         self.observer.flush()
 
@@ -113,12 +125,25 @@ class Gateway:
             raise MethodNotAllowed(headers={"Allow": door.method})
         identity = await self._identify(exchange)
         if door.batch:
-            _, body = await exchange.json_body(self.options.max_body_bytes)
-            await exchange.answer(await Batch(exchange, self.handle).answer(parse_batch(body)))
+            asked, body = await exchange.json_body(self.options.max_body_bytes)
+            items = parse_batch(body)
+            if exchange.header_bytes(IDEMPOTENCY_KEY):
+                # Its items are counted one by one, but a repeated batch has none.
+                await self._admit_listing(exchange, identity, door.name)
+            async with self.idempotency.once(exchange, identity, door, asked) as first:
+                if first:
+                    await exchange.answer(await Batch(exchange, self.handle).answer(items))
             return
         if door.operation is None:
-            self._admit(exchange, identity, door.name)
-            await exchange.answer(listing.models(self.live.snapshot, identity, door.argument))
+            await self._admit_listing(exchange, identity, door.name)
+            listed = listing.models(
+                self.live.snapshot,
+                identity,
+                door.argument,
+                prices=self.live.prices,
+                now=self.clock.now(),
+            )
+            await exchange.answer(listed)
             return
         operation = door.operation
         call, wish = await self._read(exchange, operation)
@@ -130,8 +155,15 @@ class Gateway:
             wish=wish,
             sandbox_url=self.options.sandbox_url,
         )
-        self._admit(exchange, identity, operation.name)
-        await self._serve(exchange, operation, call, plan, self._reserve(exchange, identity, plan))
+        asked = call.body  # before a quota sets it a limit
+        # One moment and one book from end to end: what is billed is what was reserved for.
+        now, prices = self.clock.now(), self.live.prices
+        grant = await self._admit(exchange, identity, call, plan, now=now, prices=prices)
+        reservation = self._reserve(exchange, identity, plan, grant, now=now)
+        # A call that is not the first with its key leaves the reservation unused.
+        async with reservation, self.idempotency.once(exchange, identity, door, asked) as first:
+            if first:
+                await self._serve(exchange, operation, call, plan, reservation, prices)
 
     async def _identify(self, exchange: Exchange) -> Identity:
         """The caller. Raises Unauthenticated, Forbidden, RateLimited or Unavailable."""
@@ -165,45 +197,82 @@ class Gateway:
         extra = params.pop("include", "") == "extra"
         return Call(operation.name, params, b"", exchange.request_id, extra), wish
 
-    def _admit(self, exchange: Exchange, identity: Identity, operation: str) -> None:
-        """Count the call against every limit, or against none and raise RateLimited."""
-        decision = self.limiter.admit(self._limits(exchange, identity, operation))
-        exchange.note(limit_headers(decision.states))
-        refused = decision.refused
-        if refused is not None:
-            raise RateLimited(
-                f"The limit {refused.limit.name!r} allows {refused.limit.limit} calls in any "
-                f"{refused.limit.per_seconds} seconds. Wait {refused.reset} seconds.",
-                retry_after=refused.reset,
-                policy=refused.limit.name,
-                reset_seconds=refused.reset,
+    async def _admit(
+        self,
+        exchange: Exchange,
+        identity: Identity,
+        call: Call,
+        plan: Plan,
+        *,
+        now: float,
+        prices: PriceBook,
+    ) -> Grant:
+        """Every limit, quota and slot of the call and of the first provider with room, in one
+        step. Raises RateLimited, QuotaExceeded, PriceUnknown, InvalidRequest or Unavailable."""
+        size = len(exchange.query) + len(call.body)
+        demand = self.demands.of_caller(
+            identity, plan.route.operation, plan.route.name, exchange.address
+        )
+        offers = self._offers(identity, plan)
+        metrics = demand.metrics.union(*(offer.metrics for offer in offers if offer))
+        limited = limit_output(call, plan) if metrics & BY_OUTPUT else 0
+        while True:
+            worst = worst_case(
+                call,
+                plan,
+                metrics,
+                prices,
+                size=size,
+                at=now,
+                markup=identity.markup,
             )
+            base = Part(demand.claims(now), worst.amounts(size))
+            options = [
+                Part(
+                    offer.claims(now) if offer else (),
+                    worst.amounts_at(place),
+                    plan.candidates[place].upstream.provider,
+                )
+                for place, offer in enumerate(offers)
+            ]
+            grant = await self.admissions.admit(exchange.request_id, base, options)
+            limited = less_output(grant.refusal, worst, limited)
+            if not limited:
+                return _granted(exchange, grant)
+            set_output_limit(call, limited)
 
-    def _limits(
-        self, exchange: Exchange, identity: Identity, operation: str
-    ) -> list[tuple[RateLimit, str]]:
-        """Each limit that covers the call, with whose allowance it is; the same few lists over
-        and over, so they are remembered for as long as the identity is the same."""
-        key = (identity.tenant_id, identity.client, exchange.address, operation)
-        known = self._remembered_limits.get(key)
-        if known is None or known[0] is not identity:
-            if len(self._remembered_limits) >= MAX_REMEMBERED:
-                self._remembered_limits.clear()
-            known = self._remembered_limits[key] = (
-                identity,
-                [
-                    (limit, _subject(limit.scope, identity, exchange))
-                    for limit in identity.rate_limits
-                    if limit.covers(operation)
-                ],
+    def _offers(self, identity: Identity, plan: Plan) -> list[Demand | None]:
+        """What the candidates' providers count; empty where none counts anything."""
+        if identity.mode is Mode.TEST:
+            return []
+        offers = [
+            self.demands.of_provider(
+                candidate.target.provider, candidate.upstream.model, plan.route.operation
             )
-        return known[1]
+            for candidate in plan.candidates
+        ]
+        return offers if any(offers) else []
 
-    def _reserve(self, exchange: Exchange, identity: Identity, plan: Plan) -> Reservation:
+    async def _admit_listing(self, exchange: Exchange, identity: Identity, name: str) -> None:
+        """A list asks nothing of a provider: only calls a minute and the like count it."""
+        demand = self.demands.of_caller(identity, name, name, exchange.address)
+        counted = [
+            claim
+            for claim in demand.fixed
+            if type(claim) is RateClaim and claim.metric is Metric.REQUESTS
+        ]
+        grant = await self.admissions.admit(
+            exchange.request_id, Part(counted, Amounts(requests=1)), ()
+        )
+        _granted(exchange, grant)
+
+    def _reserve(
+        self, exchange: Exchange, identity: Identity, plan: Plan, grant: Grant, *, now: float
+    ) -> Reservation:
         assert identity.tenant_id is not None  # noqa: S101 - _identify lets no other pass
         record = Record(
             request_id=exchange.request_id,
-            created_at=utc(self.clock.now()),
+            created_at=utc(now),
             tenant_id=identity.tenant_id,
             project_id=identity.project_id,
             key_id=identity.key_id,
@@ -211,8 +280,10 @@ class Gateway:
             mode=identity.mode,
             operation=plan.route.operation,
             route=plan.route.name,
+            bytes=grant.hold.parts[0].amounts.bytes,
+            markup=identity.markup,
         )
-        reservation = Reservation(self.ledger, self.clock, record, exchange.started)
+        reservation = Reservation(self.ledger, self.clock, record, exchange.started, grant)
         exchange.reservation = reservation
         return reservation
 
@@ -223,6 +294,7 @@ class Gateway:
         call: Call,
         plan: Plan,
         reservation: Reservation,
+        prices: PriceBook,
     ) -> None:
         """From the first attempt to the last byte, which leaves when the row is durable."""
         reservation.record.streamed = call.stream
@@ -232,6 +304,7 @@ class Gateway:
                 CancelWhenClientLeaves(exchange.receive),
                 await self.dispatcher.serve(call, plan, reservation, sending) as served,
             ):
+                served.price = price_of(served, reservation, prices)
                 if served.answer is None:
                     last = await relay_stream(
                         exchange, served, reservation, deadline=sending.deadline
@@ -256,15 +329,12 @@ class Gateway:
         return Sending(asyncio.get_running_loop().time() + seconds, headers)
 
 
-def _subject(scope: LimitScope, identity: Identity, exchange: Exchange) -> str:
-    """Whose allowance it is. Tenants may share addresses and people, but never an allowance."""
-    if scope is LimitScope.IP:
-        return f"{identity.tenant_id}@{exchange.address}"
-    if scope is LimitScope.PROJECT:
-        return f"{identity.tenant_id}/{identity.project_id}"
-    if scope is LimitScope.TENANT:
-        return identity.tenant_public_id
-    return f"{identity.tenant_id}:{identity.client}"
+def _granted(exchange: Exchange, grant: Grant) -> Grant:
+    """The answer's limit headers are true of a refusal too."""
+    exchange.note(limit_headers(grant.states))
+    if grant.refusal is not None:
+        raise grant.refusal
+    return grant
 
 
 def _query(raw: bytes) -> list[tuple[str, str]]:

@@ -13,6 +13,7 @@ from typing import Any, Self
 
 import orjson
 
+from billing.book import UNKNOWN, PriceVersion
 from gateway.routing import Candidate, Plan
 from lib.clock import Clock, utc
 from lib.problems import (
@@ -42,6 +43,7 @@ class Served:
     meter: Meter
     call: Call
     response: Response
+    price: PriceVersion = UNKNOWN
     answer: Answer | None = None
     events: list[bytes] = field(default_factory=list)
     chunks: AsyncIterator[bytes] | None = None
@@ -84,11 +86,17 @@ class Dispatcher:
         """
         unsupported: Unsupported | None = None
         last: Problem | None = None
-        for candidate in plan.candidates:
+        grant = reservation.grant
+        for place, candidate in enumerate(plan.candidates):
             breaker = self.breakers.of(_breaker_name(candidate, reservation))
             if not breaker.permits():
-                _note_skipped(reservation, candidate, self.clock)
+                _note_skipped(reservation, candidate, self.clock, _OPEN)
                 continue
+            if not await grant.admits(place):
+                breaker.release()
+                _note_skipped(reservation, candidate, self.clock, _NO_ROOM)
+                continue
+            grant.tries(len(reservation.attempts))
             attempt = _Attempt(
                 self,
                 call,
@@ -114,7 +122,7 @@ class Dispatcher:
         unsupported: Unsupported | None,
         last: Problem | None,
     ) -> Problem:
-        tried = [note for note in reservation.attempts if note.verdict != _OPEN]
+        tried = [note for note in reservation.attempts if note.verdict not in _SKIPS]
         if unsupported and not tried:
             return unsupported
         attempts = attempts_of(reservation)
@@ -136,7 +144,7 @@ class Dispatcher:
         return Unavailable(attempts=attempts, retry_after=1)
 
 
-_OPEN = "skipped_circuit_open"
+_OPEN, _NO_ROOM = _SKIPS = ("skipped_circuit_open", "skipped_quota")
 
 
 class _Failed(Exception):
@@ -288,7 +296,9 @@ def attempts_of(reservation: Reservation) -> list[dict[str, Any]]:
     ]
 
 
-def _note_skipped(reservation: Reservation, candidate: Candidate, clock: Clock) -> None:
+def _note_skipped(
+    reservation: Reservation, candidate: Candidate, clock: Clock, why: str
+) -> None:
     reservation.attempts.append(
         AttemptRecord(
             request_id=reservation.record.request_id,
@@ -296,7 +306,7 @@ def _note_skipped(reservation: Reservation, candidate: Candidate, clock: Clock) 
             created_at=utc(clock.now()),
             provider=candidate.upstream.provider,
             model=candidate.upstream.model,
-            verdict=_OPEN,
+            verdict=why,
             status=0,
             latency_ms=0,
         )

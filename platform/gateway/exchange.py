@@ -121,6 +121,10 @@ class Exchange:
             if not message.get("more_body", False):
                 return parts[0] if len(parts) == 1 else b"".join(parts)
 
+    def send_through(self, wrap: Callable[[Send], Send]) -> None:
+        """From now on what is sent passes through what `wrap` makes of the way out."""
+        self._send = wrap(self._send)
+
     async def start(self, status: int, content_type: bytes) -> None:
         """The head of the answer, with all headers noted so far."""
         self.status = status

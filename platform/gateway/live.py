@@ -1,4 +1,4 @@
-"""Keeps the data path's memory true: snapshot and identities, within a second of a change."""
+"""Keeps the data path's memory true: snapshot, prices and identities, within a second of a change."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import contextlib
 import structlog
 
 from accounts.identity import Credential, Identities
+from billing import book
+from billing.book import PriceBook
 from lib.models import Revision, Topic
 from lib.problems import Unavailable
 from lib.threads import LookUps, StoreAway
@@ -20,10 +22,11 @@ POLL_SECONDS = 0.5
 
 
 class Live:
-    """The current snapshot and the callers seen lately, reloaded when revisions move."""
+    """The current snapshot, the price book and the callers seen lately, reloaded when revisions move."""
 
     def __init__(self, identities: Identities) -> None:
         self.snapshot = Snapshot()
+        self.prices = PriceBook()
         self.identities = identities
         self.healthy = False
         self._numbers: dict[str, int] | None = None
@@ -74,7 +77,9 @@ class Live:
         if self._numbers is None or known.get(Topic.KEYS) != numbers.get(Topic.KEYS):
             self.identities.forget()
         if self._numbers is None or known.get(Topic.ROUTING) != numbers.get(Topic.ROUTING):
+            prices = await self._look_ups.run(book.load)
             self.snapshot = await self._look_ups.run(snapshot.load)
+            self.prices = prices
             log.info("snapshot_loaded", routes=len(self.snapshot.routes))
         self._numbers = numbers
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import orjson
 
+from billing.book import UNKNOWN, PriceBook, PriceVersion
 from gateway.dispatch import Served, attempts_of
 from gateway.exchange import EVENT_STREAM, Exchange
 from lib.clock import rfc3339, utc
@@ -50,10 +51,10 @@ async def relay_stream(
     note_served(exchange, served, reservation)
     exchange.note([(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")])
     left = deadline - asyncio.get_running_loop().time()
-    worst = served.estimate()
-    charge = charge_of(served, worst, reservation)
+    worst = as_one_unit(served.estimate())
+    cost = served.price.prices.cost(worst)
     try:
-        await reservation.open(worst, charge, expires_in=left + OPEN_MARGIN)
+        await reservation.open(worst, cost, expires_in=left + OPEN_MARGIN)
         await exchange.start(200, EVENT_STREAM)
         async with asyncio.timeout_at(deadline):
             await _pump(exchange, served)
@@ -113,7 +114,8 @@ def bill(served: Served, reservation: Reservation, why: str = "") -> None:
         usage, flag = told, "not_told" if told.estimated else ""
     else:
         usage, flag = _estimated(served, told), why or "not_told"
-    reservation.use(usage, charge=charge_of(served, usage, reservation), estimate=flag)
+    usage = as_one_unit(usage)
+    reservation.use(usage, cost=served.price.prices.cost(usage), estimate=flag)
 
 
 def _estimated(served: Served, told: Usage | None) -> Usage:
@@ -124,9 +126,21 @@ def _estimated(served: Served, told: Usage | None) -> Usage:
     return replace(known, output_tokens=max(known.output_tokens, seen), estimated=True)
 
 
-def charge_of(served: Served, usage: Usage, reservation: Reservation) -> int:
-    """µUSD. Test mode is free."""
-    return 0 if reservation.record.mode == "test" else served.candidate.target.prices.cost(usage)
+def as_one_unit(usage: Usage) -> Usage:
+    """An answer is one unit where nothing else is said: as the row will say, which must be
+    enough to compute its cost again."""
+    return usage if usage.units else replace(usage, units=1)
+
+
+def price_of(served: Served, reservation: Reservation, prices: PriceBook) -> PriceVersion:
+    """The version in force when the call came, noted on its record. Test mode is free."""
+    record, upstream = reservation.record, served.candidate.upstream
+    if record.mode == "test":
+        return UNKNOWN
+    at = record.created_at.timestamp()
+    version = prices.price(upstream.provider, upstream.model, record.operation, at)
+    record.price_id = version.id
+    return version
 
 
 def note_served(exchange: Exchange, served: Served, reservation: Reservation) -> None:

@@ -37,3 +37,30 @@ def to_usd(micro: int) -> str:
 def per_million_rounded_up(amount: int) -> int:
     """The sum of units × price-per-million, brought to whole µUSD, upward."""
     return -(-amount // MICRO)
+
+
+WHOLE = 10_000  # hundredths of a per cent
+
+
+def marked_up(micro: int, markup: int) -> int:
+    """An amount with `markup` hundredths of a per cent on top, rounded up to the whole µUSD.
+
+    A markup below zero is a discount; −10,000 makes everything free.
+    """
+    return -(-micro * (WHOLE + markup) // WHOLE)
+
+
+def to_hundredths(percent: str | int | Decimal) -> int:
+    """Per cent as decimal text to hundredths of a per cent: "12.5" → 1250. Raises ValueError."""
+    try:
+        hundredths = _EXACT.multiply(Decimal(str(percent)), 100)
+    except (InvalidOperation, Inexact):
+        raise ValueError(f"{percent!r} is not a decimal number") from None
+    if not hundredths.is_finite() or hundredths != hundredths.to_integral_value():
+        raise ValueError(f"{percent!r} has more than two decimals")
+    return int(hundredths)
+
+
+def to_percent(hundredths: int) -> str:
+    """Hundredths of a per cent as decimal text, exact: 1250 → "12.5"."""
+    return to_usd(hundredths * (MICRO // 100))

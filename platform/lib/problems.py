@@ -48,7 +48,7 @@ TITLES: Mapping[str, str] = {
     "unsupported_media_type": "Unsupported media type",
     "not_acceptable": "No acceptable representation",
     "headers_too_large": "The request headers are too large",
-    "idempotency_conflict": "The first call with this key is still running",
+    "idempotency_conflict": "No answer to repeat for this key",
     "idempotency_mismatch": "The key was used for another request",
     "rate_limit_exceeded": "Rate limit exceeded",
     "quota_exceeded": "Quota exceeded",

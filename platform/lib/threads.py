@@ -39,3 +39,5 @@ def _with_fresh_connection(function: Callable[..., T], args: tuple[Any, ...]) ->
     except db.Error as error:
         db.connections.close_all()
         raise StoreAway(type(error).__name__) from None
+    finally:
+        db.close_old_connections()  # one that idles here is missing from PostgreSQL's pool

@@ -13,6 +13,7 @@ from unfold.paginator import InfinitePaginator
 from lib.money import to_usd
 from tenants.models import Tenant
 from usage.models import Attempt, OpenCall, UsageRecord
+from usage.rollup_models import AttemptDay, UsageDay
 
 
 class LedgerAdmin(ModelAdmin):  # type: ignore[misc]
@@ -94,3 +95,64 @@ class OpenCallAdmin(LedgerAdmin):
     list_display = ["request_id", "opened_at", "expires_at"]
     search_fields = ["request_id__exact"]
     ordering = ["-opened_at"]
+
+
+@admin.register(UsageDay)
+class UsageDayAdmin(LedgerAdmin):
+    list_display = [
+        "starts",
+        "tenant",
+        "mode",
+        "operation",
+        "model",
+        "provider",
+        "calls",
+        "errors",
+        "hits",
+        "charge_usd",
+        "cost_usd",
+    ]
+    list_filter = ["mode"]
+    search_fields = ["operation__exact", "model__exact", "provider__exact"]
+    search_help_text = "A whole operation, model or provider"
+    ordering = ["-starts", "pk"]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[UsageDay]:
+        rows: QuerySet[UsageDay] = super().get_queryset(request)
+        slug = Tenant.objects.filter(pk=OuterRef("tenant_id")).values("slug")[:1]
+        return rows.annotate(tenant_slug=Subquery(slug))
+
+    @admin.display(description="tenant")
+    def tenant(self, day: Any) -> str:
+        return day.tenant_slug or f"#{day.tenant_id}"
+
+    @admin.display(description="charge, USD", ordering="charge")
+    def charge_usd(self, day: UsageDay) -> str:
+        return to_usd(day.charge)
+
+    @admin.display(description="cost, USD", ordering="cost")
+    def cost_usd(self, day: UsageDay) -> str:
+        return to_usd(day.cost)
+
+
+@admin.register(AttemptDay)
+class AttemptDayAdmin(LedgerAdmin):
+    list_display = [
+        "starts",
+        "provider",
+        "model",
+        "operation",
+        "mode",
+        "verdict",
+        "attempts",
+        "failures",
+        "cost_usd",
+    ]
+    list_filter = ["mode"]
+    search_fields = ["provider__exact", "model__exact"]
+    search_help_text = "A whole provider or model"
+    ordering = ["-starts", "pk"]
+
+    @admin.display(description="cost, USD", ordering="cost")
+    def cost_usd(self, day: AttemptDay) -> str:
+        return to_usd(day.cost)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from django.db import models
+from django.utils import timezone
+
+import usage.rollup_models  # noqa: F401 - Django looks for models here
 
 
 class AppendOnly(Exception):
@@ -64,6 +67,7 @@ class UsageRecord(models.Model):
     input_tokens = models.BigIntegerField()
     output_tokens = models.BigIntegerField()
     cached_tokens = models.BigIntegerField()
+    cache_write_tokens = models.BigIntegerField(default=0)
     reasoning_tokens = models.BigIntegerField()
     units = models.BigIntegerField()
     bytes = models.BigIntegerField(default=0, help_text="request and answer bodies")
@@ -153,3 +157,65 @@ class OpenCall(models.Model):
 
     def __str__(self) -> str:
         return self.request_id
+
+
+class IdempotentCall(models.Model):
+    """The first call with an Idempotency-Key, and its answer once that is whole: what the same
+    call is answered with when it is sent again. It is one tenant's and one mode's."""
+
+    class State(models.TextChoices):
+        RUNNING = "running"  # or its process died: nobody knows after `running_until`
+        ANSWERED = "answered"
+        LOST = "lost"  # broken off, or too large to keep: never to be done again
+
+    tenant_id = models.BigIntegerField()
+    mode = models.CharField(max_length=4)
+    key = models.CharField(max_length=64, help_text="SHA-256 of what the client sent")
+    fingerprint = models.CharField(max_length=64, help_text="SHA-256 of what was asked")
+    request_id = models.CharField(max_length=36)
+    state = models.CharField(max_length=8, choices=State, default=State.RUNNING)
+    running_until = models.DateTimeField()
+    expires_at = models.DateTimeField(db_index=True)
+    status = models.PositiveSmallIntegerField(default=0)
+    headers = models.JSONField(default=list)
+    body = models.BinaryField(default=b"")
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["tenant_id", "mode", "key"], name="idempotency_key")
+        ]
+
+    def __str__(self) -> str:
+        return self.request_id
+
+
+class Process(models.Model):
+    """A gateway that shares its counters with others, and when it was last seen alive."""
+
+    name = models.CharField(max_length=36, primary_key=True)
+    seen_at = models.DateTimeField(db_index=True)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class QuotaAlert(models.Model):
+    """A quota's window has used so many per cent of its limit. Once a window, threshold and
+    limit: a raised limit arms the thresholds anew."""
+
+    counter = models.CharField(max_length=300)
+    threshold = models.PositiveSmallIntegerField(help_text="per cent")
+    limit = models.BigIntegerField()
+    used = models.BigIntegerField()
+    quota = models.CharField(max_length=60, help_text="such as tenant-requests-day")
+    tenant_id = models.BigIntegerField(null=True)
+    mode = models.CharField(max_length=4, default="live")
+    created_at = models.DateTimeField(default=timezone.now, db_index=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["counter", "threshold", "limit"], name="quota_alert")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.quota} {self.threshold} %"

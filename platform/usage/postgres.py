@@ -1,7 +1,8 @@
-"""The ledger in PostgreSQL: one connection, one statement a table and batch.
+"""The ledger in PostgreSQL: one connection, one statement for all final rows of a batch.
 
 Rows travel as one JSON parameter that the server spreads into the table's own columns, so a
-batch of five hundred costs hardly more round trips than one row.
+batch of five hundred costs hardly more round trips than one row. The same statement sums just
+the rows that it inserted: those of a call that had its row already add nothing.
 """
 
 from __future__ import annotations
@@ -13,22 +14,32 @@ from typing import Any
 import orjson
 import psycopg
 
+from usage import deltas
 from usage.ledger import Entry, Final, Opened, StoreLost
 from usage.record import ATTEMPT_COLUMNS, RECORD_COLUMNS
 
 
-def _insert(table: str, columns: Sequence[str]) -> str:
+def _insert(table: str, columns: Sequence[str], rows: str = "") -> str:
     names = ", ".join(columns)
-    return (
-        f"INSERT INTO {table} ({names}) SELECT {names}"  # noqa: S608 - our own names
-        f" FROM json_populate_recordset(NULL::{table}, %s::json) ON CONFLICT DO NOTHING"
-    )
+    rows = rows or f"json_populate_recordset(NULL::{table}, %s::json)"
+    return f"INSERT INTO {table} ({names}) SELECT {names} FROM {rows} ON CONFLICT DO NOTHING"  # noqa: S608
 
 
 # What is left of Django's OPTIONS is the driver's: how to use TLS, above all.
 _DJANGOS_OWN = {"pool", "isolation_level", "assume_role", "server_side_binding"}
-_RECORD = _insert("usage_usagerecord", RECORD_COLUMNS)
-_ATTEMPT = _insert("usage_attempt", ATTEMPT_COLUMNS)
+_NEW = f"WITH new AS ({_insert('usage_usagerecord', RECORD_COLUMNS)} RETURNING *)"
+_RECORDS = f"{_NEW} {deltas.insert_calls('new', None, deltas.POSTGRES)}"
+# Also where some of the calls have attempts to tell.
+_ATTEMPTS_OF_NEW = (
+    "(SELECT a.* FROM json_populate_recordset(NULL::usage_attempt, %s::json) AS a"
+    " JOIN new ON new.request_id = a.request_id) AS told"
+)
+_RECORDS_AND_ATTEMPTS = (
+    f"{_NEW}, tried AS"
+    f" ({_insert('usage_attempt', ATTEMPT_COLUMNS, _ATTEMPTS_OF_NEW)} RETURNING *),"
+    f" summed AS ({deltas.insert_attempts('new', 'tried', deltas.POSTGRES)})"
+    f" {deltas.insert_calls('new', 'tried', deltas.POSTGRES)}"
+)
 _OPEN = _insert("usage_opencall", ("request_id", "opened_at", "expires_at", "gateway", "record"))
 _CLOSE = "DELETE FROM usage_opencall WHERE request_id = ANY(%s)"
 
@@ -55,8 +66,8 @@ class PostgresJournal:
         try:
             connection = await self._connect()
             async with connection.pipeline(), connection.transaction():
-                for statement, parameter in _statements(entries):
-                    await connection.execute(statement, [parameter])
+                for statement, parameters in _statements(entries):
+                    await connection.execute(statement, parameters)
         except (psycopg.OperationalError, psycopg.InternalError) as error:
             await self._drop()  # internal: read-only after a fail-over, say
             raise StoreLost(type(error).__name__) from None
@@ -80,20 +91,22 @@ class PostgresJournal:
             await connection.close()
 
 
-def _statements(entries: Sequence[Entry]) -> list[tuple[str, Any]]:
+def _statements(entries: Sequence[Entry]) -> list[tuple[str, list[Any]]]:
     finals = [entry for entry in entries if isinstance(entry, Final)]
     opened = [_open_row(entry) for entry in entries if isinstance(entry, Opened)]
-    statements: list[tuple[str, Any]] = []
+    statements: list[tuple[str, list[Any]]] = []
     if opened:
-        statements.append((_OPEN, _json(opened)))
+        statements.append((_OPEN, [_json(opened)]))
     if finals:
+        records = _json([final.record for final in finals])
         attempts = [attempt for final in finals for attempt in final.attempts]
         closed = [final.record.request_id for final in finals if final.was_open]
-        statements.append((_RECORD, _json([final.record for final in finals])))
         if attempts:
-            statements.append((_ATTEMPT, _json(attempts)))
+            statements.append((_RECORDS_AND_ATTEMPTS, [records, _json(attempts)]))
+        else:
+            statements.append((_RECORDS, [records]))
         if closed:
-            statements.append((_CLOSE, closed))
+            statements.append((_CLOSE, [closed]))
     return statements
 
 

@@ -8,19 +8,22 @@ import datetime as dt
 import structlog
 from django.db import DataError, IntegrityError, transaction
 
+from usage import rollups
 from usage.models import OpenCall, UsageRecord
 from usage.record import RECORD_COLUMNS, Record
 
 log = structlog.get_logger("patchbay.reaper")
 
 
-def reap(*, opened_before: dt.datetime | None = None) -> int:
+def reap(*, opened_before: dt.datetime | None = None, gateway: str = "") -> int:
     """How many calls it closed (blocking).
 
     Normally those past their expiry. An embedded gateway, being the only one, passes its own
-    start: whatever was opened before has no process any more.
+    start: whatever was opened before has no process any more. `gateway` is one that is dead.
     """
-    if opened_before is not None:
+    if gateway:
+        orphans = OpenCall.objects.filter(gateway=gateway)
+    elif opened_before is not None:
         orphans = OpenCall.objects.filter(opened_at__lt=opened_before)
     else:
         orphans = OpenCall.objects.filter(expires_at__lt=dt.datetime.now(dt.UTC))
@@ -46,4 +49,7 @@ def _close(orphan: OpenCall) -> bool:
 def _write_final(record: Record) -> bool:
     values = {name: getattr(record, name) for name in RECORD_COLUMNS}
     values["estimate"] = UsageRecord.Estimate.CRASHED
-    return UsageRecord.objects.get_or_create(request_id=record.request_id, defaults=values)[1]
+    _, created = UsageRecord.objects.get_or_create(request_id=record.request_id, defaults=values)
+    if created:
+        rollups.add(record.request_id)
+    return created

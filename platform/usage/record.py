@@ -56,6 +56,7 @@ class Record:
     input_tokens: int = 0
     output_tokens: int = 0
     cached_tokens: int = 0
+    cache_write_tokens: int = 0
     reasoning_tokens: int = 0
     units: int = 0
     bytes: int = 0

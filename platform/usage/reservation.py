@@ -6,7 +6,7 @@
         await reservation.settle(…)         before the last byte of any answer leaves
 
 Whatever way the scope is left once an attempt was made, exactly one final row is committed
-for the request id.
+for the request id; and whatever was granted by the counters is settled with what that row says.
 """
 
 from __future__ import annotations
@@ -17,8 +17,11 @@ from types import TracebackType
 from typing import Self
 
 from lib.clock import Clock
+from lib.money import marked_up
 from lib.problems import Problem
 from providers.call import Usage, Verdict
+from usage.admission import Grant
+from usage.counters.claims import NOTHING, Amounts
 from usage.ledger import Final, Ledger, Opened
 from usage.record import AttemptRecord, Record
 
@@ -37,6 +40,7 @@ class Reservation:
     clock: Clock
     record: Record
     started: float
+    grant: Grant
     attempts: list[AttemptRecord] = field(default_factory=list)
     settled: bool = False
     _opened: bool = False
@@ -50,9 +54,11 @@ class Reservation:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self.settled or not self.attempts:
-            return  # nothing was asked of any provider: there is nothing to account for
-        if isinstance(error, Problem):
+        if self.settled:
+            return
+        if not self.attempts:
+            self.grant.settle(NOTHING, ())  # nothing was asked of any provider
+        elif isinstance(error, Problem):
             await self.settle(status=error.status, code=error.code)
         elif isinstance(error, asyncio.CancelledError):
             # Nobody hung up (that is HungUp by now): the server ends, its patience over.
@@ -63,18 +69,19 @@ class Reservation:
         else:
             await self.settle(status=500, code="internal_error")
 
-    async def open(self, estimate: Usage, charge: int, *, expires_in: float) -> None:
+    async def open(self, estimate: Usage, cost: int, *, expires_in: float) -> None:
         """Commit what to bill if this process dies before the stream's end."""
         _use(self.record, estimate)
-        self.record.charge = self.record.cost = charge
+        _rate(self.record, cost)
         self.record.attempts = len(self.attempts)
         self._opened = True  # the row may get there although we are called off while we wait
-        await self.ledger.commit(Opened(self.record, self.clock.now() + expires_in))
+        expires_at = self.clock.now() + expires_in
+        await self.ledger.commit(Opened(self.record, expires_at, self.grant.process))
 
-    def use(self, usage: Usage, *, charge: int, estimate: str = "") -> None:
+    def use(self, usage: Usage, *, cost: int, estimate: str = "") -> None:
         """What the call used and what it costs (µUSD); committed with `settle`."""
         _use(self.record, usage)
-        self.record.charge = self.record.cost = charge
+        _rate(self.record, cost)
         self.record.estimate = estimate
 
     async def settle(self, *, status: int | None = None, code: str | None = None) -> None:
@@ -87,14 +94,49 @@ class Reservation:
         record.attempts = len(self.attempts)
         record.latency_ms = round((self.clock.monotonic() - self.started) * 1000)
         self.settled = True
+        self._note_what_the_last_took()
         told = len(self.attempts) == 1 and self.attempts[0].verdict == Verdict.OK
         attempts = () if told else self.attempts
-        await self.ledger.commit(Final(record, attempts, self._opened))
+        try:
+            await self.ledger.commit(Final(record, attempts, self._opened))
+        except BaseException:
+            self.grant.settle_by_ledger()  # the row may be there all the same
+            raise
+        if self.grant.settles:
+            self.grant.settle(amounts_of(record), list(map(_tried, self.attempts)))
+
+    def _note_what_the_last_took(self) -> None:
+        """Of all attempts only the last can have answered, and so used anything we know of."""
+        last = self.attempts[-1]
+        if last.verdict == Verdict.OK:
+            last.tokens = self.record.input_tokens + self.record.output_tokens
+            last.units, last.cost = self.record.units, self.record.cost
+
+
+def amounts_of(record: Record) -> Amounts:
+    """What a final row counts for in the caller's quotas."""
+    return Amounts(
+        1, record.input_tokens + record.output_tokens, record.charge, record.units, record.bytes
+    )
+
+
+def _tried(attempt: AttemptRecord) -> Amounts:
+    """What one try counts for in its provider's quotas."""
+    if attempt.verdict.startswith("skipped_"):
+        return NOTHING
+    return Amounts(1, attempt.tokens, attempt.cost, attempt.units)
+
+
+def _rate(record: Record, cost: int) -> None:
+    """The tenant pays the cost with the plan's markup on top."""
+    record.cost = cost
+    record.charge = marked_up(cost, record.markup)
 
 
 def _use(record: Record, usage: Usage) -> None:
     record.input_tokens = usage.input_tokens
     record.output_tokens = usage.output_tokens
     record.cached_tokens = usage.cached_tokens
+    record.cache_write_tokens = usage.cache_write_tokens
     record.reasoning_tokens = usage.reasoning_tokens
-    record.units = usage.units
+    record.units = usage.units or 1  # an answer is one unit where nothing else is said

@@ -17,6 +17,7 @@ from typing import Any
 import orjson
 import structlog
 
+from usage import deltas
 from usage.ledger import Entry, Final, Opened, StoreLost
 from usage.record import ATTEMPT_COLUMNS, RECORD_COLUMNS, AttemptRecord, Record
 
@@ -38,6 +39,11 @@ _RECORD = _insert("usage_usagerecord", RECORD_COLUMNS)
 _ATTEMPT = _insert("usage_attempt", ATTEMPT_COLUMNS)
 _OPEN = _insert("usage_opencall", ("request_id", "opened_at", "expires_at", "gateway", "record"))
 _CLOSE = "DELETE FROM usage_opencall WHERE request_id = ?"
+_AMONG = "WHERE request_id IN (SELECT value FROM json_each(?1))"
+_BATCH = f"(SELECT * FROM usage_usagerecord {_AMONG})"  # noqa: S608 - our own names
+_SINGLE_CALLS = deltas.insert_calls(_BATCH, None, deltas.SQLITE)
+_CALLS = deltas.insert_calls(_BATCH, "usage_attempt", deltas.SQLITE)
+_ATTEMPTS = deltas.insert_attempts(_BATCH, "usage_attempt", deltas.SQLITE)
 
 
 class SqliteJournal:
@@ -84,7 +90,11 @@ class SqliteJournal:
         try:
             connection.execute("BEGIN IMMEDIATE")
             try:
-                _write_all(connection, entries)
+                finals = [entry for entry in entries if isinstance(entry, Final)]
+                if not _write_all(connection, entries, finals):
+                    connection.execute("ROLLBACK")
+                    connection.execute("BEGIN IMMEDIATE")
+                    _write_all(connection, entries, _not_yet_written(connection, finals))
                 connection.execute("COMMIT")
             except BaseException:
                 connection.rollback()
@@ -126,19 +136,53 @@ def _checkpoint(path: str) -> None:
         log.info("checkpoint_put_off", reason=str(error))
 
 
-def _write_all(connection: sqlite3.Connection, entries: Sequence[Entry]) -> None:
-    finals = [entry for entry in entries if isinstance(entry, Final)]
+def _write_all(
+    connection: sqlite3.Connection, entries: Sequence[Entry], finals: Sequence[Final]
+) -> bool:
+    """Whether the `finals` are all new. If not, it has to be taken back: a call that has its
+    row must not be summed once more."""
     opened = [_open_row(entry) for entry in entries if isinstance(entry, Opened)]
     if opened:
         connection.executemany(_OPEN, opened)
     if finals:
-        connection.executemany(_RECORD, [_record_row(final.record) for final in finals])
+        rows = [_record_row(final.record) for final in finals]
+        if connection.executemany(_RECORD, rows).rowcount != len(rows):
+            return False
         attempts = [_attempt_row(attempt) for final in finals for attempt in final.attempts]
         if attempts:
             connection.executemany(_ATTEMPT, attempts)
-        closed = [(final.record.request_id,) for final in finals if final.was_open]
-        if closed:
-            connection.executemany(_CLOSE, closed)
+        _add_deltas(connection, finals, has_attempts=bool(attempts))
+    closed = [(entry.record.request_id,) for entry in entries if _closes(entry)]
+    if closed:
+        connection.executemany(_CLOSE, closed)
+    return True
+
+
+def _closes(entry: Entry) -> bool:
+    return isinstance(entry, Final) and entry.was_open
+
+
+def _add_deltas(
+    connection: sqlite3.Connection, finals: Sequence[Final], *, has_attempts: bool
+) -> None:
+    ids = (_ids(finals),)
+    if has_attempts:
+        connection.execute(_CALLS, ids)
+        connection.execute(_ATTEMPTS, ids)
+    else:
+        connection.execute(_SINGLE_CALLS, ids)
+
+
+def _not_yet_written(connection: sqlite3.Connection, finals: Sequence[Final]) -> list[Final]:
+    """Those whose call has no row yet, each call once."""
+    statement = f"SELECT request_id FROM usage_usagerecord {_AMONG}"  # noqa: S608 - our own names
+    written = {row[0] for row in connection.execute(statement, [_ids(finals)])}
+    first = {final.record.request_id: final for final in reversed(finals)}
+    return [final for request_id, final in first.items() if request_id not in written]
+
+
+def _ids(finals: Sequence[Final]) -> str:
+    return orjson.dumps([final.record.request_id for final in finals]).decode()
 
 
 def _open_row(entry: Opened) -> tuple[Any, ...]:

@@ -369,7 +369,7 @@ def test_a_known_caller_costs_no_query(
 ) -> None:
     _, text = made()
     known = Identities()
-    with django_assert_num_queries(1):
+    with django_assert_num_queries(2):
         ask(show, text, known=known)
     with django_assert_num_queries(0):
         for _ in range(5):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 from typing import Any
 
@@ -10,11 +11,13 @@ from django.contrib.auth.models import Permission
 from django.contrib.sessions.models import Session
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
 from accounts import tokens
 from accounts.models import User
+from billing.models import Price
 from lib.problems import Unauthenticated
-from providers.models import Credential, Model
+from providers.models import Credential
 from tenants.keys import PATTERN
 from tenants.models import ApiKey, Tenant
 from tests.factories import (
@@ -24,6 +27,7 @@ from tests.factories import (
     MembershipFactory,
     ModelFactory,
     PlanFactory,
+    PriceFactory,
     ProjectFactory,
     ProviderFactory,
     TenantFactory,
@@ -148,16 +152,53 @@ def test_providers_are_switched(browser: Client) -> None:
     ("text", "price"), [("1.25", 1_250_000), ("", None), ("-1", 7), ("x", 7), ("0.0000001", 7)]
 )
 def test_prices_are_written_in_usd(browser: Client, text: str, price: int | None) -> None:
-    model = ModelFactory(input_price=7)
+    row = PriceFactory(input=7, effective_from=timezone.now() + dt.timedelta(days=1))
     form = {
-        "provider": model.provider_id,
-        "model_id": model.model_id,
-        "operation": model.operation,
-        "capabilities": "[]",
-        "input_price": text,
+        "provider": row.provider_id,
+        "model_id": row.model_id,
+        "effective_from_0": f"{row.effective_from:%Y-%m-%d}",
+        "effective_from_1": f"{row.effective_from:%H:%M:%S}",
+        "input": text,
+        "unit": "0.5",
     }
-    browser.post(reverse("admin:providers_model_change", args=[model.pk]), form)
-    assert Model.objects.get().input_price == price
+    browser.post(reverse("admin:billing_price_change", args=[row.pk]), form)
+    row.refresh_from_db()
+    assert row.input == price
+    assert row.unit == (None if price == 7 else 500_000_000)
+
+
+def test_a_price_changes_from_now_on_and_never_before(browser: Client) -> None:
+    row = PriceFactory(input=7, note="as it was")
+    change = reverse("admin:billing_price_change", args=[row.pk])
+    assert browser.post(change, {"provider": row.provider_id, "input": "1"}).status_code == 403
+    delete = reverse("admin:billing_price_delete", args=[row.pk])
+    assert browser.post(delete, {"post": "yes"}).status_code == 403
+    act(browser, "billing_price", "delete_selected", row)
+    assert Price.objects.get().note == "as it was"
+    add = reverse("admin:billing_price_add")
+    form = {"provider": row.provider_id, "model_id": row.model_id, "input": "3"}
+    back = {"effective_from_0": "2020-01-01", "effective_from_1": "00:00:00"}
+    refused = browser.post(add, form | back)
+    assert "Prices change from now on" in refused.content.decode()
+    assert browser.post(add, form).status_code == 302
+    newest = Price.objects.latest("effective_from")
+    assert (newest.input, newest.source) == (3_000_000, "operator")
+    assert row.effective_from < newest.effective_from <= timezone.now()
+    for state, shown in (("now", newest), ("past", row)):
+        page = browser.get(reverse("admin:billing_price_changelist"), {"state": state})
+        assert [price.pk for price in page.context["cl"].result_list] == [shown.pk]
+
+
+def test_models_show_what_they_cost_now(browser: Client) -> None:
+    model = ModelFactory(model_id="gpt-x")
+    for days, usd in ((-2, 1), (-1, 2), (1, 3)):
+        moment = timezone.now() + dt.timedelta(days=days)
+        PriceFactory(
+            provider=model.provider, model_id="gpt-x", effective_from=moment, input=usd * 1_111_111
+        )
+    page = browser.get(reverse("admin:providers_model_changelist")).content.decode()
+    assert "2.222222" in page
+    assert "1.111111" not in page and "3.333333" not in page
 
 
 def test_a_user_is_made_and_gets_a_password(browser: Client) -> None:

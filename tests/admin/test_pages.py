@@ -14,9 +14,11 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
+from django.utils import timezone
 from unfold.admin import ModelAdmin
 
 from lib.ids import prefixed
+from tenants.models import HousePolicy
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -38,6 +40,7 @@ def attempt() -> Any:
 
 MAKERS: dict[str, Callable[[], Any]] = {
     "tenants.plan": lambda: factories.PlanFactory(slug=prefixed("plan")),
+    "tenants.housepolicy": lambda: HousePolicy.objects.get_or_create(pk=HousePolicy.PK)[0],
     "tenants.tenant": factories.TenantFactory,
     "tenants.project": factories.ProjectFactory,
     "tenants.apikey": factories.ApiKeyFactory,
@@ -48,6 +51,8 @@ MAKERS: dict[str, Callable[[], Any]] = {
     "providers.credential": factories.CredentialFactory,
     "providers.operation": lambda: factories.OperationFactory(name=prefixed("a")),
     "providers.model": factories.ModelFactory,
+    "billing.price": factories.PriceFactory,
+    "billing.correction": factories.CorrectionFactory,
     "providers.route": lambda: factories.TargetFactory().route,
     "providers.target": factories.TargetFactory,
     "usage.usagerecord": lambda: factories.UsageRecordFactory(
@@ -55,21 +60,43 @@ MAKERS: dict[str, Callable[[], Any]] = {
     ),
     "usage.attempt": factories.AttemptFactory,
     "usage.opencall": factories.OpenCallFactory,
+    "usage.usageday": lambda: rolled_up().get(),
+    "usage.attemptday": lambda: AttemptDay.objects.get(provider=rolled_up().get().provider),
     "auth.group": lambda: Group.objects.create(name=f"group {Group.objects.count()}"),
     "axes.accessattempt": attempt,
     "axes.accesslog": noted(AccessLog),
     "axes.accessfailurelog": noted(AccessFailureLog),
 }
+
+
+def rolled_up() -> Any:
+    """The day of a call that is its tenant's and its provider's only one."""
+    tenant = factories.TenantFactory().pk
+    record = factories.UsageRecordFactory(tenant_id=tenant, provider=f"only-{tenant}")
+    rollups.add(record.request_id)
+    rollups.fold()
+    return UsageDay.objects.filter(tenant_id=tenant)
+
+
 READ_ONLY = {
+    "billing.correction",
     "accounts.refreshfamily",
     "usage.usagerecord",
     "usage.attempt",
     "usage.opencall",
+    "usage.usageday",
+    "usage.attemptday",
     "axes.accesslog",
     "axes.accessfailurelog",
 }
-NO_DELETE = READ_ONLY | {"tenants.tenant", "tenants.apikey", "providers.operation"}
-NO_ADD = READ_ONLY | {"providers.operation", "axes.accessattempt"}
+NO_DELETE = READ_ONLY | {
+    "tenants.tenant",
+    "tenants.apikey",
+    "providers.operation",
+    "billing.price",
+    "tenants.housepolicy",
+}
+NO_ADD = READ_ONLY | {"providers.operation", "axes.accessattempt", "tenants.housepolicy"}
 
 
 def url(label: str, page: str, *args: Any) -> str:
@@ -77,7 +104,7 @@ def url(label: str, page: str, *args: Any) -> str:
 
 
 def ours() -> dict[str, Any]:
-    apps = {"tenants", "accounts", "providers", "usage", "auth", "axes"}
+    apps = {"tenants", "accounts", "providers", "usage", "billing", "auth", "axes"}
     return {
         model._meta.label_lower: page
         for model, page in admin.site._registry.items()
@@ -143,5 +170,8 @@ def test_money_is_shown_in_usd(browser: Client) -> None:
     page = browser.get(url("usage.usagerecord", "changelist")).content.decode()
     assert "1.234567" in page
     assert "0.000005" in page
-    model = factories.ModelFactory(input_price=2_500_000)
-    assert 'value="2.5"' in browser.get(url("providers.model", "change", model.pk)).content.decode()
+    later = timezone.now() + dt.timedelta(days=1)
+    price = factories.PriceFactory(input=2_500_000, unit=7_000_000, effective_from=later)
+    page = browser.get(url("billing.price", "change", price.pk)).content.decode()
+    assert 'value="2.5"' in page
+    assert 'value="0.007"' in page

@@ -86,16 +86,16 @@ def test_a_changed_provider_is_staffs(browser: Client, files: list[CatalogueFile
 
 
 def test_a_changed_model_is_staffs(browser: Client, files: list[CatalogueFile]) -> None:
-    model, other = Model.objects.filter(provider__slug="openai", input_price__gt=0)[:2]
+    model, other = Model.objects.filter(provider__slug="openai")[:2]
     send(browser, other)
     assert other.source == BUILTIN
-    send(browser, model, input_price="99")
+    send(browser, model, max_output="99")
     assert (model.source, model.provider.source) == (OPERATOR, BUILTIN)
     Model.objects.filter(pk=other.pk).update(context=1)
     catalogue.load(newer(files))
     model.refresh_from_db()
     other.refresh_from_db()
-    assert model.input_price == 99_000_000
+    assert model.max_output == 99
     assert other.context != 1
 
 

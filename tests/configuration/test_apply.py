@@ -11,8 +11,11 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
+from billing.models import Price
+from billing.services import prices_in_force
 from lib.models import Revision
 from providers.models import Credential, Model, Provider, Route, Target
+from providers.prices import Prices
 from tenants import keys
 from tenants.limits import DEFAULT_RATE_LIMITS
 from tenants.models import ApiKey, Plan, Project, Tenant
@@ -26,6 +29,12 @@ LAB = "providers: [{slug: lab, adapter: openai, base_url: 'https://lab.example.c
 @pytest.fixture(autouse=True)
 def lab_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LAB_API_KEY", SECRET)
+
+
+def price(model_id: str = "", operation: str = "") -> Prices | None:
+    """What is in force at the lab."""
+    version = prices_in_force(Provider.objects.get(slug="lab")).get((model_id, operation))
+    return version.prices if version else None
 
 
 def run_apply(file: Path | str, *arguments: Any) -> str:
@@ -53,7 +62,7 @@ def test_the_documented_example_does_what_it_says(tmp_path: Path, settings: Any)
     assert lab.breaker == {"preset": "production"}
     assert lab.quotas == [{"metric": "requests", "window": "day", "limit": 100000}]
     model = Model.objects.get(provider=lab, model_id="gpt-x")
-    assert (model.input_price, model.output_price) == (1_000_000, 2_000_000)
+    assert price("gpt-x") == Prices(1_000_000, 2_000_000)
     assert (model.context, model.max_output) == (128000, 4096)
     route = Route.objects.get(alias="lab-chat")
     assert [(str(t), t.weight) for t in route.targets.all()] == [
@@ -126,12 +135,79 @@ def test_a_change_is_told_and_made(write: Any) -> None:
     )
     out = run_apply(write(text))
     assert "~ provider lab: base_url http://127.0.0.1:9900/v1 → http://127.0.0.1:9955/v1" in out
-    assert "~ model lab/gpt-x: input_price 1 USD → 0.15 USD" in out
+    assert "~ price lab/gpt-x: input_usd_per_million 1 → 0.15" in out
     assert "- target of lab-chat: lab2/gpt-y ×2" in out
     assert "~ tenant acme: rate_limits" in out and "~ key acme/bench: allowed_ips" in out
-    assert Model.objects.get(model_id="gpt-x").input_price == 150_000
+    assert price("gpt-x") == Prices(150_000, 2_000_000)
     assert Target.objects.count() == 1
     assert ApiKey.objects.get().allowed_ips == ["10.0.0.0/8"]
+
+
+def test_a_price_that_differs_is_a_new_version(write: Any) -> None:
+    text = LAB[:-3] + ", models: [{id: m, input_usd_per_million: '%s'}]}]"
+    for usd in ("1", "1", "3", "1.0", "1"):
+        run_apply(write(text % usd))
+    amounts = Price.objects.order_by("effective_from").values_list("input", flat=True)
+    assert list(amounts) == [1_000_000, 3_000_000, 1_000_000]
+    run_apply(write(LAB[:-3] + ", models: [{id: m, output_usd_per_million: '5'}]}]"))
+    assert price("m") == Prices(1_000_000, 5_000_000), "what is not named stays"
+
+
+PRICED = """\
+providers:
+  - slug: lab
+    adapter: openai
+    base_url: https://lab.example.com/v1
+    prices:
+      - {model: "*", input_usd_per_million: 2, output_usd_per_million: 6}
+      - {model: m, operation: embeddings, input_usd_per_million: "0.1"}
+      - {model: m, input_usd_per_million: 4, output_usd_per_million: 8, usd_per_call: "0.01",
+         cache_write_usd_per_million: 5, reasoning_usd_per_million: 9,
+         cached_input_usd_per_million: 1}
+      - {usd_per_thousand_units: "1.5"}
+      - {model: m, effective_from: "2100-01-01T00:00:00Z", input_usd_per_million: 3}
+      - {model: m, effective_from: "2001-01-01T00:00:00+02:00", input_usd_per_million: 1}
+"""
+
+
+def test_prices_are_said_in_full(write: Any) -> None:
+    out = run_apply(write(PRICED))
+    assert "+ price lab/m: from 2099-12-31" not in out
+    assert "+ price lab/m: from 2100-01-01T00:00:00Z" in out
+    assert "+ price lab/m (embeddings)\n" in out and "+ price lab\n" in out
+    assert price("*") == Prices(2_000_000, 6_000_000)
+    assert price("m", "embeddings") == Prices(100_000)
+    assert price("m") == Prices(4_000_000, 8_000_000, 1_000_000, 5_000_000, 9_000_000, call=10_000)
+    assert price() == Prices(unit=1_500_000_000)
+    assert run_apply(write(PRICED)) == "nothing to change\n"
+    assert Price.objects.count() == 6
+
+
+def test_only_a_price_to_come_can_be_changed(write: Any) -> None:
+    run_apply(write(PRICED))
+    changed = PRICED.replace(
+        '00:00Z", input_usd_per_million: 3', '00:00Z", input_usd_per_million: 7'
+    )
+    assert "~ price lab/m: input 3000000 → 7000000" in run_apply(write(changed))
+    with pytest.raises(CommandError, match="never changes"):
+        run_apply(
+            write(
+                PRICED.replace(
+                    '+02:00", input_usd_per_million: 1', '+02:00", input_usd_per_million: 7'
+                )
+            )
+        )
+    assert Price.objects.count() == 6
+
+
+def test_a_plans_markup(write: Any) -> None:
+    text = "plans: [{slug: a, markup_percent: %s}]"
+    for percent, hundredths in (("'12.5'", 1250), ("-100", -10_000), ("0.01", 1), ("'0'", 0)):
+        run_apply(write(text % percent))
+        assert Plan.objects.get().markup == hundredths
+    for bad in ("-101", "'1.005'", "0.001", "10001", "x"):
+        with pytest.raises(CommandError, match="markup_percent"):
+            run_apply(write(text % bad))
 
 
 def test_a_changed_secret_is_sealed_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:

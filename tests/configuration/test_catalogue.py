@@ -9,10 +9,13 @@ import pytest
 from django.core.management import call_command
 
 from api.configuration import catalogue
+from billing.models import Price
+from billing.services import add_price, prices_in_force
 from lib.models import Revision
 from providers.catalogue import CatalogueFile, load_documents
 from providers.models import Credential, Model, Operation, Provider, Route, Target
 from providers.operations import Kind, registry
+from providers.prices import Prices
 
 pytestmark = pytest.mark.django_db
 
@@ -27,6 +30,10 @@ def changed(file: CatalogueFile, **fields: Any) -> CatalogueFile:
     return CatalogueFile(file.path, document, f"{hash(str(document))}", file.manifest)
 
 
+def price_of(model: Model) -> Price:
+    return prices_in_force(model.provider)[model.model_id, ""]
+
+
 def test_everything_shipped_arrives(files: list[CatalogueFile]) -> None:
     out = io.StringIO()
     call_command("load_catalogue", stdout=out)
@@ -36,7 +43,10 @@ def test_everything_shipped_arrives(files: list[CatalogueFile]) -> None:
     assert set(Operation.objects.values_list("name", flat=True)) == set(registry())
     assert not Provider.objects.exclude(source="builtin").exists()
     mini = Model.objects.get(provider__slug="openai", model_id="gpt-4o-mini")
-    assert (mini.input_price, mini.output_price) == (150_000, 600_000)
+    price = price_of(mini)
+    assert (price.input, price.output, price.source) == (150_000, 600_000, "builtin")
+    free = prices_in_force(Provider.objects.get(slug="met-no"))["", ""]
+    assert free.unit == 0 and not Price.objects.exclude(source="builtin").exists()
 
 
 def test_again_changes_nothing(files: list[CatalogueFile]) -> None:
@@ -80,15 +90,30 @@ def test_a_new_version_is_taken_over(files: list[CatalogueFile]) -> None:
     assert not Model.objects.get(provider=row, model_id="gpt-4o-mini").enabled
 
 
+def test_a_changed_price_is_a_new_version(files: list[CatalogueFile]) -> None:
+    catalogue.load(files)
+    openai = next(file for file in files if file.slug == "openai")
+    mini = Model.objects.get(provider__slug="openai", model_id="gpt-4o-mini")
+    before, count = price_of(mini), Price.objects.count()
+    models = [
+        {**m, "input_usd_per_million": "0.2"} if m["id"] == "gpt-4o-mini" else m
+        for m in openai.models
+    ]
+    catalogue.load([changed(openai, models=models) if f is openai else f for f in files])
+    after = price_of(mini)
+    assert (before.input, after.input, after.source) == (150_000, 200_000, "builtin")
+    assert Price.objects.count() == count + 1
+    assert Price.objects.get(pk=before.pk).input == 150_000
+
+
 def test_what_staff_changed_stays(files: list[CatalogueFile]) -> None:
     catalogue.load(files)
     openai = next(file for file in files if file.slug == "openai")
     Provider.objects.filter(slug="openai").update(
         source="operator", base_url="https://mine.example"
     )
-    price = Model.objects.get(provider__slug="anthropic", model_id="claude-haiku-4-5")
-    price.input_price, price.source = 1, "operator"
-    price.save()
+    haiku = Model.objects.get(provider__slug="anthropic", model_id="claude-haiku-4-5")
+    add_price(provider=haiku.provider, model_id=haiku.model_id, operation="", prices=Prices(1))
     route = Route.objects.get(operation="finance.fx_rate")
     route.source = "operator"
     route.save()
@@ -99,8 +124,7 @@ def test_what_staff_changed_stays(files: list[CatalogueFile]) -> None:
     assert loaded.kept == 1
     assert Provider.objects.get(slug="openai").base_url == "https://mine.example"
     assert Provider.objects.get(slug="anthropic").name == "Y"
-    price.refresh_from_db()
-    assert price.input_price == 1
+    assert price_of(haiku).prices == Prices(1)
     assert not route.targets.exists()
 
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import io
 from pathlib import Path
 
 import pytest
 import yaml
 from django.core.management import call_command
+from django.utils import timezone
 from hypothesis import given
 from hypothesis import strategies as st
 
 from api.configuration.applying import apply
 from api.configuration.document import escape, read
 from api.configuration.exporting import export
+from billing.models import Price
+from billing.services import add_price
 from providers.models import Credential, Model, Provider, Route, Target
+from providers.prices import Prices
 from tenants.models import Plan, Tenant
 from tenants.services import create_key, create_project
 
@@ -26,7 +31,7 @@ SECRETS = {"LAB_API_KEY": "sk-lab-0123456789abcdef", "LAB_MAIN_SECRET": "sk-lab-
 def odd_rows(db: None) -> None:
     """What a file must be able to say, the unusual included."""
     apply(read(EXAMPLE.read_text(), SECRETS))
-    plan = Plan.objects.create(slug="odd", name="Odd ${NAME} plan", rate_limits=[])
+    plan = Plan.objects.create(slug="odd", name="Odd ${NAME} plan", rate_limits=[], markup=-1250)
     tenant = Tenant.objects.create(slug="odd", name="ö: 'x'", plan=plan, rate_limits=[])
     project = create_project(tenant=tenant, slug="side")
     create_key(project=project, name="both", scopes=["finance.*"], allowed_ips=["2001:db8::/32"])
@@ -42,7 +47,22 @@ def odd_rows(db: None) -> None:
     credential = Credential(provider=provider, tenant=tenant, name="own")
     credential.set_secret("sk-own")
     credential.save()
-    free = Model.objects.create(provider=provider, model_id="free", input_price=0, enabled=False)
+    free = Model.objects.create(provider=provider, model_id="free", enabled=False)
+    later = timezone.now() + dt.timedelta(days=9)
+    for model_id, operation, moment, prices in (
+        ("free", "", None, Prices(0)),
+        ("free", "", later, Prices(5, unit=3000)),
+        ("*", "", None, Prices(1, 2, 3, 4, 5, call=7)),
+        ("odd", "embeddings", None, Prices(1)),
+        ("", "", None, Prices(unit=1_000)),
+    ):
+        add_price(
+            provider=provider,
+            model_id=model_id,
+            operation=operation,
+            prices=prices,
+            effective_from=moment,
+        )
     route = Route.objects.create(operation="chat.completions", alias="on/off", enabled=False)
     Target.objects.create(route=route, provider=provider, model=free, enabled=False)
 
@@ -55,6 +75,7 @@ def test_applying_what_was_exported_changes_nothing(odd_rows: None) -> None:
 
 def test_what_was_exported_makes_the_same_in_an_empty_database(odd_rows: None) -> None:
     text = export()
+    Price.objects.all()._raw_delete("default")  # nothing else can
     for model in (Route, Provider, Tenant, Plan):
         model.objects.all().delete()
     apply(read(text, SECRETS | {"ODD_9_ODD_OWN_SECRET": "sk-own"}))
@@ -76,6 +97,16 @@ def test_what_ships_unchanged_is_left_out(db: None) -> None:
     )
     assert yaml.safe_load(export()) == {}
     assert yaml.safe_load(export(everything=True))["providers"][0]["slug"] == "shipped"
+    for model_id, source in (("theirs", "builtin"), ("mine", "operator")):
+        add_price(
+            provider=provider, model_id=model_id, operation="", prices=Prices(1), source=source
+        )
+    mine = yaml.safe_load(export())["providers"][0]["prices"]
+    assert [(price["model"], price["input_usd_per_million"]) for price in mine] == [
+        ("mine", "0.000001")
+    ]
+    assert len(yaml.safe_load(export(everything=True))["providers"][0]["prices"]) == 2
+    Price.objects.all()._raw_delete("default")
     credential = Credential(provider=provider, name="main")
     credential.set_secret("x")
     credential.save()

@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lib.money import MICRO, per_million_rounded_up, to_micro, to_usd
+from lib.money import (
+    MICRO,
+    marked_up,
+    per_million_rounded_up,
+    to_hundredths,
+    to_micro,
+    to_percent,
+    to_usd,
+)
 
 BIGINT = 2**63 - 1
 
@@ -99,3 +107,30 @@ def test_many_small_calls_never_cost_less_than_one_big_one(amounts: list[int]) -
     apart = sum(per_million_rounded_up(amount) for amount in amounts)
     assert apart >= per_million_rounded_up(sum(amounts))
     assert all(per_million_rounded_up(amount) >= 1 for amount in amounts)
+
+
+@given(st.integers(0, 10**15), st.integers(-10_000, 10**6))
+def test_a_markup_is_exact_and_rounded_up_once(micro: int, markup: int) -> None:
+    exact = Fraction(micro) * (10_000 + markup) / 10_000
+    assert exact <= marked_up(micro, markup) < exact + 1
+    assert marked_up(micro, 0) == micro
+    assert marked_up(micro, -10_000) == 0
+
+
+@given(st.integers(0, 10**12), st.integers(0, 10**6), st.integers(-10_000, 10**6))
+def test_who_uses_more_never_pays_less(micro: int, more: int, markup: int) -> None:
+    assert marked_up(micro, markup) <= marked_up(micro + more, markup)
+    assert marked_up(micro, markup) <= marked_up(micro, markup + more)
+
+
+@given(st.integers(-10_000, 10**9))
+def test_per_cent_and_back_is_exact(hundredths: int) -> None:
+    text = to_percent(hundredths)
+    assert to_hundredths(text) == hundredths
+    assert Fraction(text) == Fraction(hundredths, 100)
+
+
+@pytest.mark.parametrize("text", ["", "x", "1.005", "nan", "inf", "1e30", "0.001"])
+def test_no_percentage(text: str) -> None:
+    with pytest.raises(ValueError, match=r"is not|more than"):
+        to_hundredths(text)

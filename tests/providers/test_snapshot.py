@@ -8,7 +8,6 @@ import pytest
 from pytest_django import DjangoAssertNumQueries
 
 from providers import models
-from providers.prices import Prices
 from providers.snapshot import Snapshot, load
 from providers.timeouts import Timeouts
 from tests.factories import (
@@ -97,7 +96,6 @@ def test_a_data_operation_has_targets_without_models() -> None:
     assert names(snapshot, "", "finance.quote") == ["rates"]
     found = snapshot.route("finance.quote", "")
     assert found and found.name == "finance.quote"
-    assert found.targets[0].prices == Prices(0, 0)
 
 
 def test_a_models_columns_arrive() -> None:
@@ -107,15 +105,12 @@ def test_a_models_columns_arrive() -> None:
         context=1000,
         max_output=50,
         capabilities=["tools"],
-        input_price=1,
-        output_price=2,
-        cached_input_price=None,
     )
     found = load().route(CHAT, "m")
     assert found
     (target,) = found.targets
     assert target.model and (target.model.context, target.model.max_output) == (1000, 50)
-    assert target.model.capabilities == {"tools"} and target.prices == Prices(1, 2, None)
+    assert target.model.capabilities == {"tools"}
 
 
 # Whose secret
@@ -229,5 +224,5 @@ def test_loading_costs_the_same_few_queries_however_many_rows(
     for _ in range(10):
         target = TargetFactory()
         CredentialFactory(provider=target.provider)
-    with django_assert_max_num_queries(6):
+    with django_assert_max_num_queries(7):
         load()

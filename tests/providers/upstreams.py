@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 import struct
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -81,7 +82,7 @@ class Connection:
 
 
 @contextlib.asynccontextmanager
-async def serving(handler: Handler) -> AsyncIterator[Server]:
+async def serving(handler: Handler, tls: ssl.SSLContext | None = None) -> AsyncIterator[Server]:
     """A server that runs `handler` once for each connection."""
     server = Server()
     tasks: set[asyncio.Task[None]] = set()
@@ -95,7 +96,7 @@ async def serving(handler: Handler) -> AsyncIterator[Server]:
         with contextlib.suppress(asyncio.CancelledError, ConnectionError):
             await handler(connection)
 
-    listening = await asyncio.start_server(connected, "127.0.0.1", 0)
+    listening = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=tls)
     server.port = listening.sockets[0].getsockname()[1]
     try:
         yield server

@@ -6,7 +6,12 @@ import datetime as dt
 from itertools import count
 from typing import Any
 
+from lib.clock import SystemClock
 from lib.ids import uuid7
+from tests.usage.counters.stage import Book
+from usage.admission import Admissions, Grant
+from usage.counters.claims import Amounts, Hold, Part
+from usage.counters.memory import MemoryCounters
 from usage.ledger import Final, Opened
 from usage.record import AttemptRecord, Record
 
@@ -52,3 +57,9 @@ def final(*, attempts: int = 0, was_open: bool = False, **values: Any) -> Final:
 
 def opened(*, expires_at: float = 1_900_000_000.25, **values: Any) -> Opened:
     return Opened(record(**values), expires_at)
+
+
+def granted() -> Grant:
+    """What a call is granted that nothing counts."""
+    admissions = Admissions(MemoryCounters(), Book(), SystemClock())
+    return Grant(admissions, Hold(uuid7(), [Part((), Amounts(requests=1))]))

@@ -12,7 +12,7 @@ from lib.problems import Forbidden, QuotaExceeded, Unavailable, UpstreamTimeout
 from providers.call import Usage
 from tests.clocks import ManualClock
 from tests.loops import on_loop
-from tests.usage.entries import attempt, record
+from tests.usage.entries import attempt, granted, record
 from usage import ledger as ledger_module
 from usage.ledger import Entry, Final, Ledger, Opened, StoreLost
 from usage.record import Record
@@ -56,7 +56,8 @@ class Case:
         self.journal = Memory()
         self.clock = ManualClock()
         self.reservation = Reservation(
-            Ledger(self.journal), self.clock, record(status=0, code=""), self.clock.monotonic()
+            Ledger(self.journal), self.clock, record(status=0, code=""), self.clock.monotonic(),
+            granted()
         )
         self.reservation.attempts.append(attempt(self.reservation.record.request_id, 1))
 
@@ -82,7 +83,7 @@ async def test_a_settled_call_is_written_once_with_all_it_used() -> None:
         reservation = case.reservation
         reservation.attempts.append(attempt(reservation.record.request_id, 2))
         case.clock.advance(1.2346)
-        reservation.use(USAGE, charge=77, estimate="cut")
+        reservation.use(USAGE, cost=77, estimate="cut")
         await reservation.settle(status=200, code="ok")
         assert len(case.journal.finals) == 1
 
@@ -160,7 +161,7 @@ def test_every_error_writes_one_row_that_names_it(
 @on_loop
 async def test_a_call_that_forgets_to_settle_is_written_all_the_same() -> None:
     async def body(case: Case) -> None:
-        case.reservation.use(USAGE, charge=5)
+        case.reservation.use(USAGE, cost=5)
 
     case = await leave(body)
     assert (case.journal.row.status, case.journal.row.code) == (500, "internal_error")
@@ -196,7 +197,7 @@ async def test_an_opened_call_keeps_its_estimate_until_it_ends() -> None:
         assert isinstance(waiting, Opened)
         assert waiting.expires_at == case.clock.now() + 90
         assert (waiting.record.charge, waiting.record.output_tokens) == (40, 20)
-        case.reservation.use(Usage(output_tokens=2), charge=4)
+        case.reservation.use(Usage(output_tokens=2), cost=4)
         await case.reservation.settle(status=200, code="ok")
 
     case = await leave(body)
@@ -244,7 +245,7 @@ async def test_a_client_that_leaves_while_the_call_is_settled_is_billed_once() -
 
     async def call() -> None:
         async with case.reservation:
-            case.reservation.use(USAGE, charge=5)
+            case.reservation.use(USAGE, cost=5)
             await case.reservation.settle(status=200, code="ok")
 
     task = asyncio.create_task(call())

@@ -10,7 +10,7 @@ from api.configuration.document import ConfigurationFile
 from api.configuration.providers import apply_provider
 from api.configuration.routes import apply_route
 from api.configuration.run import Run
-from api.configuration.tenants import apply_plan, apply_tenant
+from api.configuration.tenants import apply_house, apply_plan, apply_tenant
 
 # In the order in which they name one another.
 SECTIONS: Mapping[str, Callable[..., None]] = {
@@ -33,6 +33,8 @@ def apply(
     """
     run = Run(file)
     with transaction.atomic():
+        if "house" in file.content:
+            apply_house(run, file.content["house"], ("house",))
         for section, apply_item in SECTIONS.items():
             for item, place in file.items(section):
                 apply_item(run, item, place)

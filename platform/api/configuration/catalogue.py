@@ -13,16 +13,18 @@ from typing import Any
 
 from django.db import transaction
 
+from api.configuration.prices import OF_MODELS
 from api.configuration.routes import replace_targets
 from api.configuration.run import Change, Kind
+from billing.services import add_price, prices_in_force
 from lib.money import to_micro
 from providers.catalogue import CatalogueFile
 from providers.models import Model, Operation, Provider, Route
 from providers.operations import Kind as OperationKind
 from providers.operations import registry
+from providers.prices import Prices
 
 BUILTIN = Provider.Source.BUILTIN
-PRICES = ("input", "output", "cached_input")
 
 
 @dataclass(slots=True)
@@ -64,6 +66,7 @@ def _load_provider(file: CatalogueFile, row: Provider | None, loaded: Loaded) ->
         setattr(row, name, value)
     row.save()
     count = _load_models(file, row)
+    _load_prices(file, row)
     loaded.tell(kind, f"provider {file.slug}", [f"{count} models"] if count else ())
 
 
@@ -97,16 +100,41 @@ def _load_models(file: CatalogueFile, provider: Provider) -> int:
 
 
 def _model_columns(item: Mapping[str, Any]) -> dict[str, Any]:
-    columns = {
+    return {
         "operation": item["operation"],
         "context": item.get("context"),
         "max_output": item.get("max_output"),
         "capabilities": item["capabilities"],
     }
-    for kind in PRICES:
-        usd = item.get(f"{kind}_usd_per_million")
-        columns[f"{kind}_price"] = None if usd is None else to_micro(usd)
-    return columns
+
+
+def _load_prices(file: CatalogueFile, provider: Provider) -> None:
+    """What ships is a new version where it differs from the one in force, unless that is
+    staff's. What a data provider's free plan allows costs nothing."""
+    present = prices_in_force(provider)
+    shipped = {(item["id"], ""): shipped_prices(item) for item in file.models}
+    if file.manifest:
+        shipped["", ""] = Prices(unit=0)
+    for (model_id, operation), prices in shipped.items():
+        version = present.get((model_id, operation))
+        if not prices.known or (version and version.source != BUILTIN):
+            continue
+        if version is None or version.prices != prices:
+            add_price(
+                provider=provider,
+                model_id=model_id,
+                operation=operation,
+                prices=prices,
+                source=BUILTIN,
+                note=file.document.get("prices", {}).get("source", ""),
+            )
+
+
+def shipped_prices(item: Mapping[str, Any]) -> Prices:
+    """A model's in the catalogue."""
+    return Prices(
+        **{kind: to_micro(item[name]) for name, kind in OF_MODELS.items() if name in item}
+    )
 
 
 def _switch_off(model: type[Provider], present: set[str], loaded: Loaded) -> None:

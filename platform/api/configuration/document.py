@@ -18,6 +18,7 @@ from jsonschema_rs import Draft202012Validator
 
 from providers.catalogue.located import LocatedDocument, YamlError, read_yaml
 from providers.operations.checking import faults as schema_faults
+from tenants import limits, quotas
 
 Place = tuple[str | int, ...]
 _PLACEHOLDER = re.compile(r"\$\$\{|\$\{([^}]*)\}?")
@@ -102,4 +103,13 @@ def _told(located: LocatedDocument, place: Place, text: str) -> str:
 @cache
 def _validator() -> Draft202012Validator:
     schema = yaml.safe_load(Path(__file__).with_name("schema.yaml").read_text("utf-8"))
+    schema["$defs"] |= {
+        "rate_limits": limits.RATE_LIMITS_SCHEMA,
+        "provider_rate_limits": limits.PROVIDER_RATE_LIMITS_SCHEMA,
+        "house_rate_limits": limits.HOUSE_RATE_LIMITS_SCHEMA,
+        "quotas": quotas.QUOTAS_SCHEMA,
+        "key_quotas": quotas.KEY_QUOTAS_SCHEMA,
+        "provider_quotas": quotas.PROVIDER_QUOTAS_SCHEMA,
+        "house_quotas": quotas.HOUSE_QUOTAS_SCHEMA,
+    }
     return Draft202012Validator(schema, validate_formats=True)

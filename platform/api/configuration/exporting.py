@@ -11,14 +11,16 @@ from typing import Any
 import yaml
 
 from api.configuration.document import escape
+from api.configuration.prices import model_price_item, price_items
 from api.configuration.providers import FIELDS as PROVIDER_FIELDS
-from api.configuration.providers import MODEL_FIELDS, PRICES
+from api.configuration.providers import MODEL_FIELDS
 from api.configuration.routes import FIELDS as ROUTE_FIELDS
-from api.configuration.tenants import DEFAULT_PROJECT, usable_keys
+from api.configuration.tenants import DEFAULT_PROJECT, HOUSE_FIELDS, usable_keys
+from billing.services import prices_in_force
 from lib.clock import rfc3339
-from lib.money import to_usd
+from lib.money import to_percent
 from providers.models import Credential, Model, Provider, Route, Target
-from tenants.models import ApiKey, Plan, Tenant
+from tenants.models import ApiKey, HousePolicy, Plan, Tenant
 
 HEADER = """\
 # Patchbay's configuration, written by `manage.py export`; `manage.py apply` reads it.
@@ -30,6 +32,7 @@ Item = dict[str, Any]
 def export(*, everything: bool = False) -> str:
     """The file's text. What ships with Patchbay, unchanged, is left out unless `everything`."""
     document = {
+        "house": _house(),
         "plans": [_plan(row) for row in Plan.objects.order_by("slug")],
         "tenants": [_tenant(row) for row in Tenant.objects.order_by("slug")],
         "providers": _providers(everything),
@@ -60,8 +63,14 @@ def _columns(row: Any, names: tuple[str, ...]) -> Item:
     return {name: value for name, value in values.items() if value not in (None, "")}
 
 
+def _house() -> Item:
+    row = HousePolicy.objects.first()
+    return _columns(row, HOUSE_FIELDS) if row else {}
+
+
 def _plan(row: Plan) -> Item:
-    return _columns(row, ("slug", "name", "rate_limits", "quotas"))
+    item = _columns(row, ("slug", "name", "rate_limits", "quotas"))
+    return item | ({"markup_percent": to_percent(row.markup)} if row.markup else {})
 
 
 def _tenant(row: Tenant) -> Item:
@@ -74,7 +83,7 @@ def _tenant(row: Tenant) -> Item:
 
 
 def _key(row: ApiKey) -> Item:
-    item = _columns(row, ("name", "mode", "scopes", "allowed_ips", "rate_limits"))
+    item = _columns(row, ("name", "mode", "scopes", "allowed_ips", "rate_limits", "quotas"))
     if row.project.slug != DEFAULT_PROJECT:
         item["project"] = row.project.slug
     if row.expires_at:
@@ -100,7 +109,13 @@ def _provider(row: Provider, everything: bool) -> Item:
         item["credentials"] = credentials
     models = [m for m in row.models.all() if ours or m.source == Provider.Source.OPERATOR]
     if models:
-        item["models"] = [_model(model) for model in models]
+        in_force = prices_in_force(row)
+        item["models"] = [
+            _model(m) | model_price_item(in_force.get((m.model_id, ""))) for m in models
+        ]
+    prices = price_items(row, ours=ours, in_models={model.model_id for model in models})
+    if prices:
+        item["prices"] = prices
     return item
 
 
@@ -117,11 +132,7 @@ def secret_variable(row: Credential) -> Placeholder:
 
 
 def _model(row: Model) -> Item:
-    item = {"id": row.model_id} | _columns(row, MODEL_FIELDS)
-    for name, column in PRICES.items():
-        if getattr(row, column) is not None:
-            item[name] = to_usd(getattr(row, column))
-    return item
+    return {"id": row.model_id} | _columns(row, MODEL_FIELDS)
 
 
 def _routes(everything: bool) -> list[Item]:

@@ -7,8 +7,8 @@ from typing import Any
 
 from api.configuration.addresses import leads_inside
 from api.configuration.document import Place
+from api.configuration.prices import apply_model_price, apply_price
 from api.configuration.run import Kind, Run
-from lib.money import to_micro
 from lib.sealing import SealBroken
 from providers.adapters.manifest import ManifestError, compile_manifest
 from providers.dialects import DIALECTS
@@ -26,13 +26,10 @@ FIELDS = (
     "settings",
     "timeouts",
     "breaker",
+    "rate_limits",
     "quotas",
+    "time_zone",
 )
-PRICES = {
-    "input_usd_per_million": "input_price",
-    "output_usd_per_million": "output_price",
-    "cached_input_usd_per_million": "cached_input_price",
-}
 MODEL_FIELDS = ("operation", "context", "max_output", "capabilities", "enabled")
 
 
@@ -53,6 +50,8 @@ def apply_provider(run: Run, item: Mapping[str, Any], place: Place) -> None:
         _apply_credential(run, row, credential, (*place, "credentials", index))
     for index, model in enumerate(item.get("models", ())):
         _apply_model(run, row, model, (*place, "models", index))
+    for index, price in enumerate(item.get("prices", ())):
+        apply_price(run, row, price, (*place, "prices", index))
 
 
 def _complete(run: Run, item: Mapping[str, Any], values: dict[str, Any], place: Place) -> None:
@@ -138,14 +137,5 @@ def _apply_model(run: Run, provider: Provider, item: Mapping[str, Any], place: P
     row = Model.objects.filter(provider=provider, model_id=item["id"]).first()
     row = row or Model(provider=provider, model_id=item["id"])
     values = {name: item[name] for name in MODEL_FIELDS if name in item}
-    for name, column in PRICES.items():
-        if name in item:
-            values[column] = _micro(run, item[name], (*place, name))
     run.put(row, values, what=f"model {provider.slug}/{item['id']}", place=place)
-
-
-def _micro(run: Run, usd: str | float, place: Place) -> int:
-    try:
-        return to_micro(str(usd))
-    except ValueError:
-        raise run.fault(place, "Must be USD with at most six decimals.") from None
+    apply_model_price(run, provider, item, place)

@@ -12,8 +12,8 @@ from django.core.exceptions import ValidationError
 from django.db import models
 
 from api.configuration.document import ConfigurationFault, ConfigurationFile, Place
-from lib.money import to_usd
 from providers.models import Provider
+from tenants.limits import ItemFault
 
 HIDDEN = frozenset({"settings"})  # may hold what should not be printed
 _WIDTH = 100
@@ -78,15 +78,17 @@ class Run:
         return self.file.fault(place, text)
 
     def refusal(self, place: Place, error: ValidationError) -> ConfigurationFault:
-        """The fault for what a model or service refused."""
+        """The fault for what a model or service refused; what is wrong in a list, at its line."""
+        for name, errors in getattr(error, "error_dict", {}).items():
+            for each in errors:
+                if isinstance(each, ItemFault):
+                    return self.file.fault((*place, name, *each.path), each.text)
         return self.file.fault(place, " ".join(error.messages))
 
 
 def _changed(name: str, before: Any, after: Any) -> str:
     if name in HIDDEN:
         return f"{name} (hidden)"
-    if name.endswith("_price"):
-        before, after = (None if p is None else f"{to_usd(p)} USD" for p in (before, after))
     return f"{name} {_shown(before)} → {_shown(after)}"
 
 

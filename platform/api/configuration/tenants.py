@@ -1,4 +1,4 @@
-"""The file's `plans` and `tenants`: who may call, how much, with which keys."""
+"""The file's `house`, `plans` and `tenants`: who may call, how much, with which keys."""
 
 from __future__ import annotations
 
@@ -11,14 +11,20 @@ from django.utils import timezone
 
 from api.configuration.document import Place
 from api.configuration.run import Kind, Run
+from lib.money import to_hundredths
 from tenants.keys import Mode
 from tenants.limits import DEFAULT_RATE_LIMITS
-from tenants.models import ApiKey, Plan, Project, Tenant
+from tenants.models import ApiKey, HousePolicy, Plan, Project, Tenant
 from tenants.scopes import check_scopes
 from tenants.services import create_key, revoke_key
 
 DEFAULT_PROJECT = "default"
-KEY_FIELDS = ("allowed_ips", "rate_limits")
+KEY_FIELDS = ("allowed_ips", "rate_limits", "quotas")
+HOUSE_FIELDS = ("rate_limits", "quotas", "time_zone")
+
+
+def apply_house(run: Run, item: Mapping[str, Any], place: Place) -> None:
+    run.put(HousePolicy.current(), item, what="house", place=place)
 
 
 def apply_plan(run: Run, item: Mapping[str, Any], place: Place) -> None:
@@ -26,7 +32,16 @@ def apply_plan(run: Run, item: Mapping[str, Any], place: Place) -> None:
     row = Plan.objects.filter(slug=slug).first()
     row = row or Plan(slug=slug, name=slug, rate_limits=DEFAULT_RATE_LIMITS)
     values = {name: item[name] for name in ("name", "rate_limits", "quotas") if name in item}
+    if "markup_percent" in item:
+        values["markup"] = _markup(run, item["markup_percent"], (*place, "markup_percent"))
     run.put(row, values, what=f"plan {slug}", place=place)
+
+
+def _markup(run: Run, percent: str | float, place: Place) -> int:
+    try:
+        return to_hundredths(str(percent))
+    except ValueError:
+        raise run.fault(place, "Must be per cent with at most two decimals.") from None
 
 
 def apply_tenant(run: Run, item: Mapping[str, Any], place: Place) -> None:
@@ -98,6 +113,7 @@ def _create(run: Run, tenant: Tenant, item: Mapping[str, Any], place: Place) -> 
         scopes=item.get("scopes", ["*"]),
         allowed_ips=item.get("allowed_ips", []),
         rate_limits=item.get("rate_limits"),
+        quotas=item.get("quotas", []),
         expires_at=_moment(item.get("expires_at")),
     )
 

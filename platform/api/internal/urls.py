@@ -7,10 +7,14 @@ from rest_framework.routers import SimpleRouter
 
 from api.internal.providers import ProviderViewSet, RouteViewSet
 from api.internal.tenants import TenantViewSet
+from api.internal.usage import Usage
 
 router = SimpleRouter(trailing_slash=False)
 router.register("providers", ProviderViewSet, basename="provider")
 router.register("routes", RouteViewSet, basename="route")
 router.register("tenants", TenantViewSet, basename="tenant")
 
-urlpatterns: list[URLPattern | URLResolver] = [path("", include(router.urls))]
+urlpatterns: list[URLPattern | URLResolver] = [
+    path("usage", Usage.as_view(), name="usage"),
+    path("", include(router.urls)),
+]

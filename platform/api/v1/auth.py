@@ -7,8 +7,6 @@ from typing import Any
 
 from django.contrib.auth import authenticate
 from django.db.models import Q
-from django.http import HttpRequest
-from django_ratelimit.core import get_usage
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.permissions import AllowAny
@@ -20,16 +18,15 @@ from accounts import tokens
 from accounts.identity import Identity
 from accounts.models import Membership, User
 from accounts.services import normal_email
+from api.pacing import REFRESHES, SIGN_INS, slow_down
 from api.permissions import identity_of
 from api.serializers import Body, Shown
 from lib.clock import rfc3339, utc
-from lib.problems import Forbidden, RateLimited, Unauthenticated, Unavailable
+from lib.problems import Forbidden, Unauthenticated
 from tenants.keys import Mode
 from tenants.models import Tenant
 
 MODES = [(mode.value, mode.value) for mode in Mode]
-SIGN_INS = "10/m"
-REFRESHES = "60/m"
 _WRONG = "The e-mail address or the password is wrong."
 
 
@@ -61,8 +58,19 @@ class PairShown(Shown):
 class LimitShown(Shown):
     name = serializers.CharField()
     scope = serializers.CharField()
+    metric = serializers.CharField()
     limit = serializers.IntegerField()
-    per_seconds = serializers.IntegerField()
+    per_seconds = serializers.IntegerField(allow_null=True, help_text="null for concurrency.")
+    operations = serializers.ListField(child=serializers.CharField())
+
+
+class QuotaShown(Shown):
+    name = serializers.CharField()
+    scope = serializers.CharField()
+    metric = serializers.CharField()
+    window = serializers.CharField()
+    limit = serializers.IntegerField(help_text="µUSD where the metric is cost.")
+    hard = serializers.BooleanField()
     operations = serializers.ListField(child=serializers.CharField())
 
 
@@ -81,6 +89,7 @@ class StatusShown(Shown):
     scopes = serializers.ListField(child=serializers.CharField())
     expires_at = serializers.DateTimeField(allow_null=True)
     limits = LimitShown(many=True)
+    quotas = QuotaShown(many=True)
 
 
 class PublicView(APIView):
@@ -145,18 +154,6 @@ class Status(APIView):
         """Who you are, for which tenant, what you may do and until when."""
         identity = identity_of(request)
         return Response(_status(identity, _expiry(identity, request)))
-
-
-def slow_down(request: Request, *, group: str, rate: str) -> None:
-    """Raises RateLimited when the address came too often; counts it."""
-    django_request: HttpRequest = request._request
-    usage = get_usage(django_request, group=group, key="ip", rate=rate, increment=True)
-    if not usage or not usage["should_limit"]:
-        return
-    if usage["time_left"] < 0:  # its cache does not answer: refuse, as a guard must
-        raise Unavailable(code="store_unavailable", retry_after=5)
-    seconds = max(1, usage["time_left"])
-    raise RateLimited(retry_after=seconds, policy=f"ip-{group}", reset_seconds=seconds)
 
 
 def _tenant_for(user: User, named: str | None) -> Tenant | None:
@@ -229,10 +226,23 @@ def _status(identity: Identity, expires_at: dt.datetime | None) -> dict[str, Any
             {
                 "name": limit.name,
                 "scope": limit.scope.value,
+                "metric": limit.metric.value,
                 "limit": limit.limit,
-                "per_seconds": limit.per_seconds,
+                "per_seconds": limit.per_seconds or None,
                 "operations": sorted(limit.operations),
             }
             for limit in identity.rate_limits
+        ],
+        "quotas": [
+            {
+                "name": quota.name,
+                "scope": quota.scope.value,
+                "metric": quota.metric.value,
+                "window": quota.window.value,
+                "limit": quota.limit,
+                "hard": quota.hard,
+                "operations": sorted(quota.operations),
+            }
+            for quota in identity.quotas
         ],
     }

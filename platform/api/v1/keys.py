@@ -13,6 +13,7 @@ from rest_framework.decorators import action
 from rest_framework.response import Response
 
 from accounts.identity import Identity
+from api.pacing import NEW_KEYS, slow_down
 from api.permissions import BUILDERS, MANAGERS, Rule
 from api.resources import TenantResource
 from api.serializers import Body, Shown
@@ -93,6 +94,7 @@ class KeyViewSet(TenantResource):
 
     @extend_schema(summary="Make an API key", request=KeyBody, responses={201: NewKeyShown})
     def create(self, request: Any) -> Response:
+        self._slow_down()
         data = self.checked(KeyBody)
         check_grant(self.identity, data.get("scopes", ()))
         data["mode"] = Mode(data.get("mode", Mode.LIVE))
@@ -113,6 +115,7 @@ class KeyViewSet(TenantResource):
     )
     @action(detail=True, methods=["post"])
     def rotate(self, request: Any, key_id: str) -> Response:
+        self._slow_down()
         key = self.get_object()
         check_grant(self.identity, key.scopes)
         overlap = dt.timedelta(seconds=self.checked(RotateBody)["overlap_seconds"])
@@ -132,6 +135,10 @@ class KeyViewSet(TenantResource):
     def destroy(self, request: Any, key_id: str) -> Response:
         services.revoke_key(key=self.get_object())
         return Response(status=204)
+
+    def _slow_down(self) -> None:
+        tenant = self.identity.tenant_public_id
+        slow_down(self.request, group="new-keys", rate=NEW_KEYS, tenant=tenant)
 
     def _project(self, public_id: str | None) -> Project:
         rows = Project.objects.filter(tenant=self.tenant).order_by("pk")

@@ -6,7 +6,7 @@ import asyncio
 import copy
 import dataclasses
 import json
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from django.conf import settings
 
 from accounts.identity import Identities, Identity, Record
+from billing.book import PriceBook, PriceVersion
 from gateway.app import Gateway, Options
 from gateway.paths import find
 from providers.call import UpstreamRequest
@@ -25,6 +26,9 @@ from providers.timeouts import Timeouts
 from tenants import keys
 from tenants.keys import Mode
 from tests.clocks import ManualClock
+from tests.usage.counters.stage import Book
+from usage.admission import Admissions
+from usage.counters.memory import MemoryCounters
 from usage.ledger import Entry, Final, Ledger, Opened, StoreLost
 
 CHAT = "/api/v1/chat/completions"
@@ -314,7 +318,6 @@ def target(
         "context": 8000,
         "max_output": 100,
         "capabilities": frozenset(),
-        "prices": Prices(1_000_000, 2_000_000),
     }
     spec = provider(of) if isinstance(of, str) else of
     return TargetSpec(spec, ModelSpec(model_id=model, **plain | fields), weight)
@@ -337,6 +340,18 @@ def snapshot(*routes: RouteSpec, **fields: Any) -> Snapshot:
     }
     named = {(r.operation, r.name if is_model[r.operation] else ""): r for r in routes}
     return Snapshot(routes=named, **fields)
+
+
+PLAIN = Prices(1_000_000, 2_000_000)
+
+
+def price_book(targets: Iterable[TargetSpec], prices: Mapping[str, Prices]) -> PriceBook:
+    """Versions 1, 2 … of what the targets cost: `prices` by their names, or else PLAIN."""
+    names = {(t.provider.slug, t.model.model_id, "") for t in targets if t.model}
+    return PriceBook(
+        (of, PriceVersion(number, prices.get(f"{of[0]}/{of[1]}", PLAIN)))
+        for number, of in enumerate(sorted(names), 1)
+    )
 
 
 class Callers:
@@ -383,18 +398,24 @@ class Rig:
         self.clock = ManualClock()
         self.upstreams = Upstreams()
         self.journal = MemoryJournal()
+        self.book = Book()
         self.gateway = Gateway(
             Options(**{"sandbox_url": SANDBOX} | options),
             Ledger(self.journal),
             Identities(self.clock),
+            Admissions(MemoryCounters(self.clock), self.book, self.clock),
             clock=self.clock,
             transport=self.upstreams,
         )
         self.key = callers.add()
         self.serve(route(target("lab")))
 
-    def serve(self, *routes: RouteSpec, **fields: Any) -> None:
+    def serve(
+        self, *routes: RouteSpec, prices: Mapping[str, Prices] | None = None, **fields: Any
+    ) -> None:
+        targets = [target for route in routes for target in route.targets]
         self.gateway.live.snapshot = snapshot(*routes, **fields)
+        self.gateway.live.prices = price_book(targets, prices or {})
 
     def client(self, *parts: bytes) -> Client:
         return Client(parts or (b"",), self.journal)

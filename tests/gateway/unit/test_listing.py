@@ -6,11 +6,10 @@ from typing import Any
 
 import pytest
 
-from providers.prices import Prices
 from providers.snapshot import Snapshot
 from tenants.keys import Mode
 from tenants.limits import RateLimit, Scope
-from tests.gateway.unit.rig import Rig, data_target, provider, route, target
+from tests.gateway.unit.rig import Rig, data_target, price_book, provider, route, target
 from tests.loops import on_loop
 
 MODELS = "/api/v1/models"
@@ -20,7 +19,7 @@ MODELS = "/api/v1/models"
 def served(rig: Rig) -> Rig:
     lab = target("lab", capabilities=frozenset({"vision", "tools"}))
     own = target(provider("own", secrets={2: "sk-2"}), "gpt-own")
-    vectors = target("lab", "vectors", operation="embeddings", prices=Prices(None, None))
+    vectors = target("lab", "vectors", operation="embeddings")
     data = route(data_target("open-er-api"), operation="finance.fx_rate", name="finance.fx_rate")
     fast = route(lab, own, name="fast")
     rig.gateway.live.snapshot = Snapshot(
@@ -32,6 +31,7 @@ def served(rig: Rig) -> Rig:
             ("embeddings", "vectors"): route(vectors, name="vectors"),
         },
     )
+    rig.gateway.live.prices = price_book([lab, own], {})
     return rig
 
 
@@ -67,6 +67,8 @@ async def test_one_model_by_any_name(served: Rig) -> None:
         "prices_usd_per_million": {"input": "1", "output": "2"},
         "targets": ["lab/gpt-x"],
     }
+    dearer = await served.ask(f"{MODELS}/lab/gpt-x", key=served.callers.add(markup=1250))
+    assert dearer.json["prices_usd_per_million"] == {"input": "1.125", "output": "2.25"}
     vectors = await served.ask(f"{MODELS}/vectors")
     assert vectors.json["prices_usd_per_million"] == {"input": None, "output": None}
     assert (await served.ask("/api/models/fast")).json["targets"] == ["lab/gpt-x", "own/gpt-own"]

@@ -11,6 +11,8 @@ import pytest
 from django.db import InterfaceError, OperationalError
 
 from accounts.identity import IDENTITIES, Identities
+from billing import book
+from billing.book import PriceBook
 from gateway import live as live_module
 from gateway.live import Live
 from gateway.probes import Probes
@@ -22,7 +24,7 @@ from tests.loops import eventually, on_loop
 
 
 class Database:
-    """What Revision.numbers and snapshot.load find; `fault` is raised instead."""
+    """What Revision.numbers, snapshot.load and book.load find; `fault` is raised instead."""
 
     def __init__(self) -> None:
         self.numbers = {Topic.KEYS: 1, Topic.ROUTING: 1}
@@ -42,12 +44,18 @@ class Database:
             raise self.fault
         return Snapshot()
 
+    def load_prices(self) -> PriceBook:
+        if self.fault is not None:
+            raise self.fault
+        return PriceBook()
+
 
 @pytest.fixture
 def database(monkeypatch: pytest.MonkeyPatch) -> Database:
     database = Database()
     monkeypatch.setattr(Revision, "numbers", database.read_numbers)
     monkeypatch.setattr(snapshot_module, "load", database.load)
+    monkeypatch.setattr(book, "load", database.load_prices)
     monkeypatch.setattr(live_module, "POLL_SECONDS", 0.005)
     return database
 
@@ -66,12 +74,14 @@ async def test_all_is_loaded_at_the_start_and_then_only_what_moved(
     assert not live.loaded
     await live.poll()
     assert live.loaded and live.healthy
-    first, generation = live.snapshot, live.identities.generation
+    first, generation, prices = live.snapshot, live.identities.generation, live.prices
     await live.poll()
     assert (live.snapshot, live.identities.generation) == (first, generation)
+    assert live.prices is prices
     database.numbers[Topic.ROUTING] += 1
     await live.poll()
     assert live.snapshot is not first
+    assert live.prices is not prices
     assert live.identities.generation == generation
     database.numbers[Topic.KEYS] += 1
     await live.poll()

@@ -4,11 +4,14 @@ success, and nothing leaves before it is accounted for."""
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import json
 from typing import Any
 
 import pytest
 
+from billing.book import PriceBook, PriceVersion
+from lib.money import marked_up
 from providers.call import Verdict
 from providers.prices import Prices
 from providers.transport import TransportFault
@@ -294,8 +297,71 @@ async def test_extra_fields_only_for_who_asks(rig: Rig) -> None:
 
 @on_loop
 async def test_each_call_has_its_own_price(rig: Rig) -> None:
-    dear = target("dear", prices=Prices(50_000_000, 100_000_000))
-    unknown = target("unknown", "gpt-u", prices=Prices(None, None))
-    rig.serve(route(dear, name="dear"), route(unknown, name="unknown"))
+    dear, unknown = target("dear"), target("unknown", "gpt-u")
+    prices = {"dear/gpt-x": Prices(50_000_000, 100_000_000), "unknown/gpt-u": Prices()}
+    rig.serve(route(dear, name="dear"), route(unknown, name="unknown"), prices=prices)
     assert (await rig.chat(model="dear")).headers["x-patchbay-cost-microusd"] == "650"
     assert (await rig.chat(model="unknown")).headers["x-patchbay-cost-microusd"] == "0"
+    assert [final.record.price_id for final in rig.journal.finals] == [1, None]
+
+
+@pytest.mark.parametrize(
+    ("markup", "charge"), [(0, 13), (1250, 15), (1, 14), (-5000, 7), (-10_000, 0)]
+)
+@pytest.mark.parametrize("streamed", [False, True])
+@on_loop
+async def test_the_plans_markup_is_on_the_charge_and_not_on_the_cost(
+    rig: Rig, markup: int, charge: int, streamed: bool
+) -> None:
+    if streamed:
+        rig.upstreams.script = lambda request: stream()
+    await rig.chat(key=rig.callers.add(markup=markup), stream=streamed)
+    record = rig.final.record
+    assert (record.cost, record.charge, record.markup, record.price_id) == (13, charge, markup, 1)
+    for opened in rig.journal.opened:
+        assert opened.record.price_id == 1
+        assert opened.record.charge == marked_up(opened.record.cost, markup)
+
+
+@on_loop
+async def test_test_mode_is_free_at_any_markup(rig: Rig) -> None:
+    await rig.chat(key=rig.callers.add(mode=Mode.TEST, markup=5000))
+    record = rig.final.record
+    assert (record.cost, record.charge, record.price_id) == (0, 0, None)
+
+
+@pytest.mark.parametrize(("early", "price"), [(1e-6, 1), (0, 2), (-1e-6, 2)])
+@on_loop
+async def test_a_price_takes_effect_by_itself_at_its_moment(
+    rig: Rig, early: float, price: int
+) -> None:
+    moment = dt.datetime(2027, 3, 1, 12, 0, 0, 123_457, tzinfo=dt.UTC).timestamp()
+    of = ("lab", "gpt-x", "")
+    rig.gateway.live.prices = PriceBook(
+        [
+            (of, PriceVersion(2, Prices(2_000_000, 0), moment)),
+            (of, PriceVersion(1, Prices(1_000_000, 0))),
+        ]
+    )
+    rig.clock._now = moment - early
+    await rig.chat()
+    record = rig.final.record
+    assert (record.price_id, record.cost) == (price, price * 7)
+
+
+@on_loop
+async def test_a_call_keeps_the_price_it_came_at(rig: Rig) -> None:
+    """Not the one that has come into force, or was loaded, before its answer."""
+    of = ("lab", "gpt-x", "")
+    first = (of, PriceVersion(1, Prices(1_000_000, 0)))
+    later = (of, PriceVersion(2, Prices(2_000_000, 0), rig.clock.now() + 1))
+    rig.gateway.live.prices = PriceBook([first, later])
+
+    def slow(request: Any) -> Any:
+        rig.clock.advance(2)
+        rig.gateway.live.prices = PriceBook([(of, PriceVersion(3, Prices(3_000_000, 0)))])
+        return chat()
+
+    rig.upstreams.script = slow
+    await rig.chat()
+    assert rig.final.record.price_id == 1

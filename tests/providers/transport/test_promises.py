@@ -9,7 +9,7 @@ import gzip
 import random
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import Callable
 from typing import Any
 
 import psutil
@@ -17,58 +17,20 @@ import pytest
 import uvloop
 
 from lib.ids import uuid7
-from providers import transport as transport_module
 from providers.call import UpstreamRequest, Verdict
 from providers.timeouts import Timeouts
-from providers.transport import AiohttpTransport, Response, TransportFault
+from providers.transport import TransportFault, interface
 from tests.loops import eventually, on_loop, ticking
+from tests.providers.transport.calls import HEAD, TIMES, Subject, fault_of, meeting, read, send
 from tests.providers.upstreams import (
     Connection,
     Handler,
-    Server,
     always,
     answer,
     chunked,
     once,
     serving,
 )
-
-TIMES = Timeouts(connect=1.0, idle=0.3)
-HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-
-
-@contextlib.asynccontextmanager
-async def meeting(handler: Handler) -> AsyncIterator[tuple[AiohttpTransport, Server]]:
-    """A transport and a server that it may call."""
-    transport = AiohttpTransport()
-    try:
-        async with serving(handler) as server:
-            yield transport, server
-            await transport.close()
-    finally:
-        await transport.close()
-
-
-async def send(
-    transport: AiohttpTransport, request: UpstreamRequest, timeouts: Timeouts = TIMES
-) -> Response:
-    return await transport.send(request, timeouts, allow_private=True)
-
-
-async def fault_of(doing: Coroutine[Any, Any, object]) -> Verdict:
-    with pytest.raises(TransportFault) as fault:
-        await doing
-    assert fault.value.outcome.message
-    return fault.value.outcome.verdict
-
-
-async def read(transport: AiohttpTransport, request: UpstreamRequest) -> bytes:
-    response = await send(transport, request)
-    try:
-        return await response.read()
-    finally:
-        response.close()
-
 
 # What goes out and what comes in
 
@@ -174,7 +136,7 @@ async def test_a_refused_connection_is_unreachable() -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{closed.getsockname()[1]}/"
-        transport = AiohttpTransport()
+        transport = Subject.make()
         request = UpstreamRequest("GET", url, {})
         assert await fault_of(send(transport, request)) is Verdict.UNREACHABLE
         await transport.close()
@@ -189,7 +151,7 @@ async def test_a_host_that_takes_no_connection_is_given_up_in_time() -> None:
             knocking = stack.enter_context(socket.socket())
             knocking.setblocking(False)
             knocking.connect_ex(full.getsockname())
-        transport = AiohttpTransport()
+        transport = Subject.make()
         request = UpstreamRequest("GET", f"http://127.0.0.1:{full.getsockname()[1]}/", {})
         started = time.perf_counter()
         async with ticking() as ticker:
@@ -206,7 +168,7 @@ async def test_an_unknown_name_is_unreachable(monkeypatch: pytest.MonkeyPatch) -
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
-    transport = AiohttpTransport()
+    transport = Subject.make()
     for allowed in (True, False):
         request = UpstreamRequest("GET", "http://nowhere.example/", {})
         doing = transport.send(request, TIMES, allow_private=allowed)
@@ -273,7 +235,7 @@ async def test_what_is_no_http_answer_is_unreachable(handler: Handler) -> None:
 )  # fmt: skip
 @on_loop
 async def test_what_is_no_url_is_unreachable(url: str) -> None:
-    transport = AiohttpTransport()
+    transport = Subject.make()
     for allowed in (True, False):
         request = UpstreamRequest("GET", url, {})
         doing = transport.send(request, TIMES, allow_private=allowed)
@@ -364,7 +326,7 @@ async def test_a_body_without_end_is_cut_at_its_cap(
     told: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cap = 1024 * 1024
-    monkeypatch.setattr(transport_module, "MAX_BODY_BYTES", cap)
+    monkeypatch.setattr(interface, "MAX_BODY_BYTES", cap)
     sent = 0
 
     async def flood(connection: Connection) -> None:
@@ -387,7 +349,7 @@ async def test_a_body_without_end_is_cut_at_its_cap(
 
 @on_loop
 async def test_a_body_just_within_the_cap_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport_module, "MAX_BODY_BYTES", 300_000)
+    monkeypatch.setattr(interface, "MAX_BODY_BYTES", 300_000)
     async with meeting(always(answer(b"x" * 300_000))) as (transport, server):
         assert len(await read(transport, server.get())) == 300_000
     async with meeting(always(answer(b"x" * 300_001))) as (transport, server):
@@ -460,7 +422,11 @@ async def test_a_name_that_stands_for_a_private_address_is_refused(
             kind = (socket.AF_INET, socket.SOCK_STREAM, 6, "")
             return [(*kind, (address, port)) for address in addresses]
 
+        async def lying_soon(host: Any, port: Any, **kwargs: Any) -> Any:
+            return lying(host, port, **kwargs)
+
         monkeypatch.setattr(socket, "getaddrinfo", lying)
+        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", lying_soon)
         request = UpstreamRequest("GET", f"http://public.example:{server.port}/", {})
         with pytest.raises(TransportFault, match="private"):
             await transport.send(request, TIMES, allow_private=False)
@@ -546,7 +512,7 @@ async def test_a_server_that_takes_nothing_does_not_keep_what_was_let_go_of(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Bytes still unsent, and their connection, stay for ever otherwise."""
-    monkeypatch.setattr(transport_module, "DEAF_MS", 300)
+    monkeypatch.setattr(interface, "DEAF_MS", 300)
     gone = asyncio.Event()
 
     async def deaf(connection: Connection) -> None:
@@ -578,7 +544,7 @@ async def test_callers_beyond_the_pools_size_wait_their_turn() -> None:
             await connection.send(answer(b"ok"))
 
     async with serving(slow) as server:
-        transport = AiohttpTransport(connections_per_host=2)
+        transport = Subject.make(connections_per_host=2)
         results = await asyncio.gather(*(read(transport, server.get()) for _ in range(8)))
         assert results == [b"ok"] * 8
         assert len(server.connections) == 2

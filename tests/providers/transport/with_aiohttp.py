@@ -1,10 +1,5 @@
-"""How bytes reach a provider: a small interface, and aiohttp behind it.
-
-What the data path needs and no more: one request, a status, headers, and the body as a whole
-or chunk by chunk, each within its own time. Redirects are never followed, proxies from the
-environment never used, compressed answers never asked for, and private addresses are refused
-at the moment of connecting unless the provider's row allows them.
-"""
+"""The transport's promises kept by a well-known client. The tests hold both to them: what a
+test asks of our own client is then what HTTP means, and not what we happen to do."""
 
 from __future__ import annotations
 
@@ -12,52 +7,25 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Mapping
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from lib.egress import is_public
-from providers.call import Outcome, UpstreamRequest, Verdict
+from providers.call import UpstreamRequest, Verdict
 from providers.timeouts import Timeouts
-
-MAX_BODY_BYTES = 32 * 1024 * 1024
-DEAF_MS = 30_000  # a provider that takes no byte of ours for so long has gone
-
-
-class TransportFault(Exception):
-    """The provider could not be reached, or broke off, or was too slow. `outcome` says which."""
-
-    def __init__(self, verdict: Verdict, message: str) -> None:
-        super().__init__(message)
-        self.outcome = Outcome(verdict, message=message)
-
-
-class Response(Protocol):
-    """An answer whose head has come. `close` must be called on every path."""
-
-    @property
-    def status(self) -> int: ...
-
-    @property
-    def headers(self) -> Mapping[str, str]: ...
-
-    async def read(self) -> bytes: ...
-
-    def chunks(self) -> AsyncIterator[bytes]: ...
-
-    def close(self) -> None: ...
-
-
-class Transport(Protocol):
-    async def send(
-        self, request: UpstreamRequest, timeouts: Timeouts, *, allow_private: bool
-    ) -> Response:
-        """The answer's head. Raises TransportFault."""
-        ...
-
-    async def close(self) -> None: ...
+from providers.transport import interface
+from providers.transport.destination import provider_socket
+from providers.transport.interface import (
+    PRIVATE,
+    PrivateAddress,
+    Response,
+    TransportFault,
+    refuse_compressed,
+    too_large,
+)
 
 
 class _PublicOnly(AbstractResolver):
@@ -79,13 +47,6 @@ class _PublicOnly(AbstractResolver):
         await self._resolver.close()
 
 
-class PrivateAddress(OSError):
-    """A provider's name or URL leads into a private network."""
-
-
-_REFUSED = "The provider's address is private. Staff may set allow_private_network on the provider."
-
-
 class AiohttpTransport:
     """Two pools: one for public addresses only, one for upstreams that staff let be private."""
 
@@ -102,7 +63,7 @@ class AiohttpTransport:
                 limit_per_host=self._limit,
                 resolver=resolver,
                 ttl_dns_cache=30,
-                socket_factory=_socket,
+                socket_factory=provider_socket,
             )
             session = self._sessions[allow_private] = aiohttp.ClientSession(
                 connector=connector,
@@ -131,14 +92,14 @@ class AiohttpTransport:
                 timeout=_client_timeout(timeouts),
             )
         except PrivateAddress:
-            raise TransportFault(Verdict.UNREACHABLE, _REFUSED) from None
+            raise TransportFault(Verdict.UNREACHABLE, PRIVATE) from None
         except aiohttp.ConnectionTimeoutError:
             raise TransportFault(Verdict.UNREACHABLE, "connecting took too long") from None
         except TimeoutError:
             raise TransportFault(Verdict.TIMEOUT, "no answer in time") from None
         except aiohttp.ClientConnectorError as error:
             private = isinstance(error.os_error, PrivateAddress)
-            message = _REFUSED if private else "the connection was refused or the name is unknown"
+            message = PRIVATE if private else "the connection was refused or the name is unknown"
             raise TransportFault(Verdict.UNREACHABLE, message) from None
         except (aiohttp.ClientError, OSError, ValueError):
             raise TransportFault(Verdict.UNREACHABLE, "the connection broke") from None
@@ -158,34 +119,27 @@ class _AiohttpResponse:
         self.headers = _Lowered(response.headers)
 
     async def read(self) -> bytes:
-        """The whole body, at most MAX_BODY_BYTES. Raises TransportFault. The caller's own
-        deadline bounds the time."""
         length = self._response.content_length
-        if length is not None and length <= MAX_BODY_BYTES:
+        if length is not None and length <= interface.MAX_BODY_BYTES:
             return await self._read_at_once()
         parts: list[bytes] = []
         size = 0
         async for chunk in self.chunks():
             size += len(chunk)
-            if size > MAX_BODY_BYTES:
-                raise TransportFault(Verdict.BAD_PAYLOAD, "the answer is larger than 32 MiB")
+            if size > interface.MAX_BODY_BYTES:
+                raise too_large()
             parts.append(chunk)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def _read_at_once(self) -> bytes:
-        self._refuse_compressed()
+        refuse_compressed(self.headers)
         try:
             return await self._response.read()
         except (aiohttp.ClientError, OSError):
             raise TransportFault(Verdict.UNREACHABLE, "the answer was cut off") from None
 
-    def _refuse_compressed(self) -> None:
-        if self.headers.get("content-encoding", "").lower() not in {"", "identity"}:
-            raise TransportFault(Verdict.BAD_PAYLOAD, "the answer is compressed, unasked")
-
     async def chunks(self) -> AsyncIterator[bytes]:
-        """The body as it comes. Raises TransportFault when it stalls or breaks off."""
-        self._refuse_compressed()
+        refuse_compressed(self.headers)
         content = self._response.content
         try:
             while True:
@@ -200,8 +154,6 @@ class _AiohttpResponse:
             raise TransportFault(Verdict.UNREACHABLE, "the answer was cut off") from None
 
     def close(self) -> None:
-        """Back to the pool when the body was read to its end; otherwise the connection ends,
-        which is how the provider learns that nobody listens any more."""
         self._response.close()
 
 
@@ -222,17 +174,6 @@ class _Lowered(Mapping[str, str]):
 
     def get(self, name: str, default: Any = None) -> Any:  # without an exception's cost
         return self._headers.get(name, default)
-
-
-def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
-    """Ends by itself when the provider takes nothing any more. What we let go of with bytes
-    still unsent would otherwise stay, with those bytes, for as long as the provider likes."""
-    family, kind, protocol, *_ = address
-    connection = socket.socket(family, kind, protocol)
-    connection.setblocking(False)
-    if hasattr(socket, "TCP_USER_TIMEOUT"):
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, DEAF_MS)
-    return connection
 
 
 @lru_cache(maxsize=1024)

@@ -1,0 +1,123 @@
+"""The most a call can use: what is reserved for it before anything is sent.
+
+For tokens that is every byte of the request, since no token is shorter than a byte, and all
+output the call may get; a chat call that sets no limit to its output is given one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from gateway.routing import Candidate, Plan
+from lib.money import marked_up
+from lib.problems import PriceUnknown, Problem, QuotaExceeded
+from providers.call import Call, Usage
+from providers.openai_wire import DEFAULT_MAX_OUTPUT
+from tenants.quotas import Metric
+from usage.counters.claims import Amounts
+
+CHAT = "chat.completions"
+TOKENS_ARE_COUNTED = frozenset({CHAT, "embeddings"})
+OUTPUT_LIMITS = ("max_completion_tokens", "max_tokens")
+LEAST_OUTPUT = 64  # tokens; an answer shorter than this helps nobody
+BY_OUTPUT = frozenset({Metric.TOKENS, Metric.COST})
+_PLAIN = frozenset({Metric.REQUESTS, Metric.CREDITS, Metric.BYTES})
+
+
+@dataclass(frozen=True, slots=True)
+class WorstCase:
+    """By candidate: tokens, what it costs us and what the tenant is charged, in µUSD."""
+
+    tokens: tuple[int, ...] = ()
+    costs: tuple[int, ...] = ()
+    charges: tuple[int, ...] = ()
+    units: int = 1
+
+    def amounts(self, size: int) -> Amounts:
+        """Of the call, whoever serves it; `size` is the request's bytes."""
+        return Amounts(
+            1, max(self.tokens, default=0), max(self.charges, default=0), self.units, size
+        )
+
+    def amounts_at(self, place: int) -> Amounts:
+        """Of one try at one candidate's provider."""
+        if not self.tokens:
+            return Amounts(requests=1, credits=self.units)
+        return Amounts(1, self.tokens[place], self.costs[place], self.units)
+
+
+class Pricing(Protocol):
+    """What the most of a usage costs (billing.book.PriceBook)."""
+
+    def worst(
+        self, provider: str, model: str, operation: str, usage: Usage, at: float
+    ) -> int | None: ...
+
+
+def limit_output(call: Call, plan: Plan) -> int:
+    """Give a chat call that sets no limit to its output the least that any candidate's model
+    may answer with; 0 where it has set one, or needs none."""
+    if call.operation != CHAT or any(call.params.get(name) for name in OUTPUT_LIMITS):
+        return 0
+    limit = min(each.upstream.max_output or DEFAULT_MAX_OUTPUT for each in plan.candidates)
+    set_output_limit(call, limit)
+    return limit
+
+
+def set_output_limit(call: Call, tokens: int) -> None:
+    call.params["max_tokens"] = tokens
+    call.body = b""  # no longer what the client sent
+
+
+def less_output(refusal: Problem | None, worst: WorstCase, limit: int) -> int:
+    """How much output would fit where the limit that we set ourselves does not; 0 where it
+    fits, or where hardly any would."""
+    if not limit or not isinstance(refusal, QuotaExceeded):
+        return 0
+    left = refusal.extra["limit"] - refusal.extra["used"]
+    needed = worst.amounts(0)[Amounts._fields.index(refusal.extra["metric"])]
+    if left >= needed:
+        return 0  # it is not for the amount that it was refused
+    less = limit // 2 if refusal.extra["metric"] == Metric.COST else limit - (needed - left)
+    return less if less >= LEAST_OUTPUT else 0
+
+
+def worst_case(
+    call: Call, plan: Plan, metrics: frozenset[Metric], pricing: Pricing, *, size: int, at: float,
+    markup: int,
+) -> WorstCase:
+    """What each candidate can use at worst, as far as any of `metrics` counts it. `size` is the
+    request's in bytes, `at` unix seconds. Raises PriceUnknown."""
+    if metrics <= _PLAIN:
+        return _NOTHING_COUNTED
+    usages = [_usage(call, candidate, size) for candidate in plan.candidates]
+    tokens = tuple(usage.input_tokens + usage.output_tokens for usage in usages)
+    if Metric.COST not in metrics:
+        return WorstCase(tokens, (0,) * len(tokens), (0,) * len(tokens))
+    costs = tuple(
+        _cost(candidate, plan, usage, pricing, at)
+        for candidate, usage in zip(plan.candidates, usages, strict=True)
+    )
+    return WorstCase(tokens, costs, tuple(marked_up(cost, markup) for cost in costs))
+
+
+_NOTHING_COUNTED = WorstCase()
+
+
+def _usage(call: Call, candidate: Candidate, size: int) -> Usage:
+    told = candidate.target.provider.adapter.estimate(call, candidate.upstream)
+    if call.operation not in TOKENS_ARE_COUNTED:
+        return told
+    return replace(told, input_tokens=max(told.input_tokens, size), units=0)
+
+
+def _cost(candidate: Candidate, plan: Plan, usage: Usage, pricing: Pricing, at: float) -> int:
+    upstream = candidate.upstream
+    cost = pricing.worst(upstream.provider, upstream.model, plan.route.operation, usage, at)
+    if cost is None:
+        raise PriceUnknown(
+            f"A money quota applies, and {candidate.target.name} has no price. Staff set one, "
+            "or a default price for the provider."
+        )
+    return cost

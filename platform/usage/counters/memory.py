@@ -1,0 +1,285 @@
+"""The counters in this process: the embedded default, and the stand-in while the store is away.
+
+A rate limit's span is cut into SLICES. A call is admitted when the slices that the span can
+touch hold less than the limit: that counts at most one slice too many, so the bound is never
+passed and 64 of 65 parts of it are usable, in memory that does not grow with the traffic.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+from lib.clock import Clock, SystemClock
+from usage.counters.claims import (
+    MICROSECONDS,
+    SLICES,
+    Admission,
+    Amounts,
+    Hold,
+    OnUse,
+    Part,
+    QuotaClaim,
+    RateClaim,
+    SlotClaim,
+    State,
+    Used,
+)
+
+AGED_AT_ONCE = 3  # counters looked at a call, to drop those that say nothing any more
+KEEP_PAST = 3 * 86_400 * MICROSECONDS  # a clock may be set back by days
+
+
+class Window:
+    """One subject's count under one limit: [slice, amount] pairs, oldest first."""
+
+    __slots__ = ("counts", "total")
+
+    def __init__(self) -> None:
+        self.counts: deque[list[int]] = deque()
+        self.total = 0
+
+    def forget(self, width: int, now: int) -> int:
+        """Drop what no span that ends now can touch; the total of the rest."""
+        oldest = now // width - SLICES
+        counts = self.counts
+        while counts and counts[0][0] < oldest:
+            self.total -= counts.popleft()[1]
+        return self.total
+
+    def add(self, width: int, now: int, amount: int) -> None:
+        current = now // width
+        if self.counts and self.counts[-1][0] >= current:
+            self.counts[-1][1] += amount
+        else:
+            self.counts.append([current, amount])
+        self.total += amount
+
+    def correct(self, width: int, moment: int, by: int) -> None:
+        """Change what was added at `moment`, unless that is past already."""
+        slice_ = moment // width
+        for pair in self.counts:
+            if pair[0] == slice_:
+                pair[1] += by
+                self.total += by
+                return
+
+    def wait(self, claim: RateClaim, now: int, amount: int) -> int:
+        """µs until `amount` has room; the whole span for what never has."""
+        over = self.total + amount - claim.limit.limit
+        for slice_, count in self.counts:
+            over -= count
+            if over <= 0:
+                return (slice_ + SLICES + 1) * claim.width - now
+        return (SLICES + 1) * claim.width
+
+    def whole(self, width: int, now: int) -> int:
+        """µs until all of the allowance is there again."""
+        return (self.counts[-1][0] + SLICES + 1) * width - now if self.counts else 0
+
+
+class Cell:
+    """A quota's counter in one window. `used` is None until it is known."""
+
+    __slots__ = ("changes", "ends", "reserved", "stamp", "used")
+
+    def __init__(self, ends: float | None) -> None:
+        self.used: int | None = None
+        self.reserved = 0
+        self.stamp = 0
+        self.changes = 0
+        self.ends = ends
+
+
+class MemoryCounters:
+    def __init__(self, clock: Clock | None = None) -> None:
+        self.on_use: OnUse = lambda claim, used: None
+        self._clock = clock or SystemClock()
+        self._started = int(self._clock.now() * MICROSECONDS)
+        self._windows: dict[str, Window] = {}
+        self._cells: dict[tuple[str, str], Cell] = {}
+        self._slots: dict[str, int] = {}
+        self._holds: dict[str, Hold] = {}
+        self._counted: set[tuple[str, str, str]] = set()
+        self._aging: deque[RateClaim | QuotaClaim] = deque()
+
+    ready = True
+
+    async def start(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    async def admit(self, hold: Hold, base: Part, options: Sequence[Part] = ()) -> Admission:
+        return self.admit_now(hold, base, options)
+
+    def admit_now(self, hold: Hold, base: Part, options: Sequence[Part] = ()) -> Admission:
+        now = int(self._clock.monotonic() * MICROSECONDS)
+        self._age(now)
+        states: list[State] = []
+        missing: list[QuotaClaim] = []
+        fits = self._fits(base, now, states, missing)
+        chosen = -1
+        if fits and options:
+            fits = False
+            for number, option in enumerate(options):
+                if self._fits(option, now, states, missing):
+                    fits, chosen = True, number
+                    break
+                if missing:
+                    break
+        if missing or not fits:
+            return Admission(False, tuple(states), -1, tuple(missing))
+        hold.moment = hold.moment or now
+        self._take(hold, base, now)
+        if chosen >= 0:
+            self._take(hold, options[chosen], now)
+        return Admission(True, tuple(states), chosen)
+
+    def settle(self, hold: Hold, used: Sequence[Amounts]) -> None:
+        if hold.settles and self._holds.pop(hold.id, None) is None:
+            return
+        for part, actual in zip(hold.parts, used, strict=True):
+            for claim in part.claims:
+                if claim.settles:
+                    self._settle(hold, claim, claim.amount(part.amounts), claim.amount(actual))
+
+    async def begin_filling(self, claim: QuotaClaim) -> tuple[int, Sequence[str]]:
+        cell = self._cell(claim)
+        holders = [
+            hold.id
+            for hold in self._holds.values()
+            if any(_same(own, claim) for part in hold.parts for own in part.claims)
+        ]
+        return cell.changes, holders
+
+    async def fill(self, claim: QuotaClaim, number: int, used: int, final: Sequence[str]) -> bool:
+        cell = self._cell(claim)
+        if cell.changes != number:
+            return False
+        cell.used, cell.stamp = used, claim.since
+        cell.changes += 1
+        self._counted.update(
+            (hold, claim.key, claim.counter) for hold in final if hold in self._holds
+        )
+        return True
+
+    async def read(self, claims: Sequence[QuotaClaim]) -> list[Used | None]:
+        return [self._read(claim) for claim in claims]
+
+    def _read(self, claim: QuotaClaim) -> Used | None:
+        cell = self._cell(claim)
+        return None if self._missing(cell, claim) else Used(cell.used or 0, cell.reserved)
+
+    def _fits(
+        self, part: Part, now: int, states: list[State], missing: list[QuotaClaim]
+    ) -> bool:
+        """Whether all of a part has room. Looks at every claim, so that all states are told."""
+        fits = True
+        for claim in part.claims:
+            amount = claim.amount(part.amounts)
+            if type(claim) is RateClaim:
+                window = self._windows.get(claim.key) or self._window(claim)
+                left = claim.limit.limit - window.forget(claim.width, now) - amount
+                if left < 0:
+                    fits = False
+                    wait = window.wait(claim, now, amount)
+                    states.append(State(claim, max(0, left + amount), wait, True))
+                else:
+                    wait = (SLICES + 1) * claim.width - now % claim.width
+                    states.append(State(claim, left, wait))
+            elif type(claim) is QuotaClaim:
+                cell = self._cell(claim)
+                if self._missing(cell, claim):
+                    missing.append(claim)
+                    continue
+                left = claim.quota.limit - (cell.used or 0) - cell.reserved - amount
+                refused = left < 0 and claim.quota.hard
+                fits = fits and not refused
+                left = left + amount if refused else left
+                states.append(State(claim, max(0, left), 0, refused))
+            elif type(claim) is SlotClaim:
+                left = claim.limit.limit - self._slots.get(claim.key, 0) - 1
+                fits = fits and left >= 0
+                states.append(State(claim, max(0, left), 0, left < 0))
+        return fits
+
+    def _take(self, hold: Hold, part: Part, now: int) -> None:
+        hold.parts.append(part)
+        keep = False
+        for claim in part.claims:
+            keep = keep or claim.settles
+            amount = claim.amount(part.amounts)
+            if type(claim) is RateClaim:
+                self._windows[claim.key].add(claim.width, now, amount)
+            elif type(claim) is QuotaClaim:
+                self._cells[claim.key, claim.counter].reserved += amount
+            else:
+                self._slots[claim.key] = self._slots.get(claim.key, 0) + 1
+        if keep:
+            self._holds[hold.id] = hold
+
+    def _settle(
+        self, hold: Hold, claim: RateClaim | QuotaClaim | SlotClaim, reserved: int, actual: int
+    ) -> None:
+        if type(claim) is RateClaim:
+            window = self._windows.get(claim.key)
+            if window is not None:
+                window.correct(claim.width, hold.moment, actual - reserved)
+        elif type(claim) is QuotaClaim:
+            cell = self._cells[claim.key, claim.counter]
+            cell.reserved -= reserved
+            cell.changes += 1
+            counted = (hold.id, claim.key, claim.counter)
+            if counted in self._counted:
+                self._counted.discard(counted)
+            elif cell.used is not None:
+                cell.used += actual
+                self.on_use(claim, cell.used)
+        else:
+            left = self._slots[claim.key] - 1
+            if left:
+                self._slots[claim.key] = left
+            else:
+                del self._slots[claim.key]
+
+    def _window(self, claim: RateClaim) -> Window:
+        window = self._windows[claim.key] = Window()
+        self._aging.append(claim)
+        return window
+
+    def _cell(self, claim: QuotaClaim) -> Cell:
+        cell = self._cells.get((claim.key, claim.counter))
+        if cell is None:
+            cell = self._cells[claim.key, claim.counter] = Cell(claim.period.ends)
+            self._aging.append(claim)
+        return cell
+
+    def _missing(self, cell: Cell, claim: QuotaClaim) -> bool:
+        """Whether the counter must be filled from the ledger first. One whose window began
+        while we counted by this very quota starts at nothing."""
+        if cell.used is None and claim.fresh:
+            if int(claim.period.starts * MICROSECONDS) >= self._started:
+                cell.used, cell.stamp = 0, claim.since
+        return cell.used is None or cell.stamp < claim.since
+
+    def _age(self, now: int) -> None:
+        """Drop counters that say nothing any more, a few at a time: no call pays for many."""
+        for _ in range(min(AGED_AT_ONCE, len(self._aging))):
+            claim = self._aging.popleft()
+            if type(claim) is RateClaim:
+                window = self._windows[claim.key]
+                if window.forget(claim.width, now) or window.counts:
+                    self._aging.append(claim)
+                else:
+                    del self._windows[claim.key]
+            elif type(claim) is QuotaClaim:
+                cell = self._cells[claim.key, claim.counter]
+                past = int(self._clock.now() * MICROSECONDS) - KEEP_PAST
+                if cell.reserved or cell.ends is None or cell.ends * MICROSECONDS > past:
+                    self._aging.append(claim)
+                else:
+                    del self._cells[claim.key, claim.counter]
+
+
+def _same(one: object, other: QuotaClaim) -> bool:
+    return isinstance(one, QuotaClaim) and (one.key, one.counter) == (other.key, other.counter)

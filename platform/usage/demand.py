@@ -1,0 +1,224 @@
+"""What a call claims: which limits and quotas cover it, and by whose counters.
+
+Callers, operations and routes are few compared with calls, so each combination's claims are made
+once a window and remembered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from accounts.identity import Identity
+from providers.snapshot import ProviderSpec
+from tenants.keys import Mode
+from tenants.limits import LimitMetric, RateLimit
+from tenants.limits import Scope as LimitScope
+from tenants.quotas import Metric, Quota, QuotaScope
+from tenants.windows import period
+from usage.counters.claims import Claim, QuotaClaim, RateClaim, SlotClaim
+
+MAX_REMEMBERED = 50_000
+Subject = tuple[tuple[str, int | str], ...]
+
+
+@dataclass(slots=True)
+class Demand:
+    """The claims of one kind of call. `metrics` are those that any of them counts."""
+
+    fixed: tuple[Claim, ...]
+    quotas: tuple[tuple[Quota, str, Subject, int], ...]  # quota, whose, its columns, weight
+    time_zone: str
+    since: int
+    metrics: frozenset[Metric] = field(init=False)
+    _claims: tuple[Claim, ...] = field(init=False)
+    _from: float = 0.0
+    _until: float = 0.0
+
+    def __post_init__(self) -> None:
+        counted = {quota.metric for quota, *_ in self.quotas}
+        counted |= {claim.metric for claim in self.fixed if type(claim) is RateClaim}
+        self.metrics = frozenset(counted)
+        self._claims = self.fixed
+        if not self.quotas:
+            self._until = float("inf")
+
+    def claims(self, now: float) -> tuple[Claim, ...]:
+        """All claims, those of quotas in the windows that `now` (unix seconds) lies in."""
+        if self._from <= now < self._until:
+            return self._claims
+        periods = [
+            period(quota.window, now, quota.time_zone or self.time_zone) for quota, *_ in self.quotas
+        ]
+        self._claims = self.fixed + tuple(
+            QuotaClaim(
+                quota=quota,
+                key=_counter_key(self.quotas[:place], quota, whose, periods[place].name),
+                period=periods[place],
+                since=self.since,
+                subject=subject,
+                weight=weight,
+            )
+            for place, (quota, whose, subject, weight) in enumerate(self.quotas)
+        )
+        self._from = max(each.starts for each in periods)
+        self._until = min(each.ends or float("inf") for each in periods)
+        return self._claims
+
+
+class Demands:
+    """Makes demands, and remembers them for as long as what they were made from is the same."""
+
+    def __init__(self) -> None:
+        self._callers: dict[tuple[object, ...], tuple[Identity, Demand]] = {}
+        self._providers: dict[tuple[str, str, str], tuple[ProviderSpec, Demand]] = {}
+
+    def of_caller(self, identity: Identity, operation: str, route: str, address: str) -> Demand:
+        key = (identity.tenant_id, identity.client, address, operation, route)
+        known = self._callers.get(key)
+        if known is not None and known[0] is identity:
+            return known[1]
+        if len(self._callers) >= MAX_REMEMBERED:
+            self._callers.clear()
+        demand = _of_caller(identity, operation, route, address)
+        self._callers[key] = (identity, demand)
+        return demand
+
+    def of_provider(self, provider: ProviderSpec, model: str, operation: str) -> Demand | None:
+        """None where the provider has neither limits nor quotas."""
+        if not provider.rate_limits and not provider.quotas:
+            return None
+        key = (provider.slug, model, operation)
+        known = self._providers.get(key)
+        if known is not None and known[0] is provider:
+            return known[1]
+        if len(self._providers) >= MAX_REMEMBERED:
+            self._providers.clear()
+        demand = _of_provider(provider, model, operation)
+        self._providers[key] = (provider, demand)
+        return demand
+
+
+def _of_caller(identity: Identity, operation: str, route: str, address: str) -> Demand:
+    fixed = [
+        _limit_claim(limit, f"{_limit_subject(limit.scope, identity, operation, route, address)}")
+        for limit in identity.rate_limits
+        if limit.covers(operation)
+    ]
+    quotas = []
+    for quota in identity.quotas:
+        if not quota.covers(operation):
+            continue
+        subject = _SUBJECTS[quota.scope](identity, route)
+        if subject is not None:
+            whose, columns = subject
+            mode: Subject = (("mode", identity.mode.value),)
+            if identity.mode is Mode.TEST:
+                whose = f"test:{whose}"  # test calls are free: they use up nothing of the live
+            quotas.append((quota, whose, columns + mode, quota.weight(operation)))
+    return Demand(tuple(fixed), tuple(quotas), identity.time_zone, identity.quotas_since)
+
+
+def _of_provider(provider: ProviderSpec, model: str, operation: str) -> Demand:
+    fixed = [
+        _limit_claim(
+            limit,
+            provider.slug if limit.scope is LimitScope.PROVIDER else f"{provider.slug}/{model}",
+        )
+        for limit in provider.rate_limits
+        if limit.covers(operation)
+    ]
+    quotas = [
+        (quota, provider.slug, (("provider", provider.slug),), quota.weight(operation))
+        for quota in provider.quotas
+        if quota.covers(operation)
+    ]
+    return Demand(tuple(fixed), tuple(quotas), provider.time_zone, provider.quotas_since)
+
+
+def _counter_key(before: tuple[Any, ...], quota: Quota, whose: str, period_name: str) -> str:
+    """A second quota that counts alike (a soft one beside a hard one, say) has a counter of its
+    own: in a shared one, one call would count twice."""
+    alike = sum(
+        (other.window, other.counter, owner) == (quota.window, quota.counter, whose)
+        for other, owner, *_ in before
+    )
+    key = f"quota:{whose}:{period_name}"
+    return f"{key}#{alike + 1}" if alike else key
+
+
+def _limit_claim(limit: RateLimit, subject: str) -> RateClaim | SlotClaim:
+    if limit.metric is LimitMetric.CONCURRENCY:
+        return SlotClaim(limit, f"slots:{limit.key}:{subject}")
+    return RateClaim(limit, f"rate:{limit.key}:{subject}")
+
+
+def _limit_subject(
+    scope: LimitScope, identity: Identity, operation: str, route: str, address: str
+) -> str:
+    """Whose allowance it is. Tenants may share addresses and people, but never an allowance."""
+    tenant = identity.tenant_public_id
+    if scope is LimitScope.IP:
+        return f"{tenant}@{address}"
+    if scope is LimitScope.PROJECT:
+        return f"{tenant}/{identity.project_id}"
+    if scope is LimitScope.TENANT:
+        return tenant
+    if scope is LimitScope.ENDPOINT:
+        return f"{tenant}:{operation}"
+    if scope is LimitScope.MODEL:
+        return f"{tenant}:{route}"
+    return f"{tenant}:{identity.client}"
+
+
+def _tenant(identity: Identity, route: str) -> tuple[str, Subject] | None:
+    return identity.tenant_public_id, (("tenant_id", identity.tenant_id or 0),)
+
+
+def _project(identity: Identity, route: str) -> tuple[str, Subject] | None:
+    if identity.project_id is None:
+        return None
+    return f"{identity.tenant_public_id}/{identity.project_id}", (
+        ("tenant_id", identity.tenant_id or 0),
+        ("project_id", identity.project_id),
+    )
+
+
+def _key(identity: Identity, route: str) -> tuple[str, Subject] | None:
+    if identity.key_id is None:
+        return None
+    return f"key_{identity.key_public_id}", (
+        ("tenant_id", identity.tenant_id or 0),
+        ("key_id", identity.key_id),
+    )
+
+
+def _user(identity: Identity, route: str) -> tuple[str, Subject] | None:
+    if identity.user_id is None:
+        return None
+    return f"{identity.tenant_public_id}:{identity.user_public_id}", (
+        ("tenant_id", identity.tenant_id or 0),
+        ("user_id", identity.user_id),
+    )
+
+
+def _route(identity: Identity, route: str) -> tuple[str, Subject] | None:
+    return f"{identity.tenant_public_id}:{route}", (
+        ("tenant_id", identity.tenant_id or 0),
+        ("route", route),
+    )
+
+
+def _global(identity: Identity, route: str) -> tuple[str, Subject] | None:
+    return "global", ()
+
+
+_SUBJECTS: dict[QuotaScope, Callable[[Identity, str], tuple[str, Subject] | None]] = {
+    QuotaScope.GLOBAL: _global,
+    QuotaScope.TENANT: _tenant,
+    QuotaScope.PROJECT: _project,
+    QuotaScope.KEY: _key,
+    QuotaScope.USER: _user,
+    QuotaScope.ROUTE: _route,
+}

@@ -1,0 +1,99 @@
+"""What the counters ask of the database, off the event loop."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+from lib.threads import LookUps
+from providers.operations import registry
+from usage import processes, sums
+from usage.counters.claims import NOTHING, Amounts, ByProvider, QuotaClaim
+from usage.models import Attempt, QuotaAlert, UsageRecord
+
+
+class LedgerTruth:
+    """The ledger and its sums. `process` is this gateway's name."""
+
+    def __init__(self, process: str, look_ups: LookUps) -> None:
+        self._process = process
+        self._look_ups = look_ups
+
+    async def sum(self, claim: QuotaClaim, among: Sequence[str]) -> tuple[int, Sequence[str]]:
+        return await self._look_ups.run(_sum, claim, among)
+
+    async def used(self, request_ids: Sequence[str]) -> Mapping[str, ByProvider]:
+        return await self._look_ups.run(_used, request_ids)
+
+    async def processes(self) -> Sequence[str]:
+        found = await self._look_ups.run(processes.alive)
+        return sorted({self._process, *found})
+
+    async def note_threshold(self, claim: QuotaClaim, threshold: int, used: int) -> None:
+        await self._look_ups.run(_note_threshold, claim, threshold, used)
+
+    async def dead(self, process: str) -> bool:
+        return await self._look_ups.run(processes.bury, process)
+
+    async def beat(self) -> None:
+        await self._look_ups.run(processes.beat, self._process)
+
+    async def leave(self) -> None:
+        await self._look_ups.run(processes.leave, self._process)
+
+
+def _note_threshold(claim: QuotaClaim, threshold: int, used: int) -> None:
+    subject = dict(claim.subject)
+    QuotaAlert.objects.bulk_create(
+        [
+            QuotaAlert(
+                counter=f"{claim.key}:{claim.counter}",
+                threshold=threshold,
+                limit=claim.quota.limit,
+                used=used,
+                quota=claim.quota.name,
+                tenant_id=subject.get("tenant_id"),
+                mode=subject.get("mode", "live"),
+            )
+        ],
+        ignore_conflicts=True,  # another gateway, or this one before a restart, was first
+    )
+
+
+def _used(request_ids: Sequence[str]) -> dict[str, ByProvider]:
+    found: dict[str, dict[str, Amounts]] = {}
+    for record in UsageRecord.objects.filter(pk__in=request_ids):
+        tokens = record.input_tokens + record.output_tokens
+        own = Amounts(1, tokens, record.charge, record.units, record.bytes)
+        found[record.request_id] = {"": own}
+        if record.attempts == 1:
+            tried = Amounts(1, tokens, record.cost, record.units)
+            found[record.request_id][record.provider] = tried
+    tries: dict[str, dict[str, Amounts]] = defaultdict(dict)
+    for attempt in Attempt.objects.filter(request_id__in=found):
+        if attempt.verdict.startswith("skipped_"):
+            continue
+        one = Amounts(1, attempt.tokens, attempt.cost, attempt.units)
+        before = tries[attempt.request_id].get(attempt.provider, NOTHING)
+        total = before.plus(one)
+        tries[attempt.request_id][attempt.provider] = total
+    for request_id, by_provider in tries.items():
+        found[request_id] = {"": found[request_id][""], **by_provider}
+    return found
+
+
+def _sum(claim: QuotaClaim, among: Sequence[str]) -> tuple[int, Sequence[str]]:
+    quota, subject = claim.quota, dict(claim.subject)
+    names = [name for name in registry() if quota.covers(name)]
+    mode = str(subject.pop("mode", "live"))
+    used, final = sums.used_and_final(
+        scope=quota.scope.value,
+        subject=subject,
+        metric=quota.metric.value,
+        since=claim.period.starts,
+        weights={name: quota.weight(name) for name in names},
+        operations=names if quota.operations else None,
+        mode=mode,
+        among=among,
+    )
+    return used, sorted(final)
