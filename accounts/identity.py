@@ -326,7 +326,20 @@ def _key_record(public_id: str) -> Record | None:
     )
     if key is None:
         return None
-    identity = Identity(
+    identity = of_key(key)
+    return Record(
+        identity=identity,
+        digest=key.digest,
+        revoked=key.revoked_at is not None and key.revoked_at <= dt.datetime.now(dt.UTC),
+        expires_at=_seconds(key.expires_at),
+        networks=tuple(ipaddress.ip_network(network) for network in key.allowed_ips),
+        suspended=key.tenant.status != key.tenant.Status.ACTIVE,
+    )
+
+
+def of_key(key: Any) -> Identity:
+    """The caller that an API key's row stands for."""
+    return Identity(
         kind="key",
         mode=Mode(key.mode),
         scopes=frozenset(key.scopes),
@@ -337,14 +350,22 @@ def _key_record(public_id: str) -> Record | None:
         **_tenant_fields(key.tenant),
         **_allowance(key.tenant, key),
     )
-    return Record(
-        identity=identity,
-        digest=key.digest,
-        revoked=key.revoked_at is not None and key.revoked_at <= dt.datetime.now(dt.UTC),
-        expires_at=_seconds(key.expires_at),
-        networks=tuple(ipaddress.ip_network(network) for network in key.allowed_ips),
-        suspended=key.tenant.status != key.tenant.Status.ACTIVE,
-    )
+
+
+def of_tenant(tenant: Any, mode: Mode) -> Identity:
+    """A tenant as a whole, with what is allowed to it: nobody can call as that."""
+    fields = {**_tenant_fields(tenant), **_allowance(tenant)}
+    return Identity(kind="", mode=mode, scopes=frozenset(), **fields)
+
+
+def of_house(mode: Mode) -> Identity:
+    """All tenants together, with what the house allows them."""
+    from tenants.models import HousePolicy, in_force_since
+
+    house = HousePolicy.current()
+    quotas = tuple(quota for quota in _house_quotas(house) if quota.scope is QuotaScope.GLOBAL)
+    since = in_force_since(house)
+    return Identity(kind="", mode=mode, scopes=frozenset(), quotas=quotas, quotas_since=since)
 
 
 def _family_ended(family: str) -> bool:

@@ -11,6 +11,7 @@ pytest_plugins = [
     "tests.services.valkey",
     "tests.services.postgres",
     "tests.services.system",
+    "tests.services.cluster",
     "tests.chaos.reporting",
 ]
 

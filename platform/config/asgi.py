@@ -88,6 +88,8 @@ def build(env: Any) -> Application:
     gateway = Gateway(options, ledger, IDENTITIES, _admissions(env.REDIS_URL))
     WORKER.breakers = gateway.dispatcher.breakers.states
     WORKER.in_flight = lambda: gateway.observer.in_flight
+    WORKER.counters = gateway.read_counters
+    WORKER.counters_ready = lambda: gateway.admissions.counters.ready
     return Application(gateway)
 
 

@@ -7,6 +7,7 @@ touches the ORM; what it knows of tenants and routes lives in memory (gateway/li
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl
 
@@ -44,7 +45,7 @@ from providers.transport import Http1Transport, Transport
 from tenants.keys import Mode
 from tenants.quotas import Metric
 from usage.admission import Admissions, Grant
-from usage.counters.claims import Amounts, Part, RateClaim
+from usage.counters.claims import Amounts, CountersAway, Part, QuotaClaim, RateClaim, Used
 from usage.demand import Demand, Demands
 from usage.ledger import Ledger
 from usage.record import Record
@@ -52,6 +53,7 @@ from usage.reservation import HUNG_UP, HungUp, Reservation
 
 log = structlog.get_logger("patchbay.gateway")
 
+READ_SECONDS = 1.0  # a page waits so long for the counters
 LOOK_UPS = 3  # a record that is forgotten while it is being looked up is looked up again
 
 
@@ -79,6 +81,7 @@ class Gateway:
     demands: Demands = field(default_factory=Demands)
     live: Live = field(init=False)
     dispatcher: Dispatcher = field(init=False)
+    _loop: asyncio.AbstractEventLoop | None = None
     idempotency: Idempotency = field(init=False)
 
     def __post_init__(self) -> None:
@@ -87,6 +90,7 @@ class Gateway:
         self.idempotency = Idempotency(self.clock, self.options.deadline_ms / 1000)
 
     async def start(self) -> None:
+        self._loop = asyncio.get_running_loop()
         await self.live.start()
         await self.admissions.counters.start()
 
@@ -98,6 +102,20 @@ class Gateway:
         self.idempotency.close()
         await self.transport.close()
         self.observer.flush()
+
+    def read_counters(self, claims: Sequence[QuotaClaim]) -> list[Used | None]:
+        """What the counters say, for a thread that is not the loop's; nothing of those that
+        cannot be asked now."""
+        if self._loop is None:
+            return [None] * len(claims)
+        asked = asyncio.run_coroutine_threadsafe(
+            self.admissions.counters.read(claims), self._loop
+        )
+        try:
+            return asked.result(READ_SECONDS)
+        except (CountersAway, TimeoutError):
+            asked.cancel()
+            return [None] * len(claims)
 
     async def handle(self, door: Door, scope: Scope, receive: Receive, send: Send) -> None:
         """One request. Whatever happens inside, one answer goes out, or none if nobody waits."""

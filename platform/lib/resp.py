@@ -16,6 +16,8 @@ from typing import Any, NamedTuple, cast
 
 import hiredis
 
+from lib.stores import StoreAway
+
 MAX_REPLY = 8 << 20  # bytes
 MAX_UNSENT = 1 << 20  # bytes
 SILENCE = 0.25  # seconds without a byte after which a server that owes an answer is given up
@@ -24,10 +26,6 @@ LATE = 0.005  # seconds a timer may be late before it says that this process was
 _INCOMPLETE = object()
 
 Word = bytes | str | int | float
-
-
-class StoreAway(Exception):
-    """The store did not answer in time, or is not there."""
 
 
 class StoreError(Exception):

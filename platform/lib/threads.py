@@ -10,11 +10,9 @@ from typing import Any, TypeVar
 
 from django import db
 
+from lib.stores import StoreAway
+
 T = TypeVar("T")
-
-
-class StoreAway(Exception):
-    """The database did not answer; its message names only the kind of error."""
 
 
 class LookUps:

@@ -19,7 +19,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import structlog
 
-from lib.resp import Link, StoreAway, StoreError, Word
+from lib.resp import Link, StoreError, Word
+from lib.stores import StoreAway
 
 __all__ = ["Script", "StoreAway", "StoreError", "Valkey"]
 

@@ -21,6 +21,7 @@ from usage.counters.claims import Claim, QuotaClaim, RateClaim, SlotClaim
 
 MAX_REMEMBERED = 50_000
 Subject = tuple[tuple[str, int | str], ...]
+Counted = tuple[Quota, str, Subject, int]  # whose it is, by which columns, with which weight
 
 
 @dataclass(slots=True)
@@ -28,7 +29,7 @@ class Demand:
     """The claims of one kind of call. `metrics` are those that any of them counts."""
 
     fixed: tuple[Claim, ...]
-    quotas: tuple[tuple[Quota, str, Subject, int], ...]  # quota, whose, its columns, weight
+    quotas: tuple[Counted, ...]
     time_zone: str
     since: int
     metrics: frozenset[Metric] = field(init=False)
@@ -100,23 +101,55 @@ class Demands:
         return demand
 
 
+def quotas_of(identity: Identity, now: float, route: str = "") -> list[QuotaClaim]:
+    """A caller's quotas in their present windows, whatever operations they cover, to be shown.
+    Those of routes only where one is named."""
+    quotas: list[Counted] = []
+    for quota in identity.quotas:
+        if quota.scope is QuotaScope.ROUTE and not route:
+            continue
+        quotas += _counted(quota, identity, route, weight=1)
+    return _shown(quotas, identity.time_zone, identity.quotas_since, now)
+
+
+def quotas_of_provider(provider: ProviderSpec, now: float) -> list[QuotaClaim]:
+    quotas = [(quota, *_of(provider), 1) for quota in provider.quotas]
+    return _shown(quotas, provider.time_zone, provider.quotas_since, now)
+
+
+def _shown(quotas: list[Counted], time_zone: str, since: int, now: float) -> list[QuotaClaim]:
+    demand = Demand((), tuple(quotas), time_zone, since)
+    return [claim for claim in demand.claims(now) if type(claim) is QuotaClaim]
+
+
+def _of(provider: ProviderSpec) -> tuple[str, Subject]:
+    return provider.slug, (("provider", provider.slug),)
+
+
+def _counted(quota: Quota, identity: Identity, route: str, weight: int) -> list[Counted]:
+    """A quota with whose it is, and by which columns of the ledger; of a caller without a
+    project, key or user nothing is counted by it."""
+    subject = _SUBJECTS[quota.scope](identity, route)
+    if subject is None:
+        return []
+    whose, columns = subject
+    mode: Subject = (("mode", identity.mode.value),)
+    if identity.mode is Mode.TEST:
+        whose = f"test:{whose}"  # test calls are free: they use up nothing of the live
+    return [(quota, whose, columns + mode, weight)]
+
+
 def _of_caller(identity: Identity, operation: str, route: str, address: str) -> Demand:
     fixed = [
         _limit_claim(limit, f"{_limit_subject(limit.scope, identity, operation, route, address)}")
         for limit in identity.rate_limits
         if limit.covers(operation)
     ]
-    quotas = []
+    quotas: list[Counted] = []
     for quota in identity.quotas:
         if not quota.covers(operation):
             continue
-        subject = _SUBJECTS[quota.scope](identity, route)
-        if subject is not None:
-            whose, columns = subject
-            mode: Subject = (("mode", identity.mode.value),)
-            if identity.mode is Mode.TEST:
-                whose = f"test:{whose}"  # test calls are free: they use up nothing of the live
-            quotas.append((quota, whose, columns + mode, quota.weight(operation)))
+        quotas += _counted(quota, identity, route, quota.weight(operation))
     return Demand(tuple(fixed), tuple(quotas), identity.time_zone, identity.quotas_since)
 
 
@@ -130,7 +163,7 @@ def _of_provider(provider: ProviderSpec, model: str, operation: str) -> Demand:
         if limit.covers(operation)
     ]
     quotas = [
-        (quota, provider.slug, (("provider", provider.slug),), quota.weight(operation))
+        (quota, *_of(provider), quota.weight(operation))
         for quota in provider.quotas
         if quota.covers(operation)
     ]

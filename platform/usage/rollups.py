@@ -31,7 +31,7 @@ from usage.deltas import (
 from usage.rollup_models import AttemptHour, AttemptMinute, UsageHour, UsageMinute
 from usage.sums import HOURS_KEPT, MINUTES_KEPT, dialect_of, stored
 
-FOLD_LIMIT = 1000  # of each kind in one transaction, for it holds SQLite's only write lock
+FOLD_LIMIT = 250  # of each kind in one transaction: some ms, for it holds SQLite's write lock
 GRAINS = ("minute", "hour", "day")
 SLACK = dt.timedelta(days=1)  # so that nobody sums what is being pruned
 _FOLDING = 0x70617463  # any number that no other advisory lock has

@@ -20,7 +20,7 @@ class LedgerTruth:
         self._look_ups = look_ups
 
     async def sum(self, claim: QuotaClaim, among: Sequence[str]) -> tuple[int, Sequence[str]]:
-        return await self._look_ups.run(_sum, claim, among)
+        return await self._look_ups.run(ledger_sum, claim, among)
 
     async def used(self, request_ids: Sequence[str]) -> Mapping[str, ByProvider]:
         return await self._look_ups.run(_used, request_ids)
@@ -82,7 +82,11 @@ def _used(request_ids: Sequence[str]) -> dict[str, ByProvider]:
     return found
 
 
-def _sum(claim: QuotaClaim, among: Sequence[str]) -> tuple[int, Sequence[str]]:
+def ledger_sum(
+    claim: QuotaClaim, among: Sequence[str] = ()
+) -> tuple[int, Sequence[str]]:
+    """What a quota's window has used by the ledger, and which of these calls are in it
+    (blocking)."""
     quota, subject = claim.quota, dict(claim.subject)
     names = [name for name in registry() if quota.covers(name)]
     mode = str(subject.pop("mode", "live"))

@@ -94,7 +94,8 @@ class Http1Transport:
                 infos = await self._lookups.addresses(
                     destination.host, destination.port, allow_private=allow_private
                 )
-                return await pool.connect(infos, destination, self._context(destination))
+                tls = await self._context() if destination.secure else None
+                return await pool.connect(infos, destination, tls)
         except PrivateAddress:
             raise TransportFault(Verdict.UNREACHABLE, PRIVATE) from None
         except TimeoutError:
@@ -108,13 +109,17 @@ class Http1Transport:
                 Verdict.UNREACHABLE, "the connection was refused or the name is unknown"
             ) from None
 
-    def _context(self, destination: Destination) -> ssl.SSLContext | None:
-        if not destination.secure:
-            return None
+    async def _context(self) -> ssl.SSLContext:
+        """Reading the system's authorities takes 50 ms, for which the loop is not held up."""
         if self._tls is None:
-            self._tls = ssl.create_default_context()
-            self._tls.set_alpn_protocols(["http/1.1"])
+            self._tls = await asyncio.to_thread(_tls_context)
         return self._tls
+
+
+def _tls_context() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(["http/1.1"])
+    return context
 
 
 class _Pool:

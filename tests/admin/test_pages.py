@@ -20,6 +20,8 @@ from unfold.admin import ModelAdmin
 from lib.ids import prefixed
 from tenants.models import HousePolicy
 from tests import factories
+from usage import rollups
+from usage.rollup_models import AttemptDay, UsageDay
 
 pytestmark = pytest.mark.django_db
 MAX_QUERIES = 15

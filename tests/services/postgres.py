@@ -6,12 +6,14 @@ would add a system user and open the modes of parent folders.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from importlib.util import find_spec
 from itertools import count
@@ -20,27 +22,29 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.services.process import NOBODY, ServerProcess, free_port, unprivileged
+from tests.services.process import ServerProcess, free_port, is_alive, own, unprivileged, until
 
 ROOT = Path(__file__).resolve().parents[2]
 USER = "patchbay"
 # Nothing here outlives the tests, so nothing has to reach the disk.
-FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "shared_buffers=32MB")
+FAST: Sequence[str] = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "shared_buffers=32MB")
+# As in production: what was committed is there after kill().
+DURABLE = ("fsync=on", "synchronous_commit=on", "shared_buffers=32MB")
 _numbers = count(1)
 
 
 class Postgres:
     """One cluster on 127.0.0.1. It keeps its port and data over kill() and start()."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, settings: Sequence[str] = FAST) -> None:
         self.folder = folder
+        self.settings = settings
         self.port = free_port()
         folder.chmod(0o755)
         self.data = folder / "data"
         self.data.mkdir()
-        if os.geteuid() == 0:
-            os.chown(folder, NOBODY, NOBODY)
-            os.chown(self.data, NOBODY, NOBODY)
+        own(folder)
+        own(self.data)
 
     def create(self) -> None:
         options = ["--no-sync", "--auth=trust", "--encoding=UTF8", "--locale=C"]
@@ -52,6 +56,12 @@ class Postgres:
             **unprivileged(),
         )
 
+    def create_like(self, other: Postgres) -> None:
+        """All that a stopped server holds, copied."""
+        shutil.copytree(other.data, self.data, dirs_exist_ok=True)
+        for path in (self.data, *self.data.rglob("*")):
+            own(path)
+
     def start(self) -> None:
         self._server.start(self._answers)
 
@@ -59,7 +69,13 @@ class Postgres:
         self._server.stop()
 
     def kill(self) -> None:
+        """SIGKILL, to the server and to all that it started, as a machine that loses power does."""
+        children = self._children()
         self._server.kill()
+        for child in children:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+        until(lambda: not any(map(is_alive, children)))  # they hold on to the data meanwhile
 
     @property
     def running(self) -> bool:
@@ -82,7 +98,7 @@ class Postgres:
 
     @cached_property
     def _server(self) -> ServerProcess:
-        settings = (*FAST, "listen_addresses=127.0.0.1", f"unix_socket_directories={self.folder}")
+        settings = (*self.settings, "listen_addresses=127.0.0.1", f"unix_socket_directories={self.folder}")
         command = [str(self._bin / "postgres"), "-D", str(self.data), "-p", str(self.port)]
         for setting in settings:
             command += ["-c", setting]
@@ -111,6 +127,13 @@ class Postgres:
                 shutil.copytree(package.parent / libraries, self.folder / libraries)
             package = copy
         return package / "pginstall/bin"
+
+    def _children(self) -> list[int]:
+        server = self._server.process
+        if server is None or not self.running:
+            return []
+        path = Path(f"/proc/{server.pid}/task/{server.pid}/children")
+        return [int(child) for child in path.read_text().split()]
 
     def _answers(self) -> bool:
         try:

@@ -84,3 +84,18 @@ def unprivileged() -> dict[str, Any]:
     if os.geteuid() != 0:
         return {}
     return {"user": NOBODY, "group": NOBODY, "extra_groups": []}
+
+
+def own(path: Path) -> None:
+    """Give a file to the user that `unprivileged` stands for."""
+    if os.geteuid() == 0:
+        os.chown(path, NOBODY, NOBODY)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process, not ours to wait for, still runs (Linux)."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state not in "ZX"

@@ -38,15 +38,14 @@ def _visitors() -> str:
     )
 
 
-class System:
-    """One gateway worker, one sandbox, one database, in `folder`."""
+class Site:
+    """What every way to run Patchbay has in common: a sandbox, settings, a database and what is
+    configured in it; and gateways, as many as its kind starts."""
 
-    def __init__(self, folder: Path, **settings: str) -> None:
+    def __init__(self, folder: Path, database_url: str, **settings: str) -> None:
         self.folder = folder
-        self.database = folder / "system.sqlite3"
         self.journal = folder / "sandbox.journal"
-        self.port, self.sandbox_port = free_port(), free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.sandbox_port = free_port()
         self.sandbox_url = f"http://127.0.0.1:{self.sandbox_port}"
         self.keys: dict[str, str] = {}
         self._visitors = iter(range(VISITORS))
@@ -55,20 +54,11 @@ class System:
             "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'platform'}",
             "DJANGO_SETTINGS_MODULE": "config.settings",
             "ENV_FILE": str(ENVIRONMENT),
-            "DATABASE_URL": f"sqlite:///{self.database}",
+            "DATABASE_URL": database_url,
             "SANDBOX_URL": self.sandbox_url,
             "LOG_LEVEL": "info",
             **settings,
         }
-        self.gateway = self._process(
-            "gateway",
-            ["-m", "uvicorn", "config.asgi:application", "--port", str(self.port)],
-            "--no-access-log",
-            "--no-proxy-headers",
-            "--loop=uvloop",
-            "--http=httptools",
-            "--timeout-graceful-shutdown=10",
-        )
         self.sandbox = self._process(
             "sandbox",
             ["-m", "providers.sandbox", "--port", str(self.sandbox_port)],
@@ -76,19 +66,10 @@ class System:
             str(self.journal),
         )
 
-    def start(self) -> None:
-        self.manage("migrate", "-v0")
-        self.manage("load_catalogue")
-        self.apply(CONFIGURATION.read_text() + _visitors())
+    def configure(self) -> None:
+        """Start the sandbox, and fill the database that has its tables by now."""
         self.sandbox.start(lambda: self.get(f"{self.sandbox_url}/_sandbox/calls")[0] == 200)
-        self.start_gateway()
-
-    def start_gateway(self) -> None:
-        self.gateway.start(lambda: self.get(f"{self.url}/readyz")[0] == 200)
-
-    def stop(self) -> None:
-        self.gateway.stop()
-        self.sandbox.stop()
+        self.apply(CONFIGURATION.read_text() + _visitors())
 
     def apply(self, text: str) -> None:
         """Make the database match a configuration file; its new keys join `keys`."""
@@ -117,13 +98,9 @@ class System:
         return self.keys[f"visitor-{next(self._visitors)}/test"]
 
     def rows(self, statement: str, *parameters: Any) -> list[dict[str, Any]]:
-        """What the database holds, read beside the running gateway."""
-        connection = sqlite3.connect(self.database, timeout=10)
-        connection.row_factory = sqlite3.Row
-        try:
-            return [dict(row) for row in connection.execute(statement, parameters)]
-        finally:
-            connection.close()
+        """What the database holds, read beside the running gateways. `?` stands for a
+        parameter, whichever database it is."""
+        raise NotImplementedError
 
     def record(self, request_id: str) -> dict[str, Any]:
         """The one ledger row of a call."""
@@ -143,6 +120,17 @@ class System:
         except OSError:
             return 0, b""
 
+    def _gateway(self, name: str, port: int) -> ServerProcess:
+        return self._process(
+            name,
+            ["-m", "uvicorn", "config.asgi:application", "--port", str(port)],
+            "--no-access-log",
+            "--no-proxy-headers",
+            "--loop=uvloop",
+            "--http=httptools",
+            "--timeout-graceful-shutdown=10",
+        )
+
     def _process(self, name: str, command: list[str], *options: str) -> ServerProcess:
         return ServerProcess(
             [sys.executable, *command, *options],
@@ -150,6 +138,38 @@ class System:
             cwd=ROOT,
             env=self.environment,
         )
+
+
+class System(Site):
+    """One gateway worker, one sandbox, one database, in `folder`."""
+
+    def __init__(self, folder: Path, **settings: str) -> None:
+        self.database = folder / "system.sqlite3"
+        super().__init__(folder, f"sqlite:///{self.database}", **settings)
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.gateway = self._gateway("gateway", self.port)
+
+    def start(self) -> None:
+        self.manage("migrate", "-v0")
+        self.manage("load_catalogue")
+        self.configure()
+        self.start_gateway()
+
+    def start_gateway(self) -> None:
+        self.gateway.start(lambda: self.get(f"{self.url}/readyz")[0] == 200)
+
+    def stop(self) -> None:
+        self.gateway.stop()
+        self.sandbox.stop()
+
+    def rows(self, statement: str, *parameters: Any) -> list[dict[str, Any]]:
+        connection = sqlite3.connect(self.database, timeout=10)
+        connection.row_factory = sqlite3.Row
+        try:
+            return [dict(row) for row in connection.execute(statement, parameters)]
+        finally:
+            connection.close()
 
 
 @pytest.fixture(scope="session")

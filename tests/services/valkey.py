@@ -42,6 +42,10 @@ class Valkey:
     def kill(self) -> None:
         self._server.kill()
 
+    @property
+    def running(self) -> bool:
+        return self._server.running
+
     def client(self) -> redis.Redis:
         return redis.Redis.from_url(self.url)
 
@@ -62,7 +66,7 @@ def valkey_server() -> Iterator[Valkey]:
 @pytest.fixture
 def valkey(valkey_server: Valkey) -> Valkey:
     """The server, empty and running, whatever the test before did to it."""
-    if not valkey_server._server.running:
+    if not valkey_server.running:
         valkey_server.start()
     with valkey_server.client() as client:
         client.flushall()

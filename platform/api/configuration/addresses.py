@@ -1,6 +1,6 @@
 """Which base URLs lead inside, as far as the text tells.
 
-A name is resolved and judged when a call leaves (providers/transport.py); here only what is
+A name is resolved and judged when a call leaves (providers/transport); here only what is
 plainly private is told early, with what to do about it.
 """
 

@@ -12,6 +12,7 @@ from api.v1.health import DetailedHealth, Health
 from api.v1.keys import KeyViewSet
 from api.v1.members import MemberViewSet
 from api.v1.projects import ProjectViewSet
+from api.v1.quotas import Quotas
 from api.v1.requests import RequestDetail
 from api.v1.tenants import TenantViewSet
 from api.v1.usage import Usage
@@ -31,6 +32,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("health/detailed", DetailedHealth.as_view(), name="health-detailed"),
     path("catalogue", Catalogue.as_view(), name="catalogue"),
     path("requests/<uuid:request_id>", RequestDetail.as_view(), name="request"),
+    path("quotas", Quotas.as_view(), name="quotas"),
     path("usage", Usage.as_view(), name="usage"),
     path("metrics", metrics, name="metrics"),
     path("", include(router.urls)),

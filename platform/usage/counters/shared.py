@@ -152,7 +152,7 @@ class SharedCounters:
         return bool(await self._run(_FILL, keys, [*arguments, *final]))
 
     async def read(self, claims: Sequence[QuotaClaim]) -> list[Used | None]:
-        return [await self._read(claim) for claim in claims]
+        return list(await asyncio.gather(*map(self._read, claims)))
 
     async def _read(self, claim: QuotaClaim) -> Used | None:
         fields = [f"{claim.counter}:{name}" for name in ("used", "reserved", "since")]

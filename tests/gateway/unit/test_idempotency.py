@@ -17,6 +17,8 @@ from lib.ids import uuid7
 from lib.threads import StoreAway
 from tenants.keys import Mode
 from tenants.limits import RateLimit, Scope
+from tenants.quotas import Metric, Quota, QuotaScope
+from tenants.windows import Window
 from tests.gateway.unit.rig import (
     CHAT,
     DONE,
@@ -520,6 +522,17 @@ async def test_a_repeated_call_is_a_request_for_its_limits(rig: Rig) -> None:
     left = [client.headers["x-ratelimit-remaining"] for client in answers]
     assert left == ["2", "1", "0", "0"]
     assert len(rig.upstreams.sent) == 1
+
+
+@on_loop
+async def test_a_repeated_call_uses_no_quota(rig: Rig) -> None:
+    quota = Quota(QuotaScope.TENANT, Metric.REQUESTS, Window.DAY, 3)
+    rig.key = rig.callers.add(quotas=(quota,))
+    for _ in range(5):
+        assert (await keyed(rig)).status == 200
+    for _ in range(5):
+        assert (await keyed(rig, temperature=1)).status == 422
+    assert [(await rig.chat()).status for _ in range(3)] == [200, 200, 429]
 
 
 @on_loop

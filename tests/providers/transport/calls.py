@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
 import pytest
+import uvloop
 
 from providers.call import UpstreamRequest, Verdict
 from providers.timeouts import Timeouts
@@ -27,6 +29,13 @@ class Subject:
     """Which transport is being tested."""
 
     make: type[AiohttpTransport | Http1Transport] = Http1Transport
+
+
+AIOHTTP = pytest.param((AiohttpTransport, asyncio.DefaultEventLoopPolicy), id="aiohttp")
+ON_ASYNCIO = pytest.param((Http1Transport, asyncio.DefaultEventLoopPolicy), id="http1")
+ON_UVLOOP = pytest.param((Http1Transport, uvloop.EventLoopPolicy), id="http1-uvloop")
+
+ours_only = pytest.mark.parametrize("subject", [ON_ASYNCIO, ON_UVLOOP], indirect=True)
 
 
 @contextlib.asynccontextmanager

@@ -6,22 +6,11 @@ import asyncio
 from collections.abc import Iterator
 
 import pytest
-import uvloop
 
-from providers.transport import Http1Transport
-from tests.providers.transport.calls import Subject
-from tests.providers.transport.with_aiohttp import AiohttpTransport
+from tests.providers.transport.calls import AIOHTTP, ON_ASYNCIO, ON_UVLOOP, Subject
 
 
-@pytest.fixture(
-    autouse=True,
-    params=[
-        (AiohttpTransport, asyncio.DefaultEventLoopPolicy),
-        (Http1Transport, asyncio.DefaultEventLoopPolicy),
-        (Http1Transport, uvloop.EventLoopPolicy),
-    ],
-    ids=["aiohttp", "http1", "http1-uvloop"],
-)
+@pytest.fixture(autouse=True, params=[AIOHTTP, ON_ASYNCIO, ON_UVLOOP])
 def subject(request: pytest.FixtureRequest) -> Iterator[None]:
     Subject.make, policy = request.param
     asyncio.set_event_loop_policy(policy())

@@ -15,7 +15,7 @@ from providers.call import UpstreamRequest, Verdict
 from providers.timeouts import Timeouts
 from providers.transport import Http1Transport, TransportFault, http1
 from tests.loops import eventually, on_loop
-from tests.providers.transport.calls import HEAD, Subject, fault_of, meeting, read, send
+from tests.providers.transport.calls import HEAD, Subject, fault_of, meeting, ours_only, read, send
 from tests.providers.upstreams import Connection, Server, always, answer, chunked, once, serving
 
 UNTIL_CLOSE = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n"
@@ -217,12 +217,11 @@ async def test_a_server_that_speaks_first_is_no_http_server() -> None:
             assert await fault_of(read(transport, server.get())) is Verdict.UNREACHABLE
 
 
+@ours_only
 @on_loop
 async def test_a_connection_that_nobody_uses_is_closed_after_a_while(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    if Subject.make is not Http1Transport:
-        pytest.skip("aiohttp's is 15 seconds")
     monkeypatch.setattr(http1, "KEPT", 0.15)
     async with meeting(always(answer(b"ok"))) as (transport, server):
         await read(transport, server.get())
@@ -232,10 +231,9 @@ async def test_a_connection_that_nobody_uses_is_closed_after_a_while(
         assert await read(transport, server.get()) == b"ok"
 
 
+@ours_only
 @on_loop
 async def test_a_name_is_looked_up_once_for_many_callers() -> None:
-    if Subject.make is not Http1Transport:
-        pytest.skip("aiohttp has a cache of its own")
     loop, looked_up = asyncio.get_running_loop(), 0
     real = loop.getaddrinfo
 

@@ -14,22 +14,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from providers.call import UpstreamRequest, Verdict
-from providers.transport import Http1Transport, TransportFault
+from providers.transport import TransportFault
 from providers.transport.destination import Destination, destination_of
 from providers.transport.wire import Answer, Connection, request_bytes
 from tests.loops import on_loop
-from tests.providers.transport.calls import HEAD, Subject, fault_of, meeting, read
+from tests.providers.transport.calls import HEAD, fault_of, meeting, ours_only, read
 from tests.providers.upstreams import Connection as Peer
 from tests.providers.upstreams import Handler, always, answer, chunked, once
 
 OK = b"HTTP/1.1 200 OK\r\n"
 FLOOD = 20_000_000
 
-
-@pytest.fixture(autouse=True)
-def ours_only(subject: None) -> None:
-    if Subject.make is not Http1Transport:
-        pytest.skip("our own client's strictness")
+pytestmark = ours_only
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,167 @@
+"""Patchbay as production runs it: several gateway processes that share PostgreSQL and Valkey, the
+worker, and the sandbox that plays their upstreams.
+
+    def test_one_limit_for_all(new_cluster):
+        cluster = new_cluster(gateways=3)           # keyword arguments more: settings
+        cluster.apply("tenants: [{slug: acme, …}]")     # `{sandbox}` is the sandbox's address
+        client = cluster.client()
+        seen = await client.call(cluster.keys["acme/live"], prompt(5, 1, stream=False))
+        cluster.kill(0); cluster.start_gateway(0)       # -9; the same port again
+        cluster.valkey.kill(); cluster.valkey.start()   # comes back empty
+        cluster.postgres.kill(); cluster.postgres.start()   # what was committed is there
+        cluster.rows("SELECT * FROM usage_usagerecord WHERE request_id = ?", seen.request_id)
+
+What is served at first is in tests/services/system.yaml. A cluster takes some seconds to start:
+share one among the tests of a file that leave it in order (`Cluster.made`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.rows import dict_row
+
+from tests.chaos.client import Seen, call
+from tests.services.postgres import DURABLE, Postgres
+from tests.services.process import free_port
+from tests.services.system import ROOT, Site
+from tests.services.valkey import Valkey
+
+DATABASE = "postgres"
+
+
+class Client:
+    """Calls one gateway after the other, as a load balancer does; those where nobody listens
+    are passed over."""
+
+    def __init__(self, ports: list[int], first: int = 0) -> None:
+        self._ports = ports
+        self._turn = first
+
+    async def call(self, key: str, ask: dict[str, Any], **headers: str) -> Seen:
+        """As tests/chaos/client.py. Raises OSError when no gateway listens."""
+        for _ in self._ports:
+            self._turn = (self._turn + 1) % len(self._ports)
+            with contextlib.suppress(ConnectionRefusedError):
+                return await call(self._ports[self._turn], key, ask, **headers)
+        raise ConnectionRefusedError("no gateway listens")
+
+
+class Cluster(Site):
+    """`gateways` of them at `ports` and `urls`; in `folder` are all logs."""
+
+    def __init__(self, folder: Path, gateways: int, **settings: str) -> None:
+        folder.chmod(0o755)  # PostgreSQL runs as somebody else
+        (folder / "postgres").mkdir()
+        self.postgres = Postgres(folder / "postgres", DURABLE)
+        self.valkey = Valkey(folder)
+        shared = {"REDIS_URL": self.valkey.url, **settings}
+        super().__init__(folder, self.postgres.url(DATABASE), **shared)
+        self.ports = [free_port() for _ in range(gateways)]
+        self.urls = [f"http://127.0.0.1:{port}" for port in self.ports]
+        self.gateways = [
+            self._gateway(f"gateway-{number}", port) for number, port in enumerate(self.ports)
+        ]
+        self._heartbeat = folder / "worker.heartbeat"
+        self.worker = self._process(
+            "worker", ["manage.py", "worker"], "--heartbeat", str(self._heartbeat)
+        )
+        self._clients = itertools.count()
+
+    def start(self, template: Postgres) -> None:
+        """`template`: a stopped server whose database has our tables."""
+        self.postgres.create_like(template)
+        self.postgres.start()
+        self.valkey.start()
+        self.configure()
+        self.worker.start(self._heartbeat.exists)
+        with ThreadPoolExecutor() as threads:
+            list(threads.map(self.start_gateway, range(len(self.gateways))))
+
+    def start_gateway(self, number: int) -> None:
+        """Start it at its port, and wait until it is ready."""
+        ready = f"{self.urls[number]}/readyz"
+        self.gateways[number].start(lambda: self.get(ready)[0] == 200)
+
+    def kill(self, number: int) -> None:
+        """A gateway, with -9."""
+        self.gateways[number].kill()
+
+    def stop(self) -> None:
+        with ThreadPoolExecutor() as threads:
+            list(threads.map(lambda each: each.stop(), (*self.gateways, self.worker)))
+        self.sandbox.stop()
+        self.valkey.stop()
+        self.postgres.stop()
+
+    def client(self) -> Client:
+        """Each begins at another gateway."""
+        return Client(self.ports, next(self._clients) % len(self.ports))
+
+    def rows(self, statement: str, *parameters: Any) -> list[dict[str, Any]]:
+        url = self.postgres.url(DATABASE)
+        with psycopg.connect(url, row_factory=dict_row) as connection:
+            return connection.execute(statement.replace("?", "%s"), parameters or None).fetchall()
+
+    @classmethod
+    @contextlib.contextmanager
+    def made(
+        cls, folder: Path, template: Postgres, gateways: int = 3, **settings: str
+    ) -> Iterator[Cluster]:
+        """A running one, ended with the scope."""
+        folder.mkdir(exist_ok=True)
+        cluster = cls(folder, gateways, **settings)
+        try:
+            cluster.start(template)
+            yield cluster
+        finally:
+            cluster.stop()
+
+
+@pytest.fixture(scope="session")
+def cluster_template(tmp_path_factory: pytest.TempPathFactory) -> Postgres:
+    """A stopped server whose database has our tables and the catalogue; clusters begin as
+    copies of it."""
+    folder = _reachable(tmp_path_factory.mktemp("cluster-template"))
+    server = Postgres(folder)
+    server.create()
+    server.start()
+    environment = os.environ | {"DATABASE_URL": server.url(DATABASE)}
+    try:
+        for command in (["migrate", "-v0"], ["load_catalogue"]):
+            subprocess.run([sys.executable, ROOT / "manage.py", *command], check=True, env=environment)
+    finally:
+        server.stop()
+    return server
+
+
+@pytest.fixture
+def new_cluster(tmp_path: Path, cluster_template: Postgres) -> Iterator[Callable[..., Cluster]]:
+    """Makes clusters of a test's own: `new_cluster(gateways=3, **settings)`; they end with it."""
+    with contextlib.ExitStack() as stack:
+
+        def make(gateways: int = 3, **settings: str) -> Cluster:
+            made = len(list(_reachable(tmp_path).iterdir()))
+            folder = tmp_path / f"cluster-{made}"
+            return stack.enter_context(
+                Cluster.made(folder, cluster_template, gateways, **settings)
+            )
+
+        yield make
+
+
+def _reachable(folder: Path) -> Path:
+    """pytest keeps its folders to the user who runs it; PostgreSQL runs as another."""
+    for each in (folder, *folder.parents[:2]):
+        each.chmod(0o755)
+    return folder
