@@ -20,6 +20,7 @@ from django.conf import settings
 
 from accounts.identity import IDENTITIES
 from api.vitals import WORKER
+from config.draining import drain_first
 from config.orphans import reap_if_alone
 from gateway.app import Gateway, Options
 from gateway.exchange import Receive, Scope, Send
@@ -62,6 +63,7 @@ class Application:
         with await asyncio.to_thread(reap_if_alone, settings.DATABASES["default"]):
             await self.gateway.start()
             _settle_garbage_collector()
+            drain_first(self.probes.drain, settings.ENV.DRAIN_SECONDS)
             await send({"type": "lifespan.startup.complete"})
             await receive()
             await self.gateway.stop()

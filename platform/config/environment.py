@@ -88,6 +88,13 @@ class Environment(BaseSettings):
         8 * 1024 * 1024, ge=1024, description="Largest request body on the data path."
     )
     DEADLINE_MS: int = Field(60_000, ge=100, description="Longest a call may take in all.")
+    DRAIN_SECONDS: float = Field(
+        1.0,
+        ge=0,
+        le=10,
+        description="After SIGTERM `/readyz` says no at once, and calls are still taken for so long: "
+        "more than your load balancer's probe interval.",
+    )
     ACCESS_TOKEN_MINUTES: int = Field(10, ge=1, le=60, description="Life of an access token.")
     REFRESH_TOKEN_DAYS: int = Field(14, ge=1, le=90, description="Life of a refresh token.")
     CORS_ORIGINS: CommaSeparated = Field([], description="Browser origins that may call the API.")

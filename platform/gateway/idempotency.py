@@ -31,7 +31,7 @@ from gateway.exchange import Exchange, Send
 from gateway.paths import Door
 from lib.clock import Clock
 from lib.problems import InvalidRequest
-from lib.threads import StoreAway
+from lib.stores import StoreAway
 from usage.idempotency import Answer, Claim, IdempotentCalls
 from usage.reservation import HungUp
 

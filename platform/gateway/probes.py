@@ -20,6 +20,11 @@ class Probes:
 
     def __init__(self, live: Live) -> None:
         self._live = live
+        self._draining = False
+
+    def drain(self) -> None:
+        """The end is near: not ready any more, though what comes all the same is served."""
+        self._draining = True
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         status, body = 200, {"status": "ok"}
@@ -28,6 +33,8 @@ class Probes:
         await _answer(send, status, body)
 
     def _readiness(self) -> tuple[int, dict[str, Any]]:
+        if self._draining:
+            return 503, {"status": "draining"}
         checks = {
             "database": "ok" if self._live.healthy else "away",
             "snapshot": "ok" if self._live.loaded else "not loaded",

@@ -21,7 +21,8 @@ from django.db.models import QuerySet
 
 from lib.clock import utc
 from lib.problems import IdempotencyConflict, IdempotencyMismatch, Unavailable
-from lib.threads import LookUps, StoreAway
+from lib.stores import StoreAway
+from lib.threads import LookUps
 from usage.models import IdempotentCall
 
 T = TypeVar("T")

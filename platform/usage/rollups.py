@@ -1,7 +1,7 @@
 """Roll-ups: the ledger's sums by minute, hour and day, kept up by folding deltas into them.
 
 fold     adds deltas to all three and takes them away, in one transaction.
-rebuild  makes a day's sums anew from the ledger, in one transaction for each day.
+rebuild  makes them anew from the ledger, a day or hour in one transaction.
 prune    drops the minutes and hours that nobody asks for any more. Days stay for ever.
 
 On PostgreSQL a fold holds a weak lock on the days' table, which lets other folds in, and a
@@ -12,6 +12,7 @@ anything is read. On SQLite there is one writer anyway.
 from __future__ import annotations
 
 import datetime as dt
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -29,9 +30,10 @@ from usage.deltas import (
     summed,
 )
 from usage.rollup_models import AttemptHour, AttemptMinute, UsageHour, UsageMinute
-from usage.sums import HOURS_KEPT, MINUTES_KEPT, dialect_of, stored
+from usage.sums import DAY, HOUR, HOURS_KEPT, MINUTES_KEPT, dialect_of, stored
 
 FOLD_LIMIT = 250  # of each kind in one transaction: some ms, for it holds SQLite's write lock
+LONGEST_PAUSE = 0.1  # seconds in which those who wait for SQLite's write lock get it
 GRAINS = ("minute", "hour", "day")
 SLACK = dt.timedelta(days=1)  # so that nobody sums what is being pruned
 _FOLDING = 0x70617463  # any number that no other advisory lock has
@@ -80,13 +82,17 @@ def rebuild(
     """Make the roll-ups of every UTC day since then anew from the ledger; how many days.
 
     Without `since` it begins at the ledger's first row. What is older stays as it is: the rows
-    it was made from are gone. Calls may be written and folded meanwhile. A day's transaction
-    takes away the deltas of just those rows that it sums, since both are seen as they were at
-    its start, so later ones are added by the next fold.
+    it was made from are gone. Calls may be written and folded meanwhile. A transaction takes
+    away the deltas of just those rows that it sums, since both are seen as they were at its
+    start, so later ones are added by the next fold.
     """
     days = 0
     for day in _days(since, using):
-        _rebuild_day(day, using)
+        for begin, end in _spans(day, using):
+            took = -time.monotonic()
+            _rebuild_span(begin, end, using)
+            took += time.monotonic()
+            time.sleep(min(took, LONGEST_PAUSE))
         tell(day)
         days += 1
     return days
@@ -149,7 +155,7 @@ def _days(since: dt.date | None, using: str) -> Iterator[dt.date]:
     if first is None:
         return
     day = since or first
-    while day <= max(last, timezone.now().date()):
+    while day <= last:
         yield day
         day += dt.timedelta(days=1)
 
@@ -162,31 +168,37 @@ def _date(moment: Any) -> dt.date:
     return day
 
 
-def _rebuild_day(day: dt.date, using: str) -> None:
-    begin = dt.datetime.combine(day, dt.time(), dt.UTC).timestamp()
-    span = [stored(begin, using), stored(begin + 86400, using)]
-    dialect = dialect_of(using)
-    records = _ledger_between()
+def _spans(day: dt.date, using: str) -> list[tuple[int, int]]:
+    """What of the day one transaction rebuilds, in unix seconds: on SQLite an hour, while which
+    nobody else can write; but all of a day whose hours are pruned, and which is their sum."""
+    begin = int(dt.datetime.combine(day, dt.time(), dt.UTC).timestamp())
+    hours_are_kept = timezone.now().timestamp() - begin < HOURS_KEPT.total_seconds()
+    step = HOUR if hours_are_kept and connections[using].vendor == "sqlite" else DAY
+    return [(start, start + step) for start in range(begin, begin + DAY, step)]
+
+
+def _rebuild_span(begin: int, end: int, using: str) -> None:
+    dialect, records = dialect_of(using), _ledger_between()
+    span = [stored(begin, using), stored(end, using)]
+    day = [stored(begin // DAY * DAY, using), stored((begin // DAY + 1) * DAY, using)]
+    within = "WHERE starts >= %s AND starts < %s"
+    made = {
+        CALLS: (summed(CALLS, records, dialect), span),
+        ATTEMPTS: (
+            summed(ATTEMPTS, all_attempts(records, "usage_attempt"), dialect),
+            span * 2,
+        ),
+    }
     with transaction.atomic(using=using), connections[using].cursor() as cursor:
         _shut_others_out(cursor, using)
-        for family in (CALLS, ATTEMPTS):
-            for kind in ("delta", *GRAINS):
-                table = f"usage_{family.name}{kind}"
-                cursor.execute(f"DELETE FROM {table} WHERE starts >= %s AND starts < %s", span)  # noqa: S608
-        columns = {family: ", ".join(family.columns) for family in (CALLS, ATTEMPTS)}
-        calls = summed(CALLS, records, dialect)
-        cursor.execute(f"INSERT INTO usage_usageminute ({columns[CALLS]}) {calls}", span)
-        attempts = summed(ATTEMPTS, all_attempts(records, "usage_attempt"), dialect)
-        cursor.execute(
-            f"INSERT INTO usage_attemptminute ({columns[ATTEMPTS]}) {attempts}",
-            span * 2,
-        )
-        for family in (CALLS, ATTEMPTS):
-            for finer, grain in (("minute", "hour"), ("hour", "day")):
-                rows = (
-                    f"(SELECT * FROM usage_{family.name}{finer} WHERE starts >= %s AND starts < %s)"  # noqa: S608
-                )
-                cursor.execute(_add(family, grain, rows, dialect), span)
+        for family, (minutes, parameters) in made.items():
+            table, columns = f"usage_{family.name}", ", ".join(family.columns)
+            for kind, old in (("delta", span), ("minute", span), ("hour", span), ("day", day)):
+                cursor.execute(f"DELETE FROM {table}{kind} {within}", old)  # noqa: S608
+            cursor.execute(f"INSERT INTO {table}minute ({columns}) {minutes}", parameters)
+            for finer, grain, these in (("minute", "hour", span), ("hour", "day", day)):
+                rows = f"(SELECT * FROM {table}{finer} {within})"  # noqa: S608 - our own names
+                cursor.execute(_add(family, grain, rows, dialect), these)
 
 
 def _shut_others_out(cursor: Any, using: str) -> None:

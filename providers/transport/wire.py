@@ -52,9 +52,13 @@ def request_bytes(request: UpstreamRequest, destination: Destination) -> bytes:
 
 @lru_cache(maxsize=1024)
 def _lower_names(names: tuple[str, ...]) -> frozenset[str]:
-    """Raises ValueError for what is no header's name, or is ours to say."""
+    """Raises ValueError for what is no header's name, or named twice, or ours to say."""
     lower = frozenset(name.lower() for name in names)
-    if not (all(map(_NAME.fullmatch, names)) and lower.isdisjoint(_FRAMING)):
+    if (
+        len(lower) != len(names)
+        or not all(map(_NAME.fullmatch, names))
+        or not lower.isdisjoint(_FRAMING)
+    ):
         raise ValueError("no header to send")
     return lower
 

@@ -31,7 +31,7 @@ from accounts.models import Membership, Role
 from lib.problems import Forbidden, Problem, RateLimited, Unauthenticated
 from tenants import keys, services
 from tenants.keys import Mode
-from tenants.models import ApiKey
+from tenants.models import ApiKey, HousePolicy
 from tests.clocks import ManualClock
 from tests.factories import ApiKeyFactory, MembershipFactory, TenantFactory, UserFactory
 
@@ -186,6 +186,70 @@ def test_the_nearest_rate_limits_count(level: str) -> None:
     key.rate_limits = []
     key.save()
     assert ask(bearer, text).rate_limits == ()
+
+
+def quota(scope: str, limit: int, **fields: Any) -> dict[str, Any]:
+    return {"scope": scope, "metric": "requests", "window": "day", "limit": limit, **fields}
+
+
+@db
+def test_quotas_add_up_and_the_nearest_about_the_same_thing_counts() -> None:
+    key, text = made()
+    tenant, plan = key.tenant, key.tenant.plan
+    plan.quotas = [quota("tenant", 1), quota("key", 2), quota("project", 3)]
+    tenant.quotas = [quota("tenant", 4), quota("tenant", 5, window="month")]
+    key.quotas = [{"metric": "requests", "window": "day", "limit": 6}]
+    for row in (plan, tenant, key):
+        row.full_clean()
+        row.save()
+    told = {(q.name, q.limit) for q in ask(bearer, text).quotas}
+    assert told == {
+        ("project-requests-day", 3),
+        ("tenant-requests-day", 4),
+        ("tenant-requests-month", 5),
+        ("key-requests-day", 6),
+    }
+    tenant.quotas = key.quotas = []
+    tenant.save()
+    key.save()
+    assert [q.limit for q in ask(bearer, text).quotas] == [1, 2, 3]
+
+
+@db
+def test_the_houses_policy_holds_besides() -> None:
+    key, text = made()
+    plan, per_address = key.tenant.plan, {"scope": "ip", "limit": 7, "per_seconds": 1}
+    plan.rate_limits, plan.quotas = [], [quota("tenant", 1)]
+    plan.save()
+    HousePolicy(
+        rate_limits=[per_address, per_address | {"scope": "provider"}],
+        quotas=[quota("global", 100), quota("tenant", 50), quota("provider", 9)],
+        time_zone="Asia/Tokyo",
+    ).save()
+    identity = ask(bearer, text)
+    assert [limit.name for limit in identity.rate_limits] == ["ip-second"]
+    told = [(q.scope.value, q.limit, q.time_zone) for q in identity.quotas]
+    assert told == [("global", 100, "Asia/Tokyo"), ("tenant", 50, ""), ("tenant", 1, "")]
+    _, token = signed_in()
+    member = ask(bearer, token)
+    assert [q.limit for q in member.quotas] == [100, 50, 1]
+    assert [limit.name for limit in member.rate_limits] == ["ip-second"]
+
+
+@db
+def test_since_when_quotas_are_counted() -> None:
+    """Whoever may change what is counted moves it, and what changes nothing of that does not."""
+    key, text = made()
+    before = ask(bearer, text).quotas_since
+    assert before > key.created_at.timestamp() * 1_000_000
+    ApiKey.objects.update_quietly(last_used_at=timezone.now())
+    key.save(update_fields=["revoked_at"])
+    assert ask(bearer, text).quotas_since == before
+    for row in (key, key.tenant, key.tenant.plan, HousePolicy()):
+        row.save()
+        after = ask(bearer, text).quotas_since
+        assert after > before
+        before = after
 
 
 # Carriers

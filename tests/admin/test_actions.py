@@ -19,7 +19,7 @@ from billing.models import Price
 from lib.problems import Unauthenticated
 from providers.models import Credential
 from tenants.keys import PATTERN
-from tenants.models import ApiKey, Tenant
+from tenants.models import ApiKey, HousePolicy, Tenant
 from tests.factories import (
     PASSWORD,
     ApiKeyFactory,
@@ -106,6 +106,38 @@ def test_a_new_tenant_gets_a_project(browser: Client) -> None:
     form |= {"quotas": "[]", "rate_limits": "null"}
     assert browser.post(reverse("admin:tenants_tenant_add"), form).status_code == 302
     assert Tenant.objects.get(slug="acme").projects.get().slug == "default"
+
+
+def test_the_house_policy_is_one_row(browser: Client) -> None:
+    add = reverse("admin:tenants_housepolicy_add")
+    form = {"rate_limits": "[]", "quotas": "[]", "time_zone": "Asia/Tokyo"}
+    for quotas, told in (
+        ('[{"scope": "global", "metric": "cost", "window": "day"}]', "0: Say how much"),
+        ('[{"scope": "global", "metric": "cost", "window": "week", "limit": 1}]', "0/window: "),
+        ("", "Write [] for none."),
+        ("{}", "quotas: {} is not of type"),
+    ):
+        page = browser.post(add, form | {"quotas": quotas})
+        assert page.status_code == 200
+        assert told in page.content.decode()
+    assert browser.post(add, form).status_code == 302
+    assert HousePolicy.current().time_zone == "Asia/Tokyo"
+    assert browser.get(add).status_code == browser.post(add, form).status_code == 403
+    change = reverse("admin:tenants_housepolicy_change", args=[HousePolicy.PK])
+    assert browser.post(change, form | {"time_zone": "UTC"}).status_code == 302
+    assert HousePolicy.objects.get().time_zone == "UTC"
+
+
+def test_a_key_gets_its_quotas(browser: Client) -> None:
+    add = reverse("admin:tenants_apikey_add")
+    form = {"project": ProjectFactory().pk, "mode": "live", "name": "x", "allowed_ips": "[]"}
+    form |= {"scopes": '["*"]', "rate_limits": ""}
+    quotas = '[{"metric": "cost", "window": "day", "limit_usd": "%s"}]'
+    assert "0/limit_usd" in browser.post(add, form | {"quotas": quotas % "-5"}).content.decode()
+    browser.post(add, form | {"quotas": quotas % "5"})
+    key = ApiKey.objects.get()
+    assert key.quotas == [{"metric": "cost", "window": "day", "limit_usd": "5"}]
+    assert key.rate_limits is None
 
 
 def test_a_credential_goes_in_and_never_comes_out(browser: Client) -> None:

@@ -51,6 +51,27 @@ def test_status_of_a_key(with_key: Any) -> None:
     assert told["expires_at"] is None
 
 
+def test_status_tells_limits_and_quotas(with_key: Any) -> None:
+    slots = {"scope": "key", "metric": "concurrency", "limit": 4}
+    spending = {"metric": "cost", "window": "month", "limit_usd": "12.50", "hard": False}
+    key = ApiKeyFactory(rate_limits=[slots], quotas=[spending])
+    told = with_key(key).get("/api/v1/auth/status").json()
+    assert told["limits"] == [
+        slots | {"name": "key-concurrency", "per_seconds": None, "operations": []}
+    ]
+    assert told["quotas"] == [
+        {
+            "name": "key-cost-month",
+            "scope": "key",
+            "metric": "cost",
+            "window": "month",
+            "limit": 12_500_000,
+            "hard": False,
+            "operations": [],
+        }
+    ]
+
+
 def test_the_tenant_can_be_named_by_slug_or_id(anonymous: APIClient) -> None:
     user = UserFactory()
     first, second = (MembershipFactory(user=user).tenant for _ in range(2))

@@ -18,7 +18,7 @@ from providers.models import Credential, Model, Provider, Route, Target
 from providers.prices import Prices
 from tenants import keys
 from tenants.limits import DEFAULT_RATE_LIMITS
-from tenants.models import ApiKey, Plan, Project, Tenant
+from tenants.models import ApiKey, HousePolicy, Plan, Project, Tenant
 
 pytestmark = pytest.mark.django_db
 EXAMPLE = Path(__file__).parents[2] / "docs/examples/patchbay.yaml"
@@ -360,6 +360,46 @@ REFUSED = {
         "plans: [{slug: p, rate_limits: [{scope: moon, limit: 1, per_seconds: 1}]}]",
         "Must be ip",
     ),
+    "a limit of no scope": (
+        "plans:\n- slug: a\n  rate_limits:\n  - {scope: key, limit: 1, per_seconds: 1}\n"
+        "  - {limit: 1, per_seconds: 1}",
+        "plans[0].rate_limits[1].scope (line 5): This is required",
+    ),
+    "a limit without a span": (
+        "plans:\n- slug: a\n  rate_limits:\n  - {scope: key, limit: 1}",
+        'plans[0].rate_limits[0] (line 4): Say "per_seconds"',
+    ),
+    "a quota's odd scope": (
+        "house:\n  quotas:\n  - scope: planet\n    metric: cost\n    window: day\n    limit: 1",
+        "house.quotas[0].scope (line 3)",
+    ),
+    "a quota of USD and not of cost": (
+        "house:\n  quotas:\n  - scope: key\n    metric: bytes\n    window: day\n    limit_usd: '1'",
+        "house.quotas[0].limit_usd (line 6): Only a quota of cost is in USD",
+    ),
+    "a quota's thresholds": (
+        LAB.replace(
+            "}]",
+            ",\n  quotas: [{metric: tokens, window: day, limit: 5,\n    thresholds: [80, 50]}]}]",
+        ),
+        "providers[0].quotas[0].thresholds (line 3): Write them in increasing order",
+    ),
+    "a key's quota of another scope": (
+        "plans: [{slug: a}]\ntenants:\n- slug: t\n  plan: a\n  keys:\n  - name: k\n"
+        "    quotas: [{scope: tenant, metric: cost, window: day, limit: 5}]",
+        "tenants[0].keys[0].quotas[0].scope (line 7)",
+    ),
+    "a key's quota of two limits": (
+        "plans: [{slug: a}]\ntenants:\n- slug: t\n  plan: a\n  keys:\n  - name: k\n"
+        "    quotas: [{metric: cost, window: day, limit: 5, limit_usd: '5'}]",
+        "tenants[0].keys[0].quotas[0] (line 7): Say how much",
+    ),
+    "a provider's limit by address": (
+        LAB.replace("}]", ", rate_limits: [{scope: ip, limit: 1, per_seconds: 1}]}]"),
+        "providers[0].rate_limits[0].scope (line 1)",
+    ),
+    "a provider's time zone": (LAB.replace("}]", ", time_zone: Mars/Olympus}]"), "no IANA"),
+    "the house's time zone": ("house: {time_zone: Mars/Olympus}", "no IANA"),
     "key said twice": ("plans: []\nplans: []", "line 2: `plans` is said twice"),
     "no YAML": ("plans: [", "No YAML"),
     "not a mapping": ("- plans", "Must be a mapping"),
@@ -429,3 +469,37 @@ def test_changing_a_shipped_provider_makes_it_staffs(write: Any) -> None:
     run_apply(write("providers: [{slug: shipped, base_url: 'https://b.example/v1'}]"))
     provider.refresh_from_db()
     assert provider.source == "operator"
+
+
+def test_the_documented_limits_and_quotas_are_right(write: Any) -> None:
+    run_apply(EXAMPLE)
+    page = (EXAMPLE.parents[1] / "configuration.md").read_text()
+    text = page.partition("## Rate limits and quotas")[2].partition("```yaml\n")[2]
+    file = write(text.partition("```")[0])
+    out = run_apply(file)
+    assert "~ house: rate_limits [] →" in out and "~ provider lab: rate_limits [] →" in out
+    assert "time_zone UTC → America/New_York" in out and "+ plan team" in out
+    assert run_apply(file) == "nothing to change\n"
+    assert HousePolicy.current().quotas[0]["scope"] == "global"
+    assert Provider.objects.get(slug="lab").quotas[0]["weights"] == {"finance.history": 10}
+    assert Plan.objects.get(slug="team").quotas[0]["thresholds"] == [50, 80, 95]
+
+
+def test_a_keys_quotas(write: Any) -> None:
+    text = "plans: [{slug: a}]\ntenants: [{slug: t, plan: a, keys: [{name: k, quotas: %s}]}]"
+    spending = "[{metric: cost, window: day, limit_usd: '5'}]"
+    run_apply(write(text % spending))
+    assert ApiKey.objects.get().quotas == [{"metric": "cost", "window": "day", "limit_usd": "5"}]
+    assert run_apply(write(text % spending)) == "nothing to change\n"
+    assert "~ key t/k: quotas [{" in run_apply(write(text % "[]"))
+    assert ApiKey.objects.get().quotas == []
+
+
+def test_the_house_is_one_row_and_reaches_both_the_keys_and_the_routes(write: Any) -> None:
+    house = "house: {rate_limits: [{scope: ip, limit: %s, per_seconds: 1}]}"
+    for limit in (1, 2):
+        before = Revision.numbers()
+        assert "~ house: rate_limits" in run_apply(write(house % limit))
+        after = Revision.numbers()
+        assert all(after[topic] > before.get(topic, 0) for topic in ("keys", "routing"))
+    assert HousePolicy.objects.count() == 1

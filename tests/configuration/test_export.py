@@ -20,7 +20,7 @@ from billing.models import Price
 from billing.services import add_price
 from providers.models import Credential, Model, Provider, Route, Target
 from providers.prices import Prices
-from tenants.models import Plan, Tenant
+from tenants.models import HousePolicy, Plan, Tenant
 from tenants.services import create_key, create_project
 
 EXAMPLE = Path(__file__).parents[2] / "docs/examples/patchbay.yaml"
@@ -33,9 +33,16 @@ def odd_rows(db: None) -> None:
     apply(read(EXAMPLE.read_text(), SECRETS))
     plan = Plan.objects.create(slug="odd", name="Odd ${NAME} plan", rate_limits=[], markup=-1250)
     tenant = Tenant.objects.create(slug="odd", name="ö: 'x'", plan=plan, rate_limits=[])
+    HousePolicy(
+        rate_limits=[{"scope": "provider", "metric": "concurrency", "limit": 9}],
+        quotas=[{"scope": "global", "metric": "cost", "window": "lifetime", "limit_usd": "0.10"}],
+        time_zone="Pacific/Apia",
+    ).save()
     project = create_project(tenant=tenant, slug="side")
     create_key(project=project, name="both", scopes=["finance.*"], allowed_ips=["2001:db8::/32"])
     create_key(project=project, name="both")
+    spending = {"metric": "cost", "window": "day", "limit_usd": "5", "weights": {}}
+    create_key(project=project, name="capped", quotas=[spending])
     provider = Provider.objects.create(
         slug="9-odd",
         name="9",
@@ -43,6 +50,9 @@ def odd_rows(db: None) -> None:
         base_url="https://a.example/v1",
         enabled=False,
         settings={"headers": {"x": "${Y}"}},
+        rate_limits=[{"scope": "model", "limit": 5, "per_seconds": 1, "operations": ["!x"]}],
+        quotas=[{"metric": "credits", "window": "day", "limit": 8, "weights": {"${Z}": 0}}],
+        time_zone="America/Sao_Paulo",
     )
     credential = Credential(provider=provider, tenant=tenant, name="own")
     credential.set_secret("sk-own")
@@ -76,7 +86,7 @@ def test_applying_what_was_exported_changes_nothing(odd_rows: None) -> None:
 def test_what_was_exported_makes_the_same_in_an_empty_database(odd_rows: None) -> None:
     text = export()
     Price.objects.all()._raw_delete("default")  # nothing else can
-    for model in (Route, Provider, Tenant, Plan):
+    for model in (Route, Provider, Tenant, Plan, HousePolicy):
         model.objects.all().delete()
     apply(read(text, SECRETS | {"ODD_9_ODD_OWN_SECRET": "sk-own"}))
     assert export() == text

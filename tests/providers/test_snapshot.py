@@ -10,6 +10,7 @@ from pytest_django import DjangoAssertNumQueries
 from providers import models
 from providers.snapshot import Snapshot, load
 from providers.timeouts import Timeouts
+from tenants.models import HousePolicy
 from tests.factories import (
     CredentialFactory,
     ModelFactory,
@@ -226,3 +227,37 @@ def test_loading_costs_the_same_few_queries_however_many_rows(
         CredentialFactory(provider=target.provider)
     with django_assert_max_num_queries(7):
         load()
+
+
+def test_what_a_provider_may_be_asked() -> None:
+    day = {"metric": "requests", "window": "day"}
+    ProviderFactory(
+        slug="own",
+        rate_limits=[{"limit": 5, "per_seconds": 1}],
+        quotas=[day | {"limit": 800}, day | {"limit": 9, "metric": "credits"}],
+        time_zone="America/New_York",
+    )
+    ProviderFactory(slug="plain")
+    HousePolicy(
+        rate_limits=[
+            {"scope": "provider", "limit": 90, "per_seconds": 60},
+            {"scope": "ip", "limit": 1, "per_seconds": 1},
+        ],
+        quotas=[
+            day | {"scope": "provider", "limit": 1000},
+            day | {"scope": "global", "limit": 5},
+        ],
+    ).save()
+    providers = load().providers
+    own, plain = providers["own"], providers["plain"]
+    assert [limit.limit for limit in own.rate_limits] == [90, 5]
+    assert [(q.name, q.limit) for q in own.quotas] == [
+        ("provider-requests-day", 800),
+        ("provider-credits-day", 9),
+    ]
+    assert [(q.name, q.limit) for q in plain.quotas] == [("provider-requests-day", 1000)]
+    assert [limit.name for limit in plain.rate_limits] == ["provider-minute"]
+    assert (own.time_zone, plain.time_zone) == ("America/New_York", "UTC")
+    since = plain.quotas_since
+    HousePolicy.current().save()
+    assert load().providers["plain"].quotas_since > since > 0

@@ -19,9 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
-import subprocess
-import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -34,7 +32,7 @@ from psycopg.rows import dict_row
 from tests.chaos.client import Seen, call
 from tests.services.postgres import DURABLE, Postgres
 from tests.services.process import free_port
-from tests.services.system import ROOT, Site
+from tests.services.system import Site
 from tests.services.valkey import Valkey
 
 DATABASE = "postgres"
@@ -60,10 +58,8 @@ class Client:
 class Cluster(Site):
     """`gateways` of them at `ports` and `urls`; in `folder` are all logs."""
 
-    def __init__(self, folder: Path, gateways: int, **settings: str) -> None:
-        folder.chmod(0o755)  # PostgreSQL runs as somebody else
-        (folder / "postgres").mkdir()
-        self.postgres = Postgres(folder / "postgres", DURABLE)
+    def __init__(self, folder: Path, postgres_folder: Path, gateways: int, **settings: str) -> None:
+        self.postgres = Postgres(postgres_folder, DURABLE)
         self.valkey = Valkey(folder)
         shared = {"REDIS_URL": self.valkey.url, **settings}
         super().__init__(folder, self.postgres.url(DATABASE), **shared)
@@ -119,49 +115,50 @@ class Cluster(Site):
         cls, folder: Path, template: Postgres, gateways: int = 3, **settings: str
     ) -> Iterator[Cluster]:
         """A running one, ended with the scope."""
-        folder.mkdir(exist_ok=True)
-        cluster = cls(folder, gateways, **settings)
-        try:
-            cluster.start(template)
-            yield cluster
-        finally:
-            cluster.stop()
+        with postgres_folder() as its_own:
+            cluster = cls(folder, its_own, gateways, **settings)
+            try:
+                cluster.start(template)
+                yield cluster
+            finally:
+                cluster.stop()
+
+
+@contextlib.contextmanager
+def postgres_folder() -> Iterator[Path]:
+    """Not among pytest's, which are closed to the user whom PostgreSQL runs as."""
+    with tempfile.TemporaryDirectory(
+        prefix="patchbay-postgres-", ignore_cleanup_errors=True
+    ) as folder:
+        yield Path(folder)
 
 
 @pytest.fixture(scope="session")
-def cluster_template(tmp_path_factory: pytest.TempPathFactory) -> Postgres:
+def cluster_template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
     """A stopped server whose database has our tables and the catalogue; clusters begin as
     copies of it."""
-    folder = _reachable(tmp_path_factory.mktemp("cluster-template"))
-    server = Postgres(folder)
-    server.create()
-    server.start()
-    environment = os.environ | {"DATABASE_URL": server.url(DATABASE)}
-    try:
-        for command in (["migrate", "-v0"], ["load_catalogue"]):
-            subprocess.run([sys.executable, ROOT / "manage.py", *command], check=True, env=environment)
-    finally:
-        server.stop()
-    return server
+    with postgres_folder() as folder:
+        server = Postgres(folder)
+        server.create()
+        server.start()
+        site = Site(tmp_path_factory.mktemp("template"), server.url(DATABASE))
+        try:
+            site.manage("migrate", "-v0")
+            site.manage("load_catalogue")
+        finally:
+            server.stop()
+        yield server
 
 
 @pytest.fixture
 def new_cluster(tmp_path: Path, cluster_template: Postgres) -> Iterator[Callable[..., Cluster]]:
     """Makes clusters of a test's own: `new_cluster(gateways=3, **settings)`; they end with it."""
+    numbers = itertools.count()
     with contextlib.ExitStack() as stack:
 
         def make(gateways: int = 3, **settings: str) -> Cluster:
-            made = len(list(_reachable(tmp_path).iterdir()))
-            folder = tmp_path / f"cluster-{made}"
-            return stack.enter_context(
-                Cluster.made(folder, cluster_template, gateways, **settings)
-            )
+            folder = tmp_path / f"cluster-{next(numbers)}"
+            folder.mkdir()
+            return stack.enter_context(Cluster.made(folder, cluster_template, gateways, **settings))
 
         yield make
-
-
-def _reachable(folder: Path) -> Path:
-    """pytest keeps its folders to the user who runs it; PostgreSQL runs as another."""
-    for each in (folder, *folder.parents[:2]):
-        each.chmod(0o755)
-    return folder

@@ -27,7 +27,12 @@ from tests.services.process import ServerProcess, free_port, is_alive, own, unpr
 ROOT = Path(__file__).resolve().parents[2]
 USER = "patchbay"
 # Nothing here outlives the tests, so nothing has to reach the disk.
-FAST: Sequence[str] = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "shared_buffers=32MB")
+FAST: Sequence[str] = (
+    "fsync=off",
+    "synchronous_commit=off",
+    "full_page_writes=off",
+    "shared_buffers=32MB",
+)
 # As in production: what was committed is there after kill().
 DURABLE = ("fsync=on", "synchronous_commit=on", "shared_buffers=32MB")
 _numbers = count(1)
@@ -98,7 +103,11 @@ class Postgres:
 
     @cached_property
     def _server(self) -> ServerProcess:
-        settings = (*self.settings, "listen_addresses=127.0.0.1", f"unix_socket_directories={self.folder}")
+        settings = (
+            *self.settings,
+            "listen_addresses=127.0.0.1",
+            f"unix_socket_directories={self.folder}",
+        )
         command = [str(self._bin / "postgres"), "-D", str(self.data), "-p", str(self.port)]
         for setting in settings:
             command += ["-c", setting]

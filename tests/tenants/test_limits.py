@@ -9,13 +9,17 @@ from hypothesis import strategies as st
 
 from tenants.limits import (
     DEFAULT_RATE_LIMITS,
+    LimitMetric,
     RateLimit,
     Scope,
     compile_rate_limits,
+    validate_house_rate_limits,
+    validate_provider_rate_limits,
     validate_rate_limits,
 )
 
 GOOD: dict[str, Any] = {"scope": "key", "limit": 60, "per_seconds": 60}
+SLOTS: dict[str, Any] = {"scope": "key", "limit": 4, "metric": "concurrency"}
 junk = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=12), inner),
@@ -23,7 +27,10 @@ junk = st.recursive(
 )
 
 
-@pytest.mark.parametrize("value", [None, [], [GOOD], DEFAULT_RATE_LIMITS, [GOOD] * 50])
+@pytest.mark.parametrize(
+    "value",
+    [None, [], [GOOD], DEFAULT_RATE_LIMITS, [GOOD] * 50, [GOOD | {"metric": "tokens"}, SLOTS]],
+)
 def test_what_is_right_passes(value: Any) -> None:
     validate_rate_limits(value)
 
@@ -43,6 +50,10 @@ def test_what_is_right_passes(value: Any) -> None:
         ([GOOD | {"operations": "chat"}], "0/operations"),
         ([GOOD | {"operations": [""]}], "0/operations/0"),
         ([GOOD | {"burst": 5}], "0"),
+        ([GOOD | {"metric": "cost"}], "0/metric"),
+        ([GOOD | {"scope": "provider"}], "0/scope"),
+        ([GOOD, SLOTS | {"per_seconds": 60}], "1"),
+        ([{"scope": "key", "limit": 1, "metric": "tokens"}], "0"),
         ([{"scope": "key", "limit": 1}], "0"),
         ([GOOD] * 51, "rate_limits"),
         (GOOD, "rate_limits"),
@@ -56,14 +67,15 @@ def test_what_is_wrong_is_told_with_its_place(value: Any, where: str) -> None:
     assert told.value.messages[0].startswith(f"{where}: ")
 
 
-@given(st.lists(junk | st.builds(lambda extra: GOOD | extra, st.dictionaries(st.sampled_from([*GOOD, "operations"]), junk)), max_size=3))  # fmt: skip
+@given(st.lists(junk | st.builds(lambda extra: GOOD | extra, st.dictionaries(st.sampled_from([*GOOD, "operations", "metric"]), junk)), max_size=3))  # fmt: skip
 def test_what_passes_compiles(value: list[Any]) -> None:
     try:
         validate_rate_limits(value)
     except ValidationError:
         return
     for limit in compile_rate_limits(value):
-        assert limit.limit >= 1 and limit.per_seconds >= 1
+        assert limit.limit >= 1
+        assert (limit.per_seconds >= 1) is (limit.metric is not LimitMetric.CONCURRENCY)
         assert isinstance(limit.limit, int) and isinstance(limit.per_seconds, int)
 
 
@@ -130,3 +142,59 @@ def test_what_a_limit_covers(operations: list[str], covered: set[str]) -> None:
 )
 def test_names(scope: Scope, seconds: int, name: str) -> None:
     assert RateLimit(scope, 5, seconds).name == name
+
+
+@pytest.mark.parametrize(
+    ("item", "name"),
+    [
+        (GOOD, "key-minute"),
+        (GOOD | {"metric": "requests"}, "key-minute"),
+        (GOOD | {"metric": "tokens"}, "key-minute-tokens"),
+        (GOOD | {"metric": "tokens", "scope": "model", "per_seconds": 10}, "model-10s-tokens"),
+        (GOOD | {"scope": "endpoint"}, "endpoint-minute"),
+        (SLOTS, "key-concurrency"),
+    ],
+)
+def test_names_say_what_is_counted(item: dict[str, Any], name: str) -> None:
+    assert compile_rate_limits([item])[0].name == name
+
+
+def test_keys_tell_limits_apart() -> None:
+    limits = compile_rate_limits(
+        [
+            GOOD,
+            GOOD | {"metric": "tokens"},
+            GOOD | {"limit": 61},
+            GOOD | {"per_seconds": 61},
+            GOOD | {"operations": ["tokens"]},
+            SLOTS,
+            *(GOOD | {"scope": scope.value} for scope in Scope if scope is not Scope.KEY),
+        ]
+    )
+    assert len({limit.key for limit in limits}) == len(limits) == 6 + len(Scope) - 1
+
+
+@pytest.mark.parametrize(
+    ("validate", "scopes"),
+    [
+        (validate_house_rate_limits, set(Scope)),
+        (validate_rate_limits, set(Scope) - {"provider"}),
+        (validate_provider_rate_limits, {"provider", "model"}),
+    ],
+)
+def test_each_list_has_its_scopes(validate: Any, scopes: set[str]) -> None:
+    for scope in Scope:
+        if scope in scopes:
+            validate([GOOD | {"scope": scope.value}])
+        else:
+            with pytest.raises(ValidationError, match="0/scope"):
+                validate([GOOD | {"scope": scope.value}])
+
+
+def test_a_providers_list_need_not_say_provider() -> None:
+    value = [{"limit": 5, "per_seconds": 1}, {"limit": 5, "per_seconds": 1, "scope": "model"}]
+    validate_provider_rate_limits(value)
+    scopes = [limit.scope for limit in compile_rate_limits(value, Scope.PROVIDER)]
+    assert scopes == [Scope.PROVIDER, Scope.MODEL]
+    with pytest.raises(ValidationError, match="0: "):
+        validate_rate_limits(value)

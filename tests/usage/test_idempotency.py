@@ -12,7 +12,7 @@ import pytest
 
 from lib.ids import uuid7
 from lib.problems import IdempotencyConflict, IdempotencyMismatch, Unavailable
-from lib.threads import StoreAway
+from lib.stores import StoreAway
 from tests.loops import on_loop
 from usage import idempotency
 from usage.idempotency import KEPT_SECONDS, Answer, Claim, IdempotentCalls, expire

@@ -167,7 +167,7 @@ def test_equal_to_the_ledger_after_any_calls_and_folds(store: Store, seed: int) 
         finals += new
         if rng.random() < 0.6:
             rollups.fold(using=ALIAS)
-        if rng.random() < 0.3:
+        if rng.random() < 0.15:
             rollups.rebuild(using=ALIAS)
     weights = {"chat.completions": 3}
     for scope, subject in SUBJECTS:

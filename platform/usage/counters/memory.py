@@ -95,7 +95,7 @@ class MemoryCounters:
     def __init__(self, clock: Clock | None = None) -> None:
         self.on_use: OnUse = lambda claim, used: None
         self._clock = clock or SystemClock()
-        self._started = int(self._clock.now() * MICROSECONDS)
+        self._started = round(self._clock.now() * MICROSECONDS)
         self._windows: dict[str, Window] = {}
         self._cells: dict[tuple[str, str], Cell] = {}
         self._slots: dict[str, int] = {}
@@ -113,7 +113,7 @@ class MemoryCounters:
         return self.admit_now(hold, base, options)
 
     def admit_now(self, hold: Hold, base: Part, options: Sequence[Part] = ()) -> Admission:
-        now = int(self._clock.monotonic() * MICROSECONDS)
+        now = round(self._clock.monotonic() * MICROSECONDS)
         self._age(now)
         states: list[State] = []
         missing: list[QuotaClaim] = []

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import strategies as st
 
 from lib.ids import uuid7
-from lib.threads import StoreAway
+from lib.stores import StoreAway
 from tenants.keys import Mode
 from tenants.limits import RateLimit, Scope
 from tenants.quotas import Metric, Quota, QuotaScope

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
-
-import pytest
+from collections.abc import Callable
 
 from tests.services.valkey import Valkey
 from tests.usage.counters.stage import Book, OneClock, memory, shared
@@ -18,9 +16,9 @@ class Trial:
     """New counters in which nothing was counted yet, and the ledger that they settle by."""
 
     def __init__(
-        self, runner: asyncio.Runner, valkey: Valkey | None, moment: int | None = None
+        self, runner: asyncio.Runner, valkey: Valkey | None, clock: OneClock | int | None = None
     ) -> None:
-        self.clock = OneClock() if moment is None else OneClock(moment)
+        self.clock = clock if isinstance(clock, OneClock) else OneClock(*filter(None, [clock]))
         self.book = Book()
         self.valkey = valkey
         self._run = runner.run
@@ -47,8 +45,7 @@ class Trial:
         return hold
 
     def end(self, hold: Hold, used: Amounts) -> None:
-        self.book.write(hold.id, hold.parts, [used])
-        self.counters.settle(hold, [used])
+        self._run(self._end(hold, used))
 
     def read(self, claim: QuotaClaim) -> Used | None:
         (used,) = self._run(self.counters.read([claim]))
@@ -56,6 +53,10 @@ class Trial:
 
     def close(self) -> None:
         self._run(self.counters.close())
+
+    async def _end(self, hold: Hold, used: Amounts) -> None:
+        self.book.write(hold.id, hold.parts, [used])
+        self.counters.settle(hold, [used])
 
     async def _admit(self, hold: Hold, part: Part) -> Admission:
         for _ in range(20):
@@ -84,25 +85,3 @@ async def _started(counters: SharedCounters) -> None:
 
 
 NewTrial = Callable[..., Trial]
-
-
-@pytest.fixture(scope="module", params=["memory", "shared"])
-def new_trial(request: pytest.FixtureRequest) -> Iterator[NewTrial]:
-    """Makes trials, each instead of the one before: `new_trial(moment)` in µs."""
-    server = None
-    if request.param == "shared":
-        server = request.getfixturevalue("valkey_server")
-        if not server.running:
-            server.start()
-    made: list[Trial] = []
-    with asyncio.Runner() as runner:
-
-        def make(moment: int | None = None) -> Trial:
-            while made:
-                made.pop().close()
-            made.append(Trial(runner, server, moment))
-            return made[0]
-
-        yield make
-        for trial in made:
-            trial.close()

@@ -13,7 +13,7 @@ from usage.rollups import rebuild
 class Command(BaseCommand):
     help = (
         "Makes all roll-ups anew from the ledger, a UTC day at a time. Calls go on meanwhile;"
-        " SQLite keeps their rows waiting while it sums one day."
+        " SQLite keeps their rows waiting while it sums one hour."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
