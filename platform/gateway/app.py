@@ -108,9 +108,7 @@ class Gateway:
         cannot be asked now."""
         if self._loop is None:
             return [None] * len(claims)
-        asked = asyncio.run_coroutine_threadsafe(
-            self.admissions.counters.read(claims), self._loop
-        )
+        asked = asyncio.run_coroutine_threadsafe(self.admissions.counters.read(claims), self._loop)
         try:
             return asked.result(READ_SECONDS)
         except (CountersAway, TimeoutError):
@@ -181,7 +179,14 @@ class Gateway:
         # A call that is not the first with its key leaves the reservation unused.
         async with reservation, self.idempotency.once(exchange, identity, door, asked) as first:
             if first:
-                await self._serve(exchange, operation, call, plan, reservation, prices)
+                await self._serve(
+                    exchange,
+                    operation,
+                    call,
+                    plan=plan,
+                    reservation=reservation,
+                    prices=prices,
+                )
 
     async def _identify(self, exchange: Exchange) -> Identity:
         """The caller. Raises Unauthenticated, Forbidden, RateLimited or Unavailable."""
@@ -312,6 +317,7 @@ class Gateway:
         exchange: Exchange,
         operation: Operation,
         call: Call,
+        *,
         plan: Plan,
         reservation: Reservation,
         prices: PriceBook,

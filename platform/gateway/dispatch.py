@@ -176,6 +176,7 @@ class _Attempt:
         self._breaker = breaker
         self._adapter = candidate.target.provider.adapter
         self._response: Response | None = None
+        self._until = 0.0  # the loop's time at which waiting ends: whose bound it was is told by it
         self._started = dispatcher.clock.monotonic()
 
     async def run(self, sending: Sending) -> Served:
@@ -190,7 +191,7 @@ class _Attempt:
         except (TransportFault, StreamFault) as fault:
             self._fail(fault.outcome)
         except TimeoutError:
-            if asyncio.get_running_loop().time() < sending.deadline:
+            if self._until < sending.deadline:
                 self._fail(Outcome(Verdict.TIMEOUT, message="no first byte in time"))
             self._abandon("deadline")
             raise DeadlineExceeded(attempts=attempts_of(self._reservation)) from None
@@ -215,8 +216,8 @@ class _Attempt:
         the deadline all of a whole answer."""
         adapter, upstream = self._adapter, self._candidate.upstream
         loop = asyncio.get_running_loop()
-        first_byte = min(loop.time() + self._timeouts.first_byte, deadline)
-        async with asyncio.timeout_at(first_byte) as limit:
+        self._until = min(loop.time() + self._timeouts.first_byte, deadline)
+        async with asyncio.timeout_at(self._until) as limit:
             response = self._response = await self._dispatcher.transport.send(
                 request, self._timeouts, allow_private=self._candidate.allow_private
             )
@@ -226,6 +227,7 @@ class _Attempt:
                 await self._first_events(served)
                 self._breaker.record(Outcome(Verdict.OK, 200))
             else:
+                self._until = deadline
                 limit.reschedule(deadline)
                 await self._whole(served)
         return served
@@ -296,9 +298,7 @@ def attempts_of(reservation: Reservation) -> list[dict[str, Any]]:
     ]
 
 
-def _note_skipped(
-    reservation: Reservation, candidate: Candidate, clock: Clock, why: str
-) -> None:
+def _note_skipped(reservation: Reservation, candidate: Candidate, clock: Clock, why: str) -> None:
     reservation.attempts.append(
         AttemptRecord(
             request_id=reservation.record.request_id,

@@ -16,48 +16,45 @@ _TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f
 def limit_headers(states: Sequence[State]) -> list[tuple[bytes, bytes]]:
     """RateLimit-Policy and RateLimit (draft-ietf-httpapi-ratelimit-headers, RFC 9651 lists),
     and the X-RateLimit trio of the tightest limit, its reset in seconds."""
-    limits = [state for state in states if type(state.claim) is RateClaim]
-    if not limits:
+    claims, items = [], []
+    tightest: tuple[int, int, int] | None = None  # left, seconds, limit
+    for claim, left, wait, _ in states:
+        if type(claim) is RateClaim:
+            seconds = -(-wait // MICROSECONDS)
+            if tightest is None or left < tightest[0]:
+                tightest = (left, seconds, claim.limit.limit)
+            claims.append(claim)
+            items.append(f'"{claim.limit.name}";r={left};t={seconds}')
+    if tightest is None:
         return []
-    tightest = limits[0]
-    items = []
-    for state in limits:
-        if state.left < tightest.left:
-            tightest = state
-        items.append(f'"{state.claim.limit.name}";r={state.left};t={_seconds(state.wait)}')
+    left, seconds, limit = tightest
     return [
-        (b"ratelimit-policy", _policies(tuple([state.claim.key for state in limits]), limits)),
+        (b"ratelimit-policy", _policies(tuple([claim.key for claim in claims]), claims)),
         (b"ratelimit", ", ".join(items).encode()),
-        (b"x-ratelimit-limit", b"%d" % tightest.claim.limit.limit),
-        (b"x-ratelimit-remaining", b"%d" % tightest.left),
-        (b"x-ratelimit-reset", b"%d" % _seconds(tightest.wait)),
+        (b"x-ratelimit-limit", b"%d" % limit),
+        (b"x-ratelimit-remaining", b"%d" % left),
+        (b"x-ratelimit-reset", b"%d" % seconds),
     ]
 
 
 _known_policies: dict[tuple[str, ...], bytes] = {}
 
 
-def _policies(keys: tuple[str, ...], states: Sequence[State]) -> bytes:
+def _policies(keys: tuple[str, ...], claims: Sequence[RateClaim]) -> bytes:
     """The same few lists of limits over and over: written once each."""
     known = _known_policies.get(keys)
     if known is None:
         if len(_known_policies) > MAX_POLICIES:
             _known_policies.clear()
-        known = _known_policies[keys] = ", ".join(map(_policy, states)).encode()
+        known = _known_policies[keys] = ", ".join(map(_policy, claims)).encode()
     return known
 
 
-def _policy(state: State) -> str:
+def _policy(claim: RateClaim) -> str:
     """Units other than requests have a name of our own: no registered one counts tokens."""
-    claim = state.claim
-    assert type(claim) is RateClaim  # noqa: S101 - limit_headers lets no other pass
     limit = claim.limit
     unit = "" if claim.metric is Metric.REQUESTS else f';qu="patchbay-{claim.metric.value}"'
     return f'"{limit.name}";q={limit.limit}{unit};w={limit.per_seconds}'
-
-
-def _seconds(microseconds: int) -> int:
-    return -(-microseconds // MICROSECONDS)
 
 
 def child_traceparent(traceparent: str | None) -> str | None:

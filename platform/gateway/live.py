@@ -1,4 +1,4 @@
-"""Keeps the data path's memory true: snapshot, prices and identities, within a second of a change."""
+"""Keeps the data path's memory true, within a second of a change: snapshot, prices, identities."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from billing import book
 from billing.book import PriceBook
 from lib.models import Revision, Topic
 from lib.problems import Unavailable
-from lib.threads import LookUps, StoreAway
+from lib.stores import StoreAway
+from lib.threads import LookUps
 from providers import snapshot
 from providers.snapshot import Snapshot
 
@@ -22,7 +23,7 @@ POLL_SECONDS = 0.5
 
 
 class Live:
-    """The current snapshot, the price book and the callers seen lately, reloaded when revisions move."""
+    """The snapshot, the price book and the callers seen lately, reloaded when revisions move."""
 
     def __init__(self, identities: Identities) -> None:
         self.snapshot = Snapshot()

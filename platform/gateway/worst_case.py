@@ -84,7 +84,13 @@ def less_output(refusal: Problem | None, worst: WorstCase, limit: int) -> int:
 
 
 def worst_case(
-    call: Call, plan: Plan, metrics: frozenset[Metric], pricing: Pricing, *, size: int, at: float,
+    call: Call,
+    plan: Plan,
+    metrics: frozenset[Metric],
+    pricing: Pricing,
+    *,
+    size: int,
+    at: float,
     markup: int,
 ) -> WorstCase:
     """What each candidate can use at worst, as far as any of `metrics` counts it. `size` is the

@@ -11,13 +11,14 @@ import asyncio
 import math
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import structlog
 
 from lib.clock import Clock, rfc3339, utc
 from lib.problems import InvalidRequest, Problem, QuotaExceeded, RateLimited, Unavailable
-from lib.threads import StoreAway
+from lib.stores import StoreAway
 from tenants.quotas import Metric
 from usage.counters.claims import (
     MICROSECONDS,
@@ -254,7 +255,7 @@ class Admissions:
             f"The quota {quota.name!r} allows {quota.limit} {unit}; {left} are left and this call "
             f"may need {amount}. {when}",
             status=402 if quota.metric is Metric.COST else 429,
-            retry_after=None if never else math.ceil(ends - self.clock.now()),  # type: ignore[operator]
+            retry_after=None if never else max(1, math.ceil(ends - self.clock.now())),  # type: ignore[operator]
             scope=quota.scope.value,
             metric=quota.metric.value,
             window=quota.window.value,
@@ -289,9 +290,12 @@ class Admissions:
             task = self._filling.get(key)
             if task is None:
                 task = self._filling[key] = asyncio.create_task(self._fill_one(claim))
-                task.add_done_callback(lambda _, key=key: self._filling.pop(key, None))
+                task.add_done_callback(partial(self._filled, key))
             tasks.append(asyncio.shield(task))
         await asyncio.gather(*tasks)
+
+    def _filled(self, key: tuple[str, str], _: asyncio.Task[None]) -> None:
+        self._filling.pop(key, None)
 
     async def _fill_one(self, claim: QuotaClaim) -> None:
         number, holders = await self.counters.begin_filling(claim)
@@ -318,7 +322,7 @@ def _store_unavailable(detail: str) -> Unavailable:
 
 def _rate_limited(claim: RateClaim, left: int, amount: int, wait: int) -> Problem:
     limit = claim.limit
-    told = {"policy": limit.name, "reset_seconds": wait}
+    told: dict[str, Any] = {"policy": limit.name, "reset_seconds": wait}
     if claim.metric is Metric.REQUESTS:
         return RateLimited(
             f"The limit {limit.name!r} allows {limit.limit} calls in any {limit.per_seconds} "
@@ -326,7 +330,8 @@ def _rate_limited(claim: RateClaim, left: int, amount: int, wait: int) -> Proble
             retry_after=wait,
             **told,
         )
-    allows = f"The limit {limit.name!r} allows {limit.limit} tokens in any {limit.per_seconds} seconds"
+    span = f"in any {limit.per_seconds} seconds"
+    allows = f"The limit {limit.name!r} allows {limit.limit} tokens {span}"
     if amount > limit.limit:
         return InvalidRequest(
             f"{allows}, and this call may need {amount}. Ask for less output, or send less.",

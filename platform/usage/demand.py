@@ -6,7 +6,6 @@ once a window and remembered.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,7 +49,8 @@ class Demand:
         if self._from <= now < self._until:
             return self._claims
         periods = [
-            period(quota.window, now, quota.time_zone or self.time_zone) for quota, *_ in self.quotas
+            period(quota.window, now, quota.time_zone or self.time_zone)
+            for quota, *_ in self.quotas
         ]
         self._claims = self.fixed + tuple(
             QuotaClaim(
@@ -129,7 +129,7 @@ def _of(provider: ProviderSpec) -> tuple[str, Subject]:
 def _counted(quota: Quota, identity: Identity, route: str, weight: int) -> list[Counted]:
     """A quota with whose it is, and by which columns of the ledger; of a caller without a
     project, key or user nothing is counted by it."""
-    subject = _SUBJECTS[quota.scope](identity, route)
+    subject = _quota_subject(quota.scope, identity, route)
     if subject is None:
         return []
     whose, columns = subject
@@ -205,53 +205,20 @@ def _limit_subject(
     return f"{tenant}:{identity.client}"
 
 
-def _tenant(identity: Identity, route: str) -> tuple[str, Subject] | None:
-    return identity.tenant_public_id, (("tenant_id", identity.tenant_id or 0),)
-
-
-def _project(identity: Identity, route: str) -> tuple[str, Subject] | None:
-    if identity.project_id is None:
-        return None
-    return f"{identity.tenant_public_id}/{identity.project_id}", (
-        ("tenant_id", identity.tenant_id or 0),
-        ("project_id", identity.project_id),
-    )
-
-
-def _key(identity: Identity, route: str) -> tuple[str, Subject] | None:
-    if identity.key_id is None:
-        return None
-    return f"key_{identity.key_public_id}", (
-        ("tenant_id", identity.tenant_id or 0),
-        ("key_id", identity.key_id),
-    )
-
-
-def _user(identity: Identity, route: str) -> tuple[str, Subject] | None:
-    if identity.user_id is None:
-        return None
-    return f"{identity.tenant_public_id}:{identity.user_public_id}", (
-        ("tenant_id", identity.tenant_id or 0),
-        ("user_id", identity.user_id),
-    )
-
-
-def _route(identity: Identity, route: str) -> tuple[str, Subject] | None:
-    return f"{identity.tenant_public_id}:{route}", (
-        ("tenant_id", identity.tenant_id or 0),
-        ("route", route),
-    )
-
-
-def _global(identity: Identity, route: str) -> tuple[str, Subject] | None:
-    return "global", ()
-
-
-_SUBJECTS: dict[QuotaScope, Callable[[Identity, str], tuple[str, Subject] | None]] = {
-    QuotaScope.GLOBAL: _global,
-    QuotaScope.TENANT: _tenant,
-    QuotaScope.PROJECT: _project,
-    QuotaScope.KEY: _key,
-    QuotaScope.USER: _user,
-    QuotaScope.ROUTE: _route,
-}
+def _quota_subject(scope: QuotaScope, identity: Identity, route: str) -> tuple[str, Subject] | None:
+    """Whose a quota's counter is, and by which columns the ledger tells it. None for a caller
+    without such a thing (a user has no key, a key no user)."""
+    tenant = identity.tenant_public_id
+    columns: Subject = (("tenant_id", identity.tenant_id or 0),)
+    if scope is QuotaScope.GLOBAL:
+        return "global", ()
+    if scope is QuotaScope.TENANT:
+        return tenant, columns
+    if scope is QuotaScope.ROUTE:
+        return f"{tenant}:{route}", (*columns, ("route", route))
+    column, row, name = {
+        QuotaScope.PROJECT: ("project_id", identity.project_id, f"{tenant}/{identity.project_id}"),
+        QuotaScope.KEY: ("key_id", identity.key_id, f"key_{identity.key_public_id}"),
+        QuotaScope.USER: ("user_id", identity.user_id, f"{tenant}:{identity.user_public_id}"),
+    }[scope]
+    return None if row is None else (name, (*columns, (column, row)))

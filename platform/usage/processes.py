@@ -29,13 +29,11 @@ def leave(name: str) -> None:
 
 def alive() -> list[str]:
     """Who was seen lately (blocking)."""
-    return list(
-        Process.objects.filter(seen_at__gt=Now() - ALIVE).values_list("name", flat=True)
-    )
+    return list(Process.objects.filter(seen_at__gt=Now() - ALIVE).values_list("name", flat=True))
 
 
 def bury(name: str) -> bool:
-    """Whether a gateway is dead for certain; then its open calls get their final rows (blocking)."""
+    """Whether a gateway is dead for certain. Then its open calls get their rows (blocking)."""
     if Process.objects.filter(name=name, seen_at__gt=Now() - DEAD).exists():
         return False
     while reap(gateway=name):

@@ -60,17 +60,19 @@ def _note_threshold(claim: QuotaClaim, threshold: int, used: int) -> None:
     )
 
 
-def _used(request_ids: Sequence[str]) -> dict[str, ByProvider]:
+def _used(request_ids: Sequence[str]) -> Mapping[str, ByProvider]:
     found: dict[str, dict[str, Amounts]] = {}
     for record in UsageRecord.objects.filter(pk__in=request_ids):
         tokens = record.input_tokens + record.output_tokens
         own = Amounts(1, tokens, record.charge, record.units, record.bytes)
         found[record.request_id] = {"": own}
-        if record.attempts == 1:
+        if record.attempts:
+            # Without rows of their own there was one attempt, or one that nobody knows more of.
             tried = Amounts(1, tokens, record.cost, record.units)
             found[record.request_id][record.provider] = tried
     tries: dict[str, dict[str, Amounts]] = defaultdict(dict)
     for attempt in Attempt.objects.filter(request_id__in=found):
+        tries[attempt.request_id]
         if attempt.verdict.startswith("skipped_"):
             continue
         one = Amounts(1, attempt.tokens, attempt.cost, attempt.units)
@@ -82,9 +84,7 @@ def _used(request_ids: Sequence[str]) -> dict[str, ByProvider]:
     return found
 
 
-def ledger_sum(
-    claim: QuotaClaim, among: Sequence[str] = ()
-) -> tuple[int, Sequence[str]]:
+def ledger_sum(claim: QuotaClaim, among: Sequence[str] = ()) -> tuple[int, Sequence[str]]:
     """What a quota's window has used by the ledger, and which of these calls are in it
     (blocking)."""
     quota, subject = claim.quota, dict(claim.subject)

@@ -15,7 +15,7 @@ from typing import Any
 
 from tests.chaos.client import Seen
 from tests.services.process import until
-from tests.services.system import System
+from tests.services.system import Site
 
 INPUT_PRICE, OUTPUT_PRICE = 1, 2  # µUSD a token, as tests/services/system.yaml says of `lab`
 
@@ -124,7 +124,7 @@ def _expected(line: Mapping[str, Any]) -> tuple[Any, ...]:
     return (given, made, money, money, line["provider"], line["model"], 200)
 
 
-def read(system: System, seen: Sequence[Seen]) -> Books:
+def read(system: Site, seen: Sequence[Seen]) -> Books:
     """The books, once the sandbox has noticed the end of every call."""
     until(lambda: _in_flight(system) == 0)
     return Books(
@@ -135,7 +135,7 @@ def read(system: System, seen: Sequence[Seen]) -> Books:
     )
 
 
-def _in_flight(system: System) -> int:
+def _in_flight(system: Site) -> int:
     status, body = system.get(f"{system.sandbox_url}/_sandbox/calls?request_id=none")
     assert status == 200
     return int(json.loads(body)["in_flight"])

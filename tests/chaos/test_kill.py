@@ -17,7 +17,7 @@ import pytest
 from tests.chaos.books import Books, read
 from tests.chaos.client import Seen, call, prompt
 from tests.chaos.reporting import FIGURES
-from tests.services.system import System
+from tests.services.system import Site, System
 
 pytestmark = pytest.mark.chaos
 
@@ -90,7 +90,7 @@ class Storm:
         self.system.start_gateway()
 
 
-def slow_down(system: System, **fault: int) -> None:
+def slow_down(system: Site, **fault: int) -> None:
     """Script the sandbox for the live provider's calls."""
     url = f"{system.sandbox_url}/_sandbox/faults/lab"
     request = urllib.request.Request(url, data=json.dumps(fault).encode(), method="PUT")

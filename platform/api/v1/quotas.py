@@ -15,12 +15,12 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from accounts.identity import Identity, of_key, of_tenant
-from api.permissions import ByRule, Rule, identity_of
+from api.permissions import identity_of
 from api.serializers import Shown
 from api.vitals import WORKER
 from lib.clock import rfc3339, utc
 from lib.money import to_usd
-from lib.problems import InvalidRequest
+from lib.problems import Forbidden, InvalidRequest
 from tenants.keys import Mode
 from tenants.models import ApiKey, Project, Tenant
 from tenants.quotas import Metric, QuotaScope
@@ -59,15 +59,14 @@ PARAMETERS = [
 
 
 class Quotas(APIView):
-    permission_classes = [ByRule]
-    rule = Rule(right="usage:read")
-
     @extend_schema(
         operation_id="quotas_list", tags=["usage"], parameters=PARAMETERS, responses=QuotasStanding
     )
     def get(self, request: Request) -> Response:
         """Show your quotas: limit, used, reserved, and when each is reset."""
         identity = identity_of(request)
+        if identity.tenant_id is None:
+            raise Forbidden("You act for no tenant. Staff ask /internal/v1/quotas.")
         tenant = Tenant.objects.select_related("plan").get(pk=identity.tenant_id)
         key = request.query_params.get("key") or (
             f"key_{identity.key_public_id}" if identity.kind == "key" else ""

@@ -4,7 +4,7 @@
 -- ARGV  1 epoch   2 now (µs; 0: the server's clock)   3 hold id, or ""   4 number of parts
 --       then for each part: number of claims, and for each of those
 --         "r" key limit width amount settles provider
---         "q" key counter limit amount hard starts fresh since expires metric weight provider
+--         "q" key counter limit amount hard begins fresh since expires metric weight provider
 --         "s" key limit
 -- Answer  {"epoch"} | {"gathering"} | {code, now, chosen, left, wait, refused, left, wait, …}
 --         code: 1 granted, 0 refused, 2 some counter is missing (its refused is 2)
@@ -96,11 +96,11 @@ local function look()
       end
     elseif kind == 'q' then
       local counter, limit, amount = read(), tonumber(read()), tonumber(read())
-      local hard, starts, fresh, since = read(), tonumber(read()), read(), tonumber(read())
+      local hard, begins, fresh, since = read(), tonumber(read()), read(), tonumber(read())
       local expires, metric, weight, provider = read(), read(), tonumber(read()), read()
       local got = call('HMGET', key, counter .. ':used', counter .. ':reserved', counter .. ':since')
       local used = tonumber(got[1])
-      if not used and fresh == '1' and starts >= started then
+      if not used and fresh == '1' and begins >= started then
         used = 0
         got[3] = since
         call('HSET', key, counter .. ':used', 0, counter .. ':since', since)

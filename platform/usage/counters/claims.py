@@ -16,6 +16,7 @@ from tenants.windows import Period
 
 SLICES = 64  # a span is counted in so many parts; one of 65 is what exactness costs
 MICROSECONDS = 1_000_000
+CLOCKS_APART = 60 * MICROSECONDS  # no two gateways' clocks, nor the store's, differ by more
 
 
 class Amounts(NamedTuple):
@@ -82,8 +83,13 @@ class QuotaClaim:
         return self.quota.counter
 
     @property
+    def begins(self) -> int:
+        """µs by anybody's clock: before, no gateway has counted in this window."""
+        return int(self.period.starts * MICROSECONDS) - CLOCKS_APART
+
+    @property
     def fresh(self) -> bool:
-        return int(self.period.starts * MICROSECONDS) >= self.since
+        return self.begins >= self.since
 
     def amount(self, amounts: Amounts) -> int:
         return amounts[_PLACE[self.quota.metric]] * self.weight
@@ -207,6 +213,10 @@ class CountersAway(Exception):
 
 
 OnUse = Callable[[QuotaClaim, int], None]
+
+
+def nobody_listens(claim: QuotaClaim, used: int) -> None:
+    """Until somebody wants to know."""
 
 
 class Counters(Protocol):

@@ -24,6 +24,7 @@ from usage.counters.claims import (
     SlotClaim,
     State,
     Used,
+    nobody_listens,
 )
 
 AGED_AT_ONCE = 3  # counters looked at a call, to drop those that say nothing any more
@@ -93,7 +94,7 @@ class Cell:
 
 class MemoryCounters:
     def __init__(self, clock: Clock | None = None) -> None:
-        self.on_use: OnUse = lambda claim, used: None
+        self.on_use: OnUse = nobody_listens
         self._clock = clock or SystemClock()
         self._started = round(self._clock.now() * MICROSECONDS)
         self._windows: dict[str, Window] = {}
@@ -170,9 +171,7 @@ class MemoryCounters:
         cell = self._cell(claim)
         return None if self._missing(cell, claim) else Used(cell.used or 0, cell.reserved)
 
-    def _fits(
-        self, part: Part, now: int, states: list[State], missing: list[QuotaClaim]
-    ) -> bool:
+    def _fits(self, part: Part, now: int, states: list[State], missing: list[QuotaClaim]) -> bool:
         """Whether all of a part has room. Looks at every claim, so that all states are told."""
         fits = True
         for claim in part.claims:
@@ -257,9 +256,8 @@ class MemoryCounters:
     def _missing(self, cell: Cell, claim: QuotaClaim) -> bool:
         """Whether the counter must be filled from the ledger first. One whose window began
         while we counted by this very quota starts at nothing."""
-        if cell.used is None and claim.fresh:
-            if int(claim.period.starts * MICROSECONDS) >= self._started:
-                cell.used, cell.stamp = 0, claim.since
+        if cell.used is None and claim.fresh and claim.begins >= self._started:
+            cell.used, cell.stamp = 0, claim.since
         return cell.used is None or cell.stamp < claim.since
 
     def _age(self, now: int) -> None:

@@ -19,7 +19,6 @@ import structlog
 from lib.ids import uuid7
 from lib.valkey import Script, StoreAway, StoreError, Valkey
 from usage.counters.claims import (
-    MICROSECONDS,
     NOTHING,
     Admission,
     Amounts,
@@ -30,9 +29,11 @@ from usage.counters.claims import (
     Part,
     QuotaClaim,
     RateClaim,
+    SlotClaim,
     State,
     Truth,
     Used,
+    nobody_listens,
 )
 
 log = structlog.get_logger("patchbay.counters")
@@ -69,7 +70,7 @@ class SharedCounters:
     ) -> None:
         """`timeout`: seconds a call waits for the store at most. `moment`: µs; without it the
         store's own clock counts."""
-        self.on_use: OnUse = lambda claim, used: None
+        self.on_use: OnUse = nobody_listens
         self.process = process
         self._moment = moment or (lambda: 0)
         self._truth = truth
@@ -115,7 +116,8 @@ class SharedCounters:
         settles = any(claim.settles for part in parts for claim in part.claims)
         if settles:
             self._holds[hold.id] = hold  # before it is sent: it may be granted unheard
-        arguments: list[str | int] = [self._epoch, self._moment(), hold.id if settles else "", len(parts)]
+        name = hold.id if settles else ""
+        arguments: list[str | int] = [self._epoch, self._moment(), name, len(parts)]
         for part in parts:
             _write(part, arguments)
         try:
@@ -202,7 +204,7 @@ class SharedCounters:
         """Write it at once, behind what was sent before; hear of it when it is done."""
         if not self.ready:
             return
-        arguments = [self._epoch, hold.id, "own", *_amounts(hold.parts, used)]
+        arguments: list[str | int] = [self._epoch, hold.id, "own", *_amounts(hold.parts, used)]
         keys = [EPOCH, self._held(self.process), NOTED]
         try:
             future = self._store.call("EVALSHA", _SETTLE.sha, len(keys), *keys, *arguments)
@@ -241,7 +243,7 @@ class SharedCounters:
         """Join the store's epoch, beginning one where there is none. Raises StoreAway."""
         async with self._changing:
             processes = await self._truth.processes()
-            arguments = [store.run_id, uuid7(), self._moment(), *processes]
+            arguments: list[str | int] = [store.run_id, uuid7(), self._moment(), *processes]
             found, _ = await store.run(_EPOCH, [EPOCH, AWAITED], arguments)
             epoch = _text(found)
             if epoch == self._epoch and self._ready:
@@ -258,7 +260,7 @@ class SharedCounters:
     def _told(self, epoch: str) -> list[Any]:
         told: list[Any] = [epoch, self.process]
         for hold in self._holds.values():
-            claims = [claim for claim in _held_claims(hold.parts, hold.moment)]
+            claims = list(_held_claims(hold.parts, hold.moment))
             if claims:
                 told += [hold.id, len(claims), *(word for claim in claims for word in claim)]
         return told
@@ -355,10 +357,10 @@ def _write(part: Part, arguments: list[Any]) -> None:
             quota = claim.quota
             arguments += (
                 *("q", key, claim.counter, quota.limit, amount, int(quota.hard)),
-                *(int(claim.period.starts * MICROSECONDS), int(claim.fresh), claim.since),
+                *(claim.begins, int(claim.fresh), claim.since),
                 *(_expiry(claim), quota.metric.value, claim.weight, part.provider),
             )
-        else:
+        elif type(claim) is SlotClaim:
             arguments += ("s", key, claim.limit.limit)
 
 

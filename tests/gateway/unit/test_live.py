@@ -163,7 +163,9 @@ async def test_polling_goes_on_until_it_is_stopped(live: Live, database: Databas
     assert database.polls == polls
 
 
-async def probe(live: Live, path: str) -> tuple[int, dict[str, Any], dict[bytes, bytes]]:
+async def probe(
+    live: Live, path: str, probes: Probes | None = None
+) -> tuple[int, dict[str, Any], dict[bytes, bytes]]:
     messages: list[dict[str, Any]] = []
 
     async def send(message: dict[str, Any]) -> None:
@@ -172,7 +174,7 @@ async def probe(live: Live, path: str) -> tuple[int, dict[str, Any], dict[bytes,
     async def receive() -> dict[str, Any]:
         raise AssertionError("a probe has no body")
 
-    await Probes(live)({"path": path}, receive, send)
+    await (probes or Probes(live))({"path": path}, receive, send)
     head, body = messages
     return head["status"], orjson.loads(body["body"]), dict(head["headers"])
 
@@ -192,6 +194,16 @@ async def test_probes_tell_liveness_from_readiness(live: Live, database: Databas
     status, body, _ = await probe(live, "/readyz")
     assert (status, body["degraded"]) == (503, ["database"])
     assert (await probe(live, "/livez"))[:2] == (200, {"status": "ok"})
+
+
+@on_loop
+async def test_who_drains_lives_but_is_not_ready(live: Live) -> None:
+    await live.poll()
+    probes = Probes(live)
+    assert (await probe(live, "/readyz", probes))[0] == 200
+    probes.drain()
+    assert (await probe(live, "/readyz", probes))[:2] == (503, {"status": "draining"})
+    assert (await probe(live, "/livez", probes))[0] == 200
 
 
 @on_loop

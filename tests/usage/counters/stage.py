@@ -24,9 +24,10 @@ from usage.counters.shared import SharedCounters
 
 
 class OneClock:
-    """Unix time and monotonic time as one, in whole microseconds, as the store has it."""
+    """Unix time and monotonic time as one, in whole microseconds, as the store has it. It begins
+    in 2036: by its own clock the store forgets what is past."""
 
-    def __init__(self, moment: int = 1_800_000_000 * MICROSECONDS) -> None:
+    def __init__(self, moment: int = 2_100_000_000 * MICROSECONDS) -> None:
         self.moment = moment
 
     def now(self) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import zoneinfo
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -26,7 +27,6 @@ from usage.counters.claims import (
     SLICES,
     Admission,
     Amounts,
-    Hold,
     Part,
     QuotaClaim,
     RateClaim,
@@ -74,8 +74,6 @@ class Server(Machine):
 
 def at(text: str, zone: str = "UTC") -> int:
     """A moment (µs) by a zone's wall clock."""
-    import zoneinfo
-
     moment = dt.datetime.fromisoformat(text).replace(tzinfo=zoneinfo.ZoneInfo(zone))
     return int(moment.timestamp()) * MICROSECONDS
 
@@ -123,8 +121,8 @@ moves = st.lists(
     st.tuples(steps, st.one_of(st.just(0), st.sampled_from(JUMPS))), min_size=1, max_size=40
 )
 begins = st.one_of(
-    st.integers(1_700_000_000, 1_900_000_000).map(lambda second: second * MICROSECONDS),
-    st.sampled_from([at("2027-12-31T23:59:58"), at("2028-02-29T23:30:00"), at("2027-03-28T00:59")]),
+    st.integers(1_900_000_000, 2_100_000_000).map(lambda second: second * MICROSECONDS),
+    st.sampled_from([at("2035-12-31T23:59:58"), at("2036-02-29T23:30:00"), at("2035-03-25T00:59")]),
 )
 
 
@@ -185,7 +183,7 @@ def test_nobody_is_stuck_once_the_clock_is_right_again(
     new_trial: NewTrial, jump: int, place: int
 ) -> None:
     """The clock is wrong for a while at any place of a sequence of six calls a second apart."""
-    there = clocks(new_trial, at("2027-06-15T11:59:57"))
+    there = clocks(new_trial, at("2035-06-15T11:59:57"))
     trial, limit = there.trial, rate(2, 7)
     for number in range(6):
         trial.clock.advance(MICROSECONDS)
@@ -194,7 +192,7 @@ def test_nobody_is_stuck_once_the_clock_is_right_again(
     there.set(0)
     trial.clock.advance((SLICES + 1) * limit.width)
     assert trial.admit(limit, slots(9)).granted
-    trial.clock.advance(HOUR)
+    trial.clock.advance(2 * HOUR)  # calls of an hour ahead have used of the next one
     fresh = quota(Window.HOUR, 3, there.now())
     assert [trial.admit(fresh).granted for _ in range(4)] == [True, True, True, False]
 
@@ -204,31 +202,31 @@ def test_a_wait_that_was_told_is_true_though_the_clock_was_set(
     new_trial: NewTrial, jump: int
 ) -> None:
     """Set back, nobody waits longer than was said."""
-    there = clocks(new_trial, at("2027-06-15T12:00:00"))
+    there = clocks(new_trial, at("2035-06-15T12:00:00"))
     trial, limit = there.trial, rate(1, 60)
     assert trial.admit(limit).granted
     (state,) = trial.admit(limit).states
     assert 0 < state.wait <= (SLICES + 1) * limit.width
     there.set(jump)
-    check(trial.admit(limit))
+    early = trial.admit(limit).granted
     trial.clock.advance(state.wait)
-    assert trial.admit(limit).granted or trial.valkey is None is not jump > 0
+    assert early or trial.admit(limit).granted
 
 
 EDGES = [
-    ("UTC", "2027-04-30T23:59:59"),
-    ("UTC", "2027-12-31T23:59:59"),
-    ("UTC", "2028-02-28T23:59:59"),
-    ("UTC", "2028-02-29T23:59:59"),
-    ("UTC", "2027-02-28T23:59:59"),
-    ("Asia/Tokyo", "2028-02-29T23:59:59"),
-    ("Europe/Stockholm", "2027-03-28T01:59:59"),  # then it is 03:00
-    ("Europe/Stockholm", "2027-10-31T02:59:59"),  # then it is 02:00 again
-    ("America/New_York", "2027-03-14T01:59:59"),
-    ("America/New_York", "2027-11-07T01:59:59"),
-    ("America/Havana", "2027-03-13T23:59:59"),  # midnight is skipped
-    ("America/Havana", "2027-11-07T00:59:59"),  # midnight comes twice
-    ("Australia/Lord_Howe", "2027-04-04T01:59:59"),  # half an hour
+    ("UTC", "2035-04-30T23:59:59"),
+    ("UTC", "2035-12-31T23:59:59"),
+    ("UTC", "2036-02-28T23:59:59"),
+    ("UTC", "2036-02-29T23:59:59"),
+    ("UTC", "2035-02-28T23:59:59"),
+    ("Asia/Tokyo", "2036-02-29T23:59:59"),
+    ("Europe/Stockholm", "2035-03-25T01:59:59"),  # then it is 03:00
+    ("Europe/Stockholm", "2035-10-28T02:59:59"),  # then it is 02:00 again
+    ("America/New_York", "2035-03-11T01:59:59"),
+    ("America/New_York", "2035-11-04T01:59:59"),
+    ("America/Havana", "2035-03-10T23:59:59"),  # midnight is skipped
+    ("America/Havana", "2035-11-04T00:59:59"),  # midnight comes twice
+    ("Australia/Lord_Howe", "2035-04-01T01:59:59"),  # half an hour
 ]
 
 
@@ -268,9 +266,9 @@ class Worker:
     """A gateway whose clock is `off` seconds from the store's."""
 
     def __init__(self, name: str, valkey: Valkey, book: Book, clock: OneClock, off: float) -> None:
+        self.book, self.clock, self.off, self.name = book, clock, off, name
         self.counters = shared(valkey.url, book, name, clock)
         self.admissions = Admissions(self.counters, book, self, name)
-        self.book, self.clock, self.off, self.name = book, clock, off, name
         self.calls = 0
 
     def now(self) -> float:
@@ -300,7 +298,7 @@ async def test_two_workers_five_seconds_apart_around_midnight(
 ) -> None:
     """They take turns each second, from 12 seconds before midnight; at some second the store
     loses all it knew."""
-    clock, limit = OneClock(at("2027-06-14T23:59:48")), 7
+    clock, limit = OneClock(at("2035-06-14T23:59:48")), 7
     book = Book("slow", "fast")
     workers = [
         Worker("slow", valkey, book, clock, -2.5),
@@ -358,21 +356,22 @@ class Jumping(Worker):
 @on_loop
 async def test_no_answer_says_to_wait_for_less_than_a_second(window: Window, jump: int) -> None:
     """The window may be over by the time its refusal is written, or begin only in a day."""
-    worker = Jumping(OneClock(at("2027-06-30T23:59:59")), jump)
+    worker = Jumping(OneClock(at("2035-06-30T23:59:59")), jump)
     span = RateLimit(Scope.KEY, 1, 60, metric=LimitMetric.REQUESTS)
-    for claims in ([quota(window, 0, worker.now())], [RateClaim(span, "rate:a")] * 2):
+    for claims in ([quota(window, 1, worker.now())], [RateClaim(span, "rate:a")]):
         worker.off = 0.0
-        grant = await worker.admissions.admit("a", Part(claims, Amounts(1)), ())
-        again = await worker.admissions.admit("b", Part(claims, Amounts(1)), ())
-        for refusal in (grant.refusal, again.refusal):
-            if refusal is not None and refusal.retry_after is not None:
-                assert refusal.retry_after >= 1
-        assert again.refusal is not None
+        part = Part(claims, Amounts(1))
+        assert (await worker.admissions.admit("a", part, ())).refusal is None
+        worker.off = 0.0
+        refusal = (await worker.admissions.admit("b", part, ())).refusal
+        assert refusal is not None
+        assert refusal.retry_after is not None
+        assert refusal.retry_after >= 1
 
 
 def test_a_hold_ends_in_the_window_that_it_began_in(new_trial: NewTrial) -> None:
     """A call that lasts over midnight, or over an hour that comes twice, is yesterday's."""
-    trial = new_trial(Machine(at("2027-10-31T23:59:59", "Europe/Stockholm")))
+    trial = new_trial(Machine(at("2035-10-28T23:59:59", "Europe/Stockholm")))
     zone = "Europe/Stockholm"
     before = quota(Window.DAY, 5, trial.clock.now(), zone)
     hold = trial.begin(before)
@@ -382,5 +381,3 @@ def test_a_hold_ends_in_the_window_that_it_began_in(new_trial: NewTrial) -> None
     trial.end(hold, Amounts(1))
     used = [trial.read(claim) for claim in (before, after)]
     assert used == [(1, 0), (1, 0)]
-
-

@@ -229,7 +229,7 @@ def test_98_of_100_places_are_usable_in_a_flood(
     """Asked as soon as each refusal says, it gives nearly all there is, in memory that does
     not grow; and never more than the limit in any span."""
     spans, size = SLICES + 1, 7 if metric == "tokens" else 1
-    start = 1_800_000_000 * MICROSECONDS + 12_345
+    start = 2_100_000_000 * MICROSECONDS + 12_345
     trial, claim = new_trial(start), rate(limit * size, span, metric)
     end, admitted, kept = start + spans * span * MICROSECONDS, list[Moment](), 0
     while trial.clock.moment < end:
