@@ -43,7 +43,7 @@ class Application:
 
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
-        self.probes = Probes(gateway.live)
+        self.probes = Probes(gateway.live, gateway.admissions.counters)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":

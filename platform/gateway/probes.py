@@ -13,13 +13,15 @@ import orjson
 from gateway.exchange import Receive, Scope, Send
 from gateway.live import Live
 from lib.ids import uuid7
+from usage.counters.claims import Counters
 
 
 class Probes:
     paths = frozenset({"/livez", "/readyz", "/startupz"})
 
-    def __init__(self, live: Live) -> None:
+    def __init__(self, live: Live, counters: Counters | None = None) -> None:
         self._live = live
+        self._counters = counters
         self._draining = False
 
     def drain(self) -> None:
@@ -42,7 +44,10 @@ class Probes:
         degraded = [name for name, state in checks.items() if state != "ok"]
         if degraded:
             return 503, {"status": "down", "degraded": degraded, "checks": checks}
-        return 200, {"status": "ok", "checks": checks}
+        if self._counters is not None and not self._counters.ready:
+            checks["counters"] = "away"  # only hard quotas need them
+            return 200, {"status": "degraded", "degraded": ["counters"], "checks": checks}
+        return 200, {"status": "ok", "checks": checks | {"counters": "ok"}}
 
 
 async def _answer(send: Send, status: int, body: dict[str, Any]) -> None:

@@ -1,19 +1,36 @@
-"""SIGTERM under load: what runs comes to its end and to its ledger row, then the process ends."""
+"""SIGTERM under load: `/readyz` turns first, what runs comes to its end, to its ledger row and
+to its counters, and then the process ends."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
+import random
+import secrets
 import signal
 import socket
 import sys
+import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import pytest
 
-from tests.chaos.books import read
+from tests.chaos.books import Books, read
 from tests.chaos.client import Seen, call, prompt
+from tests.chaos.reporting import FIGURES
+from tests.chaos.standing import (
+    HELD,
+    SLOTS,
+    Store,
+    by_ledger,
+    held_tenants,
+    provider_by_ledger,
+    told,
+)
+from tests.services.cluster import Cluster
 from tests.services.process import until
 from tests.services.system import System
 
@@ -146,3 +163,123 @@ async def _endless(system: System) -> list[Seen]:
 
 def _open_calls(system: System) -> int:
     return len(system.rows("SELECT request_id FROM usage_opencall"))
+
+
+DRAIN_SECONDS = 0.6
+TENANTS = [f"caller-{number}" for number in range(CLIENTS // 2)]
+
+
+@dataclass
+class Ends:
+    """A gateway with shared counters that is ended under load and started again, many times.
+
+    All moments are the loop's clock's.
+    """
+
+    cluster: Cluster
+    chance: random.Random
+    seen: list[Seen] = field(default_factory=list)
+    in_flight: int = 0
+    begun_late: int = 0
+    turned: list[float] = field(default_factory=list)  # seconds from the signal to `/readyz` 503
+
+    async def end_once(self) -> None:
+        """Clients that call without a pause, and SIGTERM somewhere in their second of work."""
+        loop = asyncio.get_running_loop()
+        here: list[Seen] = []
+        async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
+            for number in range(CLIENTS):
+                tasks.create_task(self._client(number, here))
+            await asyncio.sleep(0.3 + self.chance.random() * 0.7)
+            stopped = loop.time()
+            probes = tasks.create_task(self._probe())
+            process = self.cluster.gateways[0].process
+            assert process
+            process.send_signal(signal.SIGTERM)
+        turned, closed = probes.result()
+        self._judge(here, stopped, turned, closed)
+        await asyncio.to_thread(process.wait, 20)
+
+    async def _client(self, number: int, here: list[Seen]) -> None:
+        key = self.cluster.keys[f"{TENANTS[number % len(TENANTS)]}/live"]
+        with contextlib.suppress(OSError):
+            while True:
+                ask = prompt(20, number, stream=number % 2 == 0)
+                here.append(await call(self.cluster.ports[0], key, ask))
+
+    async def _probe(self) -> tuple[float, float]:
+        """When `/readyz` turned, and when nobody listened any more."""
+        loop = asyncio.get_running_loop()
+        turned = 0.0
+        while True:
+            sent = loop.time()
+            status, _ = await asyncio.to_thread(Cluster.get, f"{self.cluster.urls[0]}/readyz")
+            if not status:
+                return turned, sent
+            assert status == (503 if turned else status), "it was ready again"
+            turned = turned or (loop.time() if status == 503 else 0.0)
+            await asyncio.sleep(0.005)
+
+    def _judge(self, here: list[Seen], stopped: float, turned: float, closed: float) -> None:
+        assert stopped < turned < closed, "it did not say that it ends before it took no calls"
+        assert closed - stopped > DRAIN_SECONDS, "it took no calls while it drained"
+        drained = stopped + DRAIN_SECONDS
+        assert [seen for seen in here if seen.begun < drained and not seen.whole] == []
+        assert [seen for seen in here if seen.raw and not seen.whole] == []
+        self.in_flight += sum(seen.begun < stopped < seen.ended for seen in here)
+        self.begun_late += sum(turned < seen.begun < drained for seen in here)
+        self.turned.append(turned - stopped)
+        self.seen += here
+
+
+def test_every_sigterm_is_told_first_and_leaves_no_call_unfinished_and_nothing_reserved(
+    new_cluster: Callable[..., Cluster],
+    is_long: bool,
+    record_property: Callable[[str, object], None],
+) -> None:
+    assert CLIENTS // len(TENANTS) <= SLOTS
+    seed = secrets.randbelow(10**6)
+    cluster = new_cluster(gateways=1, DRAIN_SECONDS=str(DRAIN_SECONDS))
+    cluster.apply(HELD + held_tenants(*TENANTS))
+    slow_down(cluster, delay_ms=60, pace_ms=20)
+    store, ends = Store(cluster.valkey.client()), Ends(cluster, random.Random(seed))
+    rounds = 50 if is_long else 3
+    began = time.monotonic()
+    for number in range(rounds):
+        asyncio.run(ends.end_once())
+        assert store.unsettled() == {}, (number, seed)
+        assert cluster.rows("SELECT name FROM usage_process") == [], (number, seed)
+        assert store.used("lab") == provider_by_ledger(cluster, "lab"), (number, seed)
+        cluster.start_gateway(0)
+    books = read(cluster, ends.seen)
+    line = figures(ends, books, rounds, seed=seed, seconds=time.monotonic() - began)
+    record_property(FIGURES, line)
+    assert ends.in_flight >= rounds and ends.begun_late >= rounds, line
+    assert books.faults == {} and books.estimated == [] and books.unseen == [], line
+    for tenant in TENANTS:
+        key = cluster.keys[f"{tenant}/live"]
+        assert told(cluster, cluster.urls[0], key) == by_ledger(cluster, tenant), line
+
+
+def slow_down(cluster: Cluster, **fault: int) -> None:
+    """Script the sandbox for the live provider's calls."""
+    url = f"{cluster.sandbox_url}/_sandbox/faults/lab"
+    request = urllib.request.Request(url, data=json.dumps(fault).encode(), method="PUT")
+    urllib.request.urlopen(request, timeout=10).close()
+
+
+def figures(ends: Ends, books: Books, rounds: int, *, seed: int, seconds: float) -> str:
+    facts = {
+        "ends": rounds,
+        "calls": len(ends.seen),
+        "in_flight_at_sigterm": ends.in_flight,
+        "begun_while_draining": ends.begun_late,
+        "failed": sum(bool(seen.raw) and not seen.whole for seen in ends.seen),
+        "rows": len(books.rows),
+        "lost": len(books.lost),
+        "duplicates": len(books.duplicates),
+        "readyz_turned_after_ms_at_most": round(max(ends.turned) * 1000),
+        "seed": seed,
+        "seconds": round(seconds),
+    }
+    return "SIGTERM: " + " ".join(f"{name}={value}" for name, value in facts.items())

@@ -1,0 +1,282 @@
+"""The counters' store goes away in four ways: each kind of limit behaves as declared, nobody
+waits for it, and when it is back it counts again, to the digit."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import statistics
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from tests.patience import eventually
+from tests.services.proxy import Proxy
+from tests.services.system import System
+from tests.services.valkey import Valkey
+
+CHAT = "/api/v1/chat/completions"
+ASK = {"model": "lab/gpt-x", "messages": [{"role": "user", "content": "hello there"}]}
+CALLS = 200  # of each kind, healthy and with each fault
+ADDED = 0.050  # seconds, of the 99th percentile
+MANY = 1_000_000
+BOUND = 10  # of a small limit, in a minute
+KINDS = ("hard", "soft", "rate", "slots")
+
+TENANTS = f"""
+plans:
+  - {{slug: free, rate_limits: []}}
+tenants:
+  - slug: hard
+    plan: free
+    projects: [{{slug: default}}]
+    keys: [{{name: live, mode: live, scopes: ["*"]}}]
+    quotas:
+      - {{scope: tenant, metric: requests, window: month, limit: {MANY}}}
+      - {{scope: key, metric: tokens, window: month, limit: {MANY}000}}
+  - slug: soft
+    plan: free
+    projects: [{{slug: default}}]
+    keys: [{{name: live, mode: live, scopes: ["*"]}}]
+    quotas: [{{scope: tenant, metric: requests, window: month, limit: {MANY}, hard: false}}]
+  - slug: rate
+    plan: free
+    projects: [{{slug: default}}]
+    keys:
+      - {{name: live, mode: live, scopes: ["*"],
+          rate_limits: [{{scope: key, limit: {MANY}, per_seconds: 60}}]}}
+      - {{name: small, mode: live, scopes: ["*"],
+          rate_limits: [{{scope: key, limit: {BOUND}, per_seconds: 3600}}]}}
+  - slug: slots
+    plan: free
+    projects: [{{slug: default}}]
+    keys:
+      - {{name: live, mode: live, scopes: ["*"],
+          rate_limits: [{{scope: key, metric: concurrency, limit: 50}}]}}
+      - {{name: small, mode: test, scopes: ["*"],
+          rate_limits: [{{scope: key, metric: concurrency, limit: 2}}]}}
+"""
+
+Tally = tuple[Counter[tuple[int, str]], list[float]]
+
+
+class Bench:
+    """One gateway, its store behind a proxy, and a client on one connection."""
+
+    def __init__(self, folder: Path) -> None:
+        (folder / "valkey").mkdir(parents=True)
+        (folder / "system").mkdir()
+        self.valkey = Valkey(folder / "valkey")
+        self.valkey.start()
+        self.proxy = Proxy(self.valkey.port)
+        self.proxy.start()
+        url = f"redis://127.0.0.1:{self.proxy.port}/0"
+        self.system = System(folder / "system", REDIS_URL=url)
+        self.system.start()
+        self.system.apply(TENANTS)
+        self.client = httpx2.Client(base_url=self.system.url, timeout=20)
+        self.asked: Counter[str] = Counter()
+
+    def stop(self) -> None:
+        self.client.close()
+        self.system.stop()
+        self.proxy.stop()
+        self.valkey.stop()
+
+    def call(self, kind: str, key: str = "live", **headers: str) -> httpx2.Response:
+        credential = {"X-API-Key": self.system.keys[f"{kind}/{key}"]}
+        answer = self.client.post(CHAT, json=ASK, headers=credential | headers)
+        self.asked[kind] += answer.status_code == 200
+        return answer
+
+    def tally(self, kind: str, calls: int) -> Tally:
+        """What came of so many calls, and how long each took (seconds)."""
+        results: Counter[tuple[int, str]] = Counter()
+        took: list[float] = []
+        for _ in range(calls):
+            begun = time.perf_counter()
+            answer = self.call(kind)
+            took.append(time.perf_counter() - begun)
+            results[answer.status_code, code_of(answer)] += 1
+        return results, took
+
+    def ready(self) -> dict[str, object]:
+        status, body = self.system.get(f"{self.system.url}/readyz")
+        assert status == 200, body  # without its counters' store it serves all the same
+        told: dict[str, object] = json.loads(body)
+        return told
+
+    def health(self) -> str:
+        _, body = self.system.get(f"{self.system.url}/api/v1/health")
+        return str(json.loads(body)["status"])
+
+    def counted(self) -> dict[str, tuple[int, int]]:
+        """By counter of a quota: what is used and reserved, as the store has it."""
+        found = {}
+        with self.valkey.client() as client:
+            for key in client.scan_iter("{patchbay}:quota:*"):
+                fields = client.hgetall(key)
+                for field in fields:
+                    counter, _, name = field.decode().rpartition(":")
+                    if name == "used":
+                        reserved = fields.get(f"{counter}:reserved".encode(), 0)
+                        whose = key.decode().split(":")[2]
+                        found[f"{whose} {counter}"] = (int(fields[field]), int(reserved))
+        return found
+
+    def in_ledger(self) -> dict[str, tuple[int, int]]:
+        """The same counters, as the ledger makes them."""
+        found = {}
+        for tenant in ("hard", "soft"):
+            (row,) = self.system.rows(
+                "SELECT t.public_id AS tenant, k.public_id AS key_id, count(*) AS requests,"
+                " sum(u.input_tokens + u.output_tokens) AS tokens FROM usage_usagerecord u"
+                " JOIN tenants_tenant t ON t.id = u.tenant_id"
+                " JOIN tenants_apikey k ON k.id = u.key_id WHERE t.slug = ?",
+                tenant,
+            )
+            found[f"{row['tenant']} requests"] = (row["requests"], 0)
+            if tenant == "hard":
+                found[f"key_{row['key_id']} tokens"] = (row["tokens"], 0)
+        return found
+
+
+def code_of(answer: httpx2.Response) -> str:
+    return "" if answer.status_code == 200 else str(answer.json()["error"]["code"])
+
+
+def percentile(seconds: list[float], part: float) -> float:
+    return sorted(seconds)[min(len(seconds) - 1, int(len(seconds) * part))]
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    bench = Bench(tmp_path_factory.mktemp("fail-modes"))
+    try:
+        yield bench
+    finally:
+        bench.stop()
+
+
+@contextlib.contextmanager
+def killed(bench: Bench) -> Iterator[None]:
+    bench.valkey.kill()
+    try:
+        yield
+    finally:
+        bench.valkey.start()
+
+
+@contextlib.contextmanager
+def stopped(bench: Bench) -> Iterator[None]:
+    process = bench.valkey._server.process
+    assert process is not None
+    os.kill(process.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(process.pid, signal.SIGCONT)
+
+
+def slow(bench: Bench) -> AbstractContextManager[None]:
+    return bench.proxy.slow(2.0)
+
+
+def black_hole(bench: Bench) -> AbstractContextManager[None]:
+    return bench.proxy.black_hole()
+
+
+FAULTS = [killed, stopped, slow, black_hole]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_behaviour_and_latency_as_declared(bench: Bench, fault: object) -> None:
+    """Counters were in use before; the first call that meets the fault counts like all others."""
+    back_to_normal(bench)
+    healthy = {kind: bench.tally(kind, CALLS) for kind in KINDS}
+    assert all(results == {(200, ""): CALLS} for results, _ in healthy.values())
+    with fault(bench):  # type: ignore[operator]
+        ill = {kind: bench.tally(kind, CALLS) for kind in reversed(KINDS)}
+        assert bench.ready()["status"] == "degraded"
+        assert bench.ready()["degraded"] == ["counters"]
+        assert bench.health() == "degraded"
+        check_answers(bench, ill)
+        check_local_bounds(bench)
+    again = time.monotonic()
+    back_to_normal(bench, seconds=5.0)
+    returned = time.monotonic() - again
+    results, _ = bench.tally("hard", 20)
+    assert results == {(200, ""): 20}
+    settled = counters_are_the_ledgers(bench)
+    name = fault.__name__  # type: ignore[attr-defined]
+    worst = 0.0
+    for kind in KINDS:
+        before, after = healthy[kind][1], ill[kind][1]
+        added = percentile(after, 0.99) - percentile(before, 0.99)
+        worst = max(worst, added)
+        print(
+            f"{name}, {kind}: median {statistics.median(before) * 1e3:.1f} → "
+            f"{statistics.median(after) * 1e3:.1f} ms, p99 {percentile(before, 0.99) * 1e3:.1f} → "
+            f"{percentile(after, 0.99) * 1e3:.1f} ms, longest {max(after) * 1e3:.1f} ms"
+        )
+    print(f"{name}: counts again after {returned:.2f} s, counters = ledger after {settled:.2f} s")
+    assert worst <= ADDED
+
+
+def check_answers(bench: Bench, ill: dict[str, Tally]) -> None:
+    assert ill["hard"][0] == {(503, "store_unavailable"): CALLS}
+    refusal = bench.call("hard")
+    assert 1 <= int(refusal.headers["retry-after"]) <= 10
+    for kind in ("soft", "rate", "slots"):
+        assert ill[kind][0] == {(200, ""): CALLS}, kind
+    told = bench.call("rate").headers
+    assert 0 <= int(told["x-ratelimit-remaining"]) < MANY
+
+
+def check_local_bounds(bench: Bench) -> None:
+    """Alone, a process still keeps its rate limits and slots by itself."""
+    statuses = Counter(bench.call("rate", "small").status_code for _ in range(3 * BOUND))
+    assert statuses[200] <= BOUND
+    assert statuses[200] + statuses[429] == 3 * BOUND
+    with ThreadPoolExecutor(8) as pool:
+        fault = {"x-sandbox-fault": "delay_ms=600"}
+        answers = list(pool.map(lambda _: bench.call("slots", "small", **fault), range(8)))
+    assert Counter(answer.status_code for answer in answers) == {200: 2, 429: 6}
+    assert bench.call("slots", "small").status_code == 200
+
+
+def back_to_normal(bench: Bench, seconds: float = 15.0) -> None:
+    """Ready, and counting: a call is counted where the others look."""
+
+    def counts() -> bool:
+        before = sum(used for used, _ in bench.counted().values())
+        answer = bench.call("hard")
+        assert answer.status_code in (200, 503)
+        if answer.status_code != 200 or bench.ready()["status"] != "ok":
+            return False
+        return sum(used for used, _ in bench.counted().values()) >= before
+
+    eventually(counts, seconds)
+
+
+def counters_are_the_ledgers(bench: Bench) -> float:
+    """After how many seconds what the store has is what the ledger says, and nothing reserved."""
+    begun = time.monotonic()
+    bench.call("soft")
+
+    def equal() -> bool:
+        return bench.counted() == bench.in_ledger()
+
+    try:
+        eventually(equal, 30.0)
+    except AssertionError:
+        pytest.fail(f"counters {bench.counted()}, ledger {bench.in_ledger()}")
+    return time.monotonic() - begun
