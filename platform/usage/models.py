@@ -70,7 +70,7 @@ class UsageRecord(models.Model):
     cache_write_tokens = models.BigIntegerField(default=0)
     reasoning_tokens = models.BigIntegerField()
     units = models.BigIntegerField()
-    bytes = models.BigIntegerField(default=0, help_text="request and answer bodies")
+    bytes = models.BigIntegerField(default=0, help_text="of the request: its body and query")
     charge = models.BigIntegerField(help_text="µUSD, what the tenant pays")
     cost = models.BigIntegerField(help_text="µUSD, what the providers take")
     price_id = models.BigIntegerField(null=True, help_text="the price version of charge and cost")

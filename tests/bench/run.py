@@ -1,7 +1,7 @@
 """`make bench`: Patchbay against a bare proxy on the same machine, in the same run.
 
 One gateway worker is pinned to core 0; the upstream and wrk share core 1. Everything is on:
-key check, rate limits, breaker, durable ledger, metrics, access log. Runs alternate (bare,
+key check, rate limits, quotas, breaker, durable ledger, metrics, access log. Runs alternate (bare,
 Patchbay, bare, …) so that a drift of the machine's speed falls on both; the medians count.
 """
 
@@ -51,6 +51,9 @@ tenants:
   - slug: bench
     plan: bench
     projects: [{{slug: default}}]
+    quotas:
+      - {{scope: tenant, metric: requests, window: day, limit: 1000000000}}
+      - {{scope: tenant, metric: cost, window: month, limit_usd: "1000000"}}
     keys: [{{name: bench, mode: live, scopes: ["*"]}}]
 """
 BODY = {"model": "bench-chat", "messages": [{"role": "user", "content": "Say hello, please."}]}

@@ -28,7 +28,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='usagerecord',
             name='bytes',
-            field=models.BigIntegerField(default=0, help_text='request and answer bodies'),
+            field=models.BigIntegerField(default=0, help_text='of the request: its body and query'),
         ),
         migrations.AddField(
             model_name='usagerecord',
