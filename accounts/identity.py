@@ -61,6 +61,7 @@ class Identity:
     quotas_since: int = 0  # µs: all gateways count by these quotas from then on
     markup: int = 0  # the plan's, in hundredths of a per cent
     expires_at: float | None = None
+    allow_house_fallback: bool = False
 
     def may(self, scope: str) -> bool:
         """Whether a scope is held: itself, its family (`finance.*`), or `*`.
@@ -418,6 +419,7 @@ def _tenant_fields(tenant: Any) -> dict[str, Any]:
         "tenant_public_id": tenant.public_id,
         "time_zone": tenant.time_zone,
         "markup": tenant.plan.markup,
+        "allow_house_fallback": tenant.allow_house_fallback,
     }
 
 

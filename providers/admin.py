@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from typing import Any
 
@@ -9,12 +10,29 @@ from django import forms
 from django.contrib import admin
 from django.core.exceptions import ValidationError
 from django.db.models import Count, JSONField, Q, QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.utils import timezone
 from unfold.admin import ModelAdmin, TabularInline
-from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextareaWidget
+from unfold.widgets import (
+    UnfoldAdminIntegerFieldWidget,
+    UnfoldAdminPasswordWidget,
+    UnfoldAdminSelectWidget,
+    UnfoldAdminTextareaWidget,
+    UnfoldAdminTextInputWidget,
+)
 
 from providers import services
-from providers.models import Credential, Model, Operation, Provider, Route, Target
+from providers.models import (
+    BreakerOverride,
+    Credential,
+    Model,
+    Operation,
+    Provider,
+    Route,
+    Target,
+)
 
 
 class Indented(json.JSONEncoder):
@@ -43,13 +61,32 @@ class CatalogueAdmin(ModelAdmin):  # type: ignore[misc]
         services.take_over(obj)
 
 
+class OverrideForm(forms.Form):
+    """What staff say to a breaker, why, and for how long."""
+
+    state = forms.ChoiceField(choices=BreakerOverride.To.choices, widget=UnfoldAdminSelectWidget)
+    reason = forms.CharField(max_length=500, widget=UnfoldAdminTextInputWidget)
+    minutes = forms.IntegerField(
+        min_value=1,
+        max_value=31 * 24 * 60,
+        required=False,
+        widget=UnfoldAdminIntegerFieldWidget,
+        help_text="After which it ends by itself. Empty: until it is closed here.",
+    )
+
+    @property
+    def expires_at(self) -> dt.datetime | None:
+        minutes = self.cleaned_data["minutes"]
+        return timezone.now() + dt.timedelta(minutes=minutes) if minutes else None
+
+
 @admin.register(Provider)
 class ProviderAdmin(CatalogueAdmin):
     list_display = ["slug", "name", "category", "adapter", "enabled", "credentials_held", "source"]
     list_filter = ["enabled", "category", "adapter", "source"]
     search_fields = ["slug", "name", "public_id"]
     readonly_fields = ["public_id", "source", "checksum", "created_at"]
-    actions = ["enable", "disable"]
+    actions = ["enable", "disable", "override_breaker"]
     left_alone = frozenset({"enabled"})
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Provider]:
@@ -67,6 +104,32 @@ class ProviderAdmin(CatalogueAdmin):
     @admin.action(description="Disable", permissions=["change"])
     def disable(self, request: HttpRequest, queryset: QuerySet[Provider]) -> None:
         self._switch(request, queryset, enabled=False)
+
+    @admin.action(description="Force its breaker open, disable or close it", permissions=["change"])
+    def override_breaker(
+        self, request: HttpRequest, queryset: QuerySet[Provider]
+    ) -> HttpResponse | None:
+        form = OverrideForm(request.POST if "override" in request.POST else None)
+        if form.is_valid():
+            for provider in queryset:
+                services.override_breaker(
+                    name=provider.slug,
+                    state=form.cleaned_data["state"],
+                    reason=form.cleaned_data["reason"],
+                    expires_at=form.expires_at,
+                    by=request.user.email,  # type: ignore[union-attr]
+                    user=request.user,  # type: ignore[arg-type]
+                )
+            self.message_user(request, "In force everywhere within a second.")
+            return None
+        context = {
+            **self.admin_site.each_context(request),
+            "title": "Breakers",
+            "form": form,
+            "providers": queryset,
+            "back": reverse("admin:providers_provider_changelist"),
+        }
+        return TemplateResponse(request, "providers/override_breaker.html", context)
 
     def _switch(self, request: HttpRequest, queryset: QuerySet[Provider], *, enabled: bool) -> None:
         for provider in queryset:
@@ -195,3 +258,25 @@ class TargetAdmin(CatalogueAdmin):
         super().delete_queryset(request, queryset)
         for target in gone:
             self.take_over(target)
+
+
+@admin.register(BreakerOverride)
+class BreakerOverrideAdmin(ModelAdmin):  # type: ignore[misc]
+    """Who said what to which breaker, and why. What was said stays; a new word ends it."""
+
+    list_display = ["name", "state", "reason", "by", "created_at", "expires_at"]
+    list_filter = ["state"]
+    search_fields = ["name", "reason", "by"]
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def save_model(
+        self, request: HttpRequest, obj: BreakerOverride, form: Any, change: bool
+    ) -> None:
+        obj.by = request.user.email  # type: ignore[union-attr]
+        super().save_model(request, obj, form, change)
+        services.note_override(obj, request.user)  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from functools import partial
 from typing import Any
 
@@ -13,11 +14,21 @@ from django.utils import timezone
 
 from lib.ids import prefixed
 from lib.models import Published, Topic
+from providers.breaker import State
+from providers.breaker_policy import PolicyFault, parse
 from providers.vault import open_secret, seal_secret
 from tenants.fields import JSONListField
-from tenants.limits import validate_provider_rate_limits
+from tenants.limits import ItemFault, validate_provider_rate_limits
 from tenants.models import QuotaHolder, Tenant, validate_time_zone
 from tenants.quotas import validate_provider_quotas
+
+
+def validate_breaker(value: Any) -> None:
+    """Raises ItemFault."""
+    try:
+        parse(value)
+    except PolicyFault as fault:
+        raise ItemFault(fault.path, fault.text, "breaker") from None
 
 
 class Provider(QuotaHolder):
@@ -55,7 +66,15 @@ class Provider(QuotaHolder):
     timeouts = models.JSONField(
         default=dict, blank=True, help_text="connect_ms, first_byte_ms, idle_ms, total_ms"
     )
-    breaker = models.JSONField(default=dict, blank=True)
+    breaker = models.JSONField(
+        default=dict,
+        blank=True,
+        validators=[validate_breaker],
+        help_text='When it is left alone: {"preset": "production"}, or numbers of its own: '
+        "consecutive_failures, failure_rate_threshold, slow_call_rate_threshold (per cent), "
+        "slow_call_seconds, minimum_calls, window, open_seconds, permitted_probes. See "
+        "docs/operate/resilience.md.",
+    )
     rate_limits = JSONListField(
         default=list,
         validators=[validate_provider_rate_limits],
@@ -250,3 +269,54 @@ class Target(Published):
     def save(self, *args: Any, **kwargs: Any) -> None:
         self.clean()
         super().save(*args, **kwargs)
+
+
+class BreakerOverride(Published):
+    """Staff's word on a breaker. The latest of a name counts, until it expires; the rows stay,
+    and say who did what and why."""
+
+    topic = Topic.ROUTING
+
+    class To(TextChoices):
+        FORCED_OPEN = State.FORCED_OPEN.value, "forced open: no calls"
+        DISABLED = State.DISABLED.value, "disabled: all calls, nothing is counted"
+        CLOSED = State.CLOSED.value, "closed, once, with nothing counted so far"
+
+    name = models.CharField(
+        max_length=264, db_index=True, help_text="provider, or provider/model for one target."
+    )
+    state = models.CharField(max_length=12, choices=To)
+    reason = models.CharField(max_length=500)
+    expires_at = models.DateTimeField(
+        null=True, blank=True, help_text="Empty: until it is closed here."
+    )
+    by = models.CharField(max_length=100, editable=False, help_text="A user or an API key.")
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        ordering = ["-pk"]
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.state}"
+
+    @classmethod
+    def latest(cls, now: dt.datetime) -> models.QuerySet[BreakerOverride]:
+        """Of each name the last one, unless it has ended."""
+        last = cls.objects.values("name").annotate(last=models.Max("pk")).values("last")
+        in_force = models.Q(expires_at=None) | models.Q(expires_at__gt=now)
+        return cls.objects.filter(in_force, pk__in=last)
+
+    def clean(self) -> None:
+        """Raises ValidationError."""
+        provider, _, model_id = self.name.partition("/")
+        found = Provider.objects.filter(slug=provider)
+        if model_id:
+            found = found.filter(models__model_id=model_id)
+        if not found.exists():
+            raise ValidationError(
+                {"name": "No such provider or target. Write provider, or provider/model."}
+            )
+        if not self.reason.strip():
+            raise ValidationError({"reason": "Say why: others will want to know."})
+        if self.expires_at is not None and self.expires_at <= self.created_at:
+            raise ValidationError({"expires_at": "That is in the past."})

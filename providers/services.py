@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import datetime as dt
+
+import structlog
+from django.contrib.admin.models import CHANGE, LogEntry
 from django.db import transaction
 
-from providers.models import Model, Provider, Route
+from accounts.models import User
+from providers.models import BreakerOverride, Model, Provider, Route
+
+log = structlog.get_logger("patchbay.providers")
 
 
 @transaction.atomic
@@ -21,3 +28,34 @@ def take_over(row: Provider | Model | Route) -> None:
     if row.source != Provider.Source.OPERATOR:
         row.source = Provider.Source.OPERATOR
         row.save(update_fields=["source"])
+
+
+@transaction.atomic
+def override_breaker(
+    *,
+    name: str,
+    state: str,
+    reason: str,
+    by: str,
+    user: User | None = None,
+    expires_at: dt.datetime | None = None,
+) -> BreakerOverride:
+    """Staff's word on a provider's or target's breaker, in force on every worker within a
+    second. Raises ValidationError."""
+    if state == BreakerOverride.To.CLOSED:
+        expires_at = None  # done once, it has no end
+    row = BreakerOverride(name=name, state=state, reason=reason, by=by, expires_at=expires_at)
+    row.full_clean()
+    row.save()
+    note_override(row, user)
+    return row
+
+
+def note_override(row: BreakerOverride, user: User | None) -> None:
+    """Tell it in the log and, of a user, in the provider's history too."""
+    log.warning("breaker_override", name=row.name, state=row.state, by=row.by, reason=row.reason)
+    if user is not None:
+        provider = Provider.objects.filter(slug=row.name.partition("/")[0])
+        LogEntry.objects.log_actions(
+            user.pk, provider, CHANGE, f"Breaker {row}: {row.reason}", single_object=True
+        )

@@ -13,10 +13,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import structlog
+from django.utils import timezone
 
 from lib.sealing import SealBroken
 from providers import models
 from providers.adapter import Adapter
+from providers.breaker import Override, State
+from providers.breaker_policy import Policies, PolicyFault, parse
 from providers.call import Upstream
 from providers.dialects import adapter_for
 from providers.timeouts import Timeouts
@@ -45,6 +48,7 @@ class ProviderSpec:
     quotas: tuple[Quota, ...] = ()
     quotas_since: int = 0  # µs: all gateways count by these quotas from then on
     time_zone: str = "UTC"
+    breaker: Policies = field(default_factory=Policies)
 
     def secret_for(self, tenant_id: int | None) -> str | None:
         return self.secrets.get(tenant_id) or self.secrets.get(None)
@@ -117,6 +121,7 @@ class Snapshot:
     models: Mapping[tuple[str, str], RouteSpec] = field(default_factory=dict)
     providers: Mapping[str, ProviderSpec] = field(default_factory=dict)
     disabled_operations: frozenset[str] = frozenset()
+    breaker_overrides: Mapping[str, Override] = field(default_factory=dict)
     plans: dict[Any, Any] = field(default_factory=dict, compare=False)
 
     def route(self, operation: str, name: str) -> RouteSpec | None:
@@ -138,6 +143,7 @@ def load() -> Snapshot:
         models=_implicit_routes(specs.values()),
         providers={spec.slug: spec for spec in providers.values()},
         disabled_operations=frozenset(disabled),
+        breaker_overrides=_load_overrides(),
     )
 
 
@@ -182,7 +188,28 @@ def _provider(
         quotas=_quotas(row, house),
         quotas_since=in_force_since(row, house),
         time_zone=row.time_zone,
+        breaker=_breaker(row),
     )
+
+
+def _breaker(row: models.Provider) -> Policies:
+    """A provider works without its own policy too."""
+    try:
+        return parse(row.breaker)
+    except PolicyFault as fault:
+        log.error("breaker_policy_unusable", provider=row.slug, reason=str(fault))
+        return Policies()
+
+
+def _load_overrides() -> dict[str, Override]:
+    """Staff's last word on each breaker, unless it has ended."""
+    rows = models.BreakerOverride.latest(timezone.now())
+    return {
+        row.name: Override(
+            State(row.state), row.expires_at.timestamp() if row.expires_at else None, row.pk
+        )
+        for row in rows
+    }
 
 
 def _rate_limits(row: models.Provider, house: HousePolicy) -> tuple[RateLimit, ...]:

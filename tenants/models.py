@@ -110,6 +110,10 @@ class Tenant(QuotaHolder):
         help_text="Besides the plan's; one of the same scope, metric, window and operations "
         "instead of it.",
     )
+    allow_house_fallback = models.BooleanField(
+        default=False,
+        help_text="Let a call that failed with the tenant's own credential go on with ours.",
+    )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
     class Meta:

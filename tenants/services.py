@@ -29,10 +29,18 @@ def create_tenant(
     plan: Plan,
     time_zone: str = "UTC",
     rate_limits: list[dict[str, Any]] | None = None,
+    allow_house_fallback: bool = False,
 ) -> Tenant:
     """A new, active tenant without projects. Raises ValidationError."""
     return _saved(
-        Tenant(slug=slug, name=name, plan=plan, time_zone=time_zone, rate_limits=rate_limits)
+        Tenant(
+            slug=slug,
+            name=name,
+            plan=plan,
+            time_zone=time_zone,
+            rate_limits=rate_limits,
+            allow_house_fallback=allow_house_fallback,
+        )
     )
 
 
@@ -42,10 +50,14 @@ def update_tenant(
     tenant: Tenant,
     name: str | None = None,
     time_zone: str | None = None,
+    allow_house_fallback: bool | None = None,
     plan: Plan | None = None,
 ) -> Tenant:
     """Change what is given, leave the rest. Raises ValidationError."""
-    return _saved(_changed(tenant, name=name, time_zone=time_zone, plan=plan))
+    fallback = allow_house_fallback
+    return _saved(
+        _changed(tenant, name=name, time_zone=time_zone, allow_house_fallback=fallback, plan=plan)
+    )
 
 
 @transaction.atomic

@@ -11,7 +11,7 @@ from factory.django import DjangoModelFactory
 
 from accounts.models import Membership, RefreshFamily, Role, User
 from billing.models import Correction, Price
-from lib.ids import prefixed, uuid7
+from lib.ids import first_uuid7, prefixed, uuid7
 from providers.models import Credential, Model, Operation, Provider, Route, Target
 from tenants import services
 from tenants.keys import Mode
@@ -188,7 +188,9 @@ class UsageRecordFactory(DjangoModelFactory):
     class Meta:
         model = UsageRecord
 
-    request_id = factory.LazyFunction(uuid7)
+    request_id = factory.LazyAttribute(
+        lambda row: first_uuid7(row.created_at.timestamp()) + uuid7()[13:]
+    )
     created_at = factory.LazyFunction(timezone.now)
     tenant_id = 1
     mode = "live"

@@ -16,6 +16,7 @@ from lib.problems import RateLimited, Unavailable
 SIGN_INS = "10/m"
 REFRESHES = "60/m"
 NEW_KEYS = "60/m"
+EXPORTS = "30/m"
 
 
 def slow_down(request: Request | HttpRequest, *, group: str, rate: str, tenant: str = "") -> None:

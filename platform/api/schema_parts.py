@@ -90,6 +90,30 @@ META: Final[dict[str, Any]] = {
             },
         },
         "request_id": {"type": "string", "format": "uuid"},
+        "explain": {
+            "description": "With `explain=true`: each provider once, with one reason.",
+            "type": "object",
+            "required": ["route", "strategy", "session", "targets"],
+            "properties": {
+                "route": _TEXT,
+                "strategy": _TEXT,
+                "session": {"type": "boolean"},
+                "targets": {
+                    "type": "array",
+                    "items": {
+                        "type": "object",
+                        "required": ["provider", "place", "score", "reason"],
+                        "properties": {
+                            "provider": _TEXT,
+                            "model": _TEXT,
+                            "place": {"type": ["integer", "null"]},
+                            "score": {"type": ["number", "null"]},
+                            "reason": _TEXT,
+                        },
+                    },
+                },
+            },
+        },
     },
 }
 

@@ -22,14 +22,15 @@ from django.db import connection
 from django.db.models import Count, Q
 
 from api.faults import STORE_ERRORS
+from lib.ids import first_uuid7
 from providers.breaker import State
+from providers.breakers import OF_A_TENANT, Figures
 from providers.models import Credential, Provider
 from usage.counters.claims import QuotaClaim, Used
 from usage.models import OpenCall, UsageRecord
 
 STARTED = time.monotonic()
 MOST_NAMED = 100  # breakers told by name; the others are counted
-_TEST_MODE = "test:"  # begins the name of a breaker that is one tenant's own (gateway/dispatch.py)
 
 
 @dataclass(slots=True)
@@ -37,10 +38,12 @@ class Worker:
     """This process's data path; of nothing where it serves none."""
 
     breakers: Callable[[], Mapping[str, State]] = dict
+    breaker_figures: Callable[[], Sequence[Figures]] = list
     in_flight: Callable[[], int] = int
+    scores: Callable[[], Mapping[str, Mapping[str, Any]]] = dict
     counters_ready: Callable[[], bool] = lambda: True
-    counters: Callable[[Sequence[QuotaClaim]], list[Used | None]] = lambda claims: [None] * len(
-        claims
+    counters: Callable[[Sequence[QuotaClaim]], list[Used | None]] = lambda claims: (
+        [None] * len(claims)
     )
 
 
@@ -85,7 +88,7 @@ def breakers_part() -> dict[str, Any]:
     Test-mode ones are left out: each rests one tenant's scripted failures, and nobody else's.
     """
     live = {
-        name: state for name, state in WORKER.breakers().items() if not name.startswith(_TEST_MODE)
+        name: state for name, state in WORKER.breakers().items() if not name.startswith(OF_A_TENANT)
     }
     count = Counter(live.values())
     resting = sorted(name for name, state in live.items() if state is not State.CLOSED)
@@ -96,7 +99,7 @@ def breakers_part() -> dict[str, Any]:
 
 def calls_part() -> dict[str, Any]:
     """The last minute of the whole service by its ledger, and what is being answered now."""
-    since = _first_id(time.time() - 60)
+    since = first_uuid7(time.time() - 60)
     told = UsageRecord.objects.filter(request_id__gte=since).aggregate(
         calls=Count("pk"), failed=Count("pk", filter=Q(status__gte=500))
     )
@@ -136,12 +139,6 @@ def provider_states() -> dict[int, dict[str, str]]:
         }
         for provider in Provider.objects.filter(enabled=True)
     }
-
-
-def _first_id(moment: float) -> str:
-    """What all request ids made since sort after: a UUIDv7 begins with its milliseconds."""
-    digits = f"{int(moment * 1000):012x}"
-    return f"{digits[:8]}-{digits[8:]}"
 
 
 def _ask_database() -> None:

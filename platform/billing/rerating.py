@@ -146,7 +146,7 @@ def _corrected(request_ids: Sequence[str]) -> Told:
 
 
 def _pages(period: Period) -> Iterator[Sequence[UsageRecord]]:
-    rows = UsageRecord.objects.filter(created_at__gte=period.start, created_at__lt=period.end)
+    rows = UsageRecord.objects.between(period.start, period.end)
     if period.tenant_id is not None:
         rows = rows.of_tenant(period.tenant_id)
     rows, last = rows.order_by("request_id"), ""

@@ -26,9 +26,11 @@ from gateway.app import Gateway, Options
 from gateway.exchange import Receive, Scope, Send
 from gateway.paths import find
 from gateway.probes import Probes
+from gateway.shared_breakers import SharedBreakers
 from lib.clock import SystemClock
 from lib.ids import uuid7
 from lib.threads import LookUps
+from providers.breakers import Alone, Shared
 from usage.admission import Admissions
 from usage.counters.claims import Counters
 from usage.counters.memory import MemoryCounters
@@ -87,8 +89,13 @@ def build(env: Any) -> Application:
         deadline_ms=env.DEADLINE_MS,
     )
     ledger = Ledger(journal_for(settings.DATABASES["default"]))
-    gateway = Gateway(options, ledger, IDENTITIES, _admissions(env.REDIS_URL))
+    breakers: Shared = SharedBreakers(env.REDIS_URL) if env.REDIS_URL else Alone()
+    gateway = Gateway(
+        options, ledger, IDENTITIES, _admissions(env.REDIS_URL), shared_breakers=breakers
+    )
     WORKER.breakers = gateway.dispatcher.breakers.states
+    WORKER.breaker_figures = gateway.dispatcher.breakers.figures
+    WORKER.scores = gateway.scores.as_documents
     WORKER.in_flight = lambda: gateway.observer.in_flight
     WORKER.counters = gateway.read_counters
     WORKER.counters_ready = lambda: gateway.admissions.counters.ready

@@ -21,7 +21,9 @@ def database(url: str, root: Path) -> dict[str, Any]:
         "HOST": parts.hostname or "",
         "PORT": str(parts.port or ""),
         "OPTIONS": {
-            "pool": {"min_size": 1, "max_size": 8, "timeout": 5},
+            # The pool waits twice as long before each try of a reconnection: begin anew soon,
+            # so that a gateway is seen again soon after the database is back.
+            "pool": {"min_size": 1, "max_size": 8, "timeout": 5, "reconnect_timeout": 3},
             **dict(parse_qsl(parts.query)),
         },
     }

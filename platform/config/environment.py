@@ -92,8 +92,14 @@ class Environment(BaseSettings):
         1.0,
         ge=0,
         le=10,
-        description="After SIGTERM `/readyz` says no at once, and calls are still taken for so long: "
-        "more than your load balancer's probe interval.",
+        description="After SIGTERM `/readyz` says no at once, and calls are still taken for so "
+        "long: more than your load balancer's probe interval.",
+    )
+    LEDGER_KEEP_MONTHS: int = Field(
+        0,
+        ge=0,
+        description="Ledger rows older than so many whole months go, their sums by day "
+        "stay. 0 keeps them for ever; otherwise 2 or more.",
     )
     ACCESS_TOKEN_MINUTES: int = Field(10, ge=1, le=60, description="Life of an access token.")
     REFRESH_TOKEN_DAYS: int = Field(14, ge=1, le=90, description="Life of a refresh token.")
@@ -135,6 +141,13 @@ class Environment(BaseSettings):
         if not value:
             raise ValueError("at least one sealing key is needed")
         return [_strong(key, 32) for key in value]
+
+    @field_validator("LEDGER_KEEP_MONTHS")
+    @classmethod
+    def _not_too_few_months(cls, value: int) -> int:
+        if value == 1:
+            raise ValueError("must be 0, or 2 or more")
+        return value
 
     @field_validator("METRICS_NETWORKS")
     @classmethod

@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
+from django.conf import settings
 from django.contrib.sessions.models import Session
 from django.db import DatabaseError, close_old_connections, connection
 from django.utils import timezone
 
 from accounts.models import RefreshFamily
 from config.models import Claim
+from usage import partitions, retention
 from usage.idempotency import expire as expire_idempotency_keys
 from usage.reaper import reap
 from usage.rollups import fold, prune
@@ -43,6 +45,10 @@ def expire_sessions() -> int:
     return Session.objects.filter(expire_date__lt=timezone.now()).delete()[0]
 
 
+def expire_ledger_rows() -> int:
+    return retention.expire(settings.ENV.LEDGER_KEEP_MONTHS)
+
+
 JOBS = (
     Job("reap-open-calls", reap, every=dt.timedelta(seconds=10)),
     Job("fold-usage", fold, every=dt.timedelta(seconds=5)),
@@ -50,6 +56,13 @@ JOBS = (
     Job("expire-refresh-families", expire_refresh_families, every=dt.timedelta(hours=1)),
     Job("expire-sessions", expire_sessions, every=dt.timedelta(hours=1)),
     Job("expire-idempotency-keys", expire_idempotency_keys, every=dt.timedelta(minutes=15)),
+    Job("partitions", partitions.make, every=dt.timedelta(days=1)),
+    Job(
+        "expire-ledger-rows",
+        expire_ledger_rows,
+        every=dt.timedelta(days=1),
+        lease=dt.timedelta(hours=1),
+    ),
 )
 
 

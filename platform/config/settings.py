@@ -220,6 +220,8 @@ SPECTACULAR_SETTINGS = {
         "OperationStatus": "api.v1.catalogue.STATES",
         "TenantStatus": "tenants.models.Tenant.Status",
         "KeyMode": "api.v1.keys.MODES",
+        "BreakerState": "api.v1.health.BREAKER_STATES",
+        "BreakerOverrideState": "providers.models.BreakerOverride.To",
     },
     "PREPROCESSING_HOOKS": ["api.schema.without_aliases"],
     "POSTPROCESSING_HOOKS": [

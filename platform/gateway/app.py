@@ -16,18 +16,25 @@ import structlog
 from accounts.identity import Identities, Identity
 from billing.book import PriceBook
 from gateway import listing
+from gateway.arranging import Arranger
 from gateway.batch import Batch
+from gateway.breaker_metrics import keep_publishing
 from gateway.dispatch import Dispatcher, Sending
 from gateway.exchange import Exchange, Receive, Scope, Send
+from gateway.explanation import HEADER as EXPLAIN
 from gateway.hangup import CancelWhenClientLeaves
 from gateway.headers import child_traceparent, limit_headers
 from gateway.idempotency import HEADER as IDEMPOTENCY_KEY
 from gateway.idempotency import Idempotency
+from gateway.learning import learn
 from gateway.live import Live
 from gateway.observation import Observer
 from gateway.paths import Door
 from gateway.relay import price_of, relay_stream, relay_whole
 from gateway.routing import Plan, Wish, resolve
+from gateway.scores import Scores
+from gateway.sessions import HEADER as SESSION
+from gateway.sessions import session_of
 from gateway.worst_case import (
     BY_OUTPUT,
     less_output,
@@ -37,7 +44,7 @@ from gateway.worst_case import (
 )
 from lib.clock import Clock, SystemClock, utc
 from lib.problems import InvalidRequest, MethodNotAllowed, Problem, Unauthenticated
-from providers.breaker import Breakers
+from providers.breakers import Alone, Breakers, Shared
 from providers.call import Call
 from providers.operations import Kind, Operation, parse_query, validate
 from providers.operations.batch import parse_batch
@@ -79,25 +86,39 @@ class Gateway:
     transport: Transport = field(default_factory=Http1Transport)
     observer: Observer = field(default_factory=Observer)
     demands: Demands = field(default_factory=Demands)
+    shared_breakers: Shared = field(default_factory=Alone)
     live: Live = field(init=False)
     dispatcher: Dispatcher = field(init=False)
+    scores: Scores = field(init=False)
+    arranger: Arranger = field(init=False)
     _loop: asyncio.AbstractEventLoop | None = None
+    _publishing: asyncio.Task[None] | None = None
     idempotency: Idempotency = field(init=False)
 
     def __post_init__(self) -> None:
         self.live = Live(self.identities)
-        self.dispatcher = Dispatcher(self.transport, Breakers(self.clock), self.clock)
+        self.scores = Scores(self.clock)
+        self.live.on_word = lambda word: self.scores.rated(word.target, word.score)
+        breakers = Breakers(self.clock, self.shared_breakers)
+        self.live.on_snapshot = lambda snapshot: breakers.apply(snapshot.breaker_overrides)
+        self.dispatcher = Dispatcher(self.transport, breakers, self.clock, self.scores)
+        self.arranger = Arranger(self.scores, self.dispatcher.resting)
         self.idempotency = Idempotency(self.clock, self.options.deadline_ms / 1000)
 
     async def start(self) -> None:
         self._loop = asyncio.get_running_loop()
         await self.live.start()
         await self.admissions.counters.start()
+        await self.shared_breakers.start()
+        self._publishing = asyncio.create_task(keep_publishing(self.dispatcher.breakers))
 
     async def stop(self) -> None:
         """Let go of everything, once all calls have ended."""
+        if self._publishing is not None:
+            self._publishing.cancel()
         await self.ledger.close()
         await self.admissions.counters.close()
+        await self.shared_breakers.close()
         await self.live.stop()
         self.idempotency.close()
         await self.transport.close()
@@ -174,6 +195,11 @@ class Gateway:
         asked = call.body  # before a quota sets it a limit
         # One moment and one book from end to end: what is billed is what was reserved for.
         now, prices = self.clock.now(), self.live.prices
+        name = exchange.header_bytes(SESSION)
+        session = session_of(name, identity, plan) if name else None
+        plan = self.arranger.arrange(plan, call, wish, session, prices=prices, at=now)
+        if exchange.explains:
+            exchange.explanation = self.arranger.explain(plan, call, session, prices=prices, at=now)
         grant = await self._admit(exchange, identity, call, plan, now=now, prices=prices)
         reservation = self._reserve(exchange, identity, plan, grant, now=now)
         # A call that is not the first with its key leaves the reservation unused.
@@ -186,6 +212,7 @@ class Gateway:
                     plan=plan,
                     reservation=reservation,
                     prices=prices,
+                    session=session,
                 )
 
     async def _identify(self, exchange: Exchange) -> Identity:
@@ -211,12 +238,14 @@ class Gateway:
     async def _read(self, exchange: Exchange, operation: Operation) -> tuple[Call, Wish]:
         """The call, validated. Raises InvalidRequest and what Exchange.json_body raises."""
         if operation.kind is not Kind.DATA:
+            exchange.explains = exchange.header_bytes(EXPLAIN) == b"true"
             body, params = await exchange.json_body(self.options.max_body_bytes)
             validate(operation, params)
             return Call(operation.name, params, body, exchange.request_id), Wish()
         params = parse_query(operation, _query(exchange.query))
         validate(operation, params)
         wish = Wish(params.pop("provider", ""), params.pop("fallback", True))
+        exchange.explains = params.pop("explain", False)
         extra = params.pop("include", "") == "extra"
         return Call(operation.name, params, b"", exchange.request_id, extra), wish
 
@@ -321,6 +350,7 @@ class Gateway:
         plan: Plan,
         reservation: Reservation,
         prices: PriceBook,
+        session: bytes | None = None,
     ) -> None:
         """From the first attempt to the last byte, which leaves when the row is durable."""
         reservation.record.streamed = call.stream
@@ -341,6 +371,10 @@ class Gateway:
             await exchange.end(last)
         else:
             await exchange.answer(last)
+        in_time = asyncio.get_running_loop().time() < sending.deadline
+        ended_well = learn(self.scores, served, reservation, in_time=in_time)
+        if session is not None and ended_well:
+            self.arranger.sessions.keep(session, served.candidate.name)
 
     def _sending(self, exchange: Exchange, reservation: Reservation, plan: Plan) -> Sending:
         seconds = min(plan.timeouts.total, self.options.deadline_ms / 1000)

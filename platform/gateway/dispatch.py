@@ -7,14 +7,16 @@ next target may take over, and the client has not seen a byte.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 import orjson
 
 from billing.book import UNKNOWN, PriceVersion
+from gateway.quality import MAX_READ
 from gateway.routing import Candidate, Plan
+from gateway.scores import Scores
 from lib.clock import Clock, utc
 from lib.problems import (
     DeadlineExceeded,
@@ -24,7 +26,8 @@ from lib.problems import (
     UpstreamTimeout,
 )
 from providers.adapter import Meter, StreamFault, Unsupported
-from providers.breaker import Breaker, Breakers
+from providers.breaker import Breaker
+from providers.breakers import OF_A_TENANT, Breakers, Permits
 from providers.call import Answer, Call, Outcome, UpstreamRequest, Usage, Verdict
 from providers.openai_wire import as_chunks
 from providers.transport import Response, Transport, TransportFault
@@ -34,24 +37,38 @@ from usage.reservation import Reservation
 
 @dataclass(slots=True)
 class Served:
-    """The attempt that answers. A stream has `events` already and more in `response`.
+    """The attempt that answers. A stream has `events` already and more in `response`; of what
+    was sent on, `kept` is the last part or, with `keeps_all`, everything worth reading.
 
-    As a scope it lets the provider's connection go, whichever way it is left.
+    As a scope it lets the provider's connection go, whichever way it is left. What comes of a
+    stream is the provider's success unless a fault was recorded by then.
     """
 
     candidate: Candidate
     meter: Meter
     call: Call
     response: Response
+    permits: Permits
     price: PriceVersion = UNKNOWN
     answer: Answer | None = None
     events: list[bytes] = field(default_factory=list)
     chunks: AsyncIterator[bytes] | None = None
+    keeps_all: bool = False
+    kept: list[bytes] = field(default_factory=list)
+    _kept_bytes: int = 0
+
+    def keep(self, events: list[bytes]) -> None:
+        if not self.keeps_all:
+            self.kept = events
+        elif self._kept_bytes <= MAX_READ:
+            self.kept += events
+            self._kept_bytes += sum(map(len, events))
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.permits.record(Outcome(Verdict.OK, self.response.status))
         self.response.close()
 
     def estimate(self) -> Usage:
@@ -76,6 +93,7 @@ class Dispatcher:
     transport: Transport
     breakers: Breakers
     clock: Clock
+    scores: Scores
 
     async def serve(
         self, call: Call, plan: Plan, reservation: Reservation, sending: Sending
@@ -88,12 +106,18 @@ class Dispatcher:
         last: Problem | None = None
         grant = reservation.grant
         for place, candidate in enumerate(plan.candidates):
-            breaker = self.breakers.of(_breaker_name(candidate, reservation))
-            if not breaker.permits():
+            lease = sending.deadline - asyncio.get_running_loop().time() + LEASE_MARGIN
+            permits = await self.breakers.admit(self._breakers(candidate, reservation), lease)
+            if permits is None:
                 _note_skipped(reservation, candidate, self.clock, _OPEN)
                 continue
-            if not await grant.admits(place):
-                breaker.release()
+            try:
+                has_room = await grant.admits(place)
+            except BaseException:
+                permits.release()
+                raise
+            if not has_room:
+                permits.release()
                 _note_skipped(reservation, candidate, self.clock, _NO_ROOM)
                 continue
             grant.tries(len(reservation.attempts))
@@ -103,7 +127,7 @@ class Dispatcher:
                 candidate=candidate,
                 plan=plan,
                 reservation=reservation,
-                breaker=breaker,
+                permits=permits,
             )
             try:
                 return await attempt.run(sending)
@@ -114,6 +138,21 @@ class Dispatcher:
                 if not failed.outcome.falls_back:
                     raise failed.problem from None
         raise self._nobody(plan, reservation, unsupported, last)
+
+    def resting(self, candidate: Candidate) -> bool:
+        """Whether a breaker before it is open."""
+        return any(map(self.breakers.rests, candidate.breakers))
+
+    def _breakers(self, candidate: Candidate, reservation: Reservation) -> Sequence[Breaker]:
+        """The provider's and the target's. Sandbox failures are scripted: they may rest nobody's
+        target but the tenant's own."""
+        record, target = reservation.record, candidate.target
+        policies = target.provider.breaker
+        own = "" if record.mode == "live" else f"{OF_A_TENANT}{record.tenant_id}:"
+        whole = self.breakers.of(own + target.provider.slug, policies.provider)
+        if target.model is None:
+            return (whole,)
+        return (whole, self.breakers.of(own + target.name, policies.target))
 
     def _nobody(
         self,
@@ -126,10 +165,10 @@ class Dispatcher:
         if unsupported and not tried:
             return unsupported
         attempts = attempts_of(reservation)
-        attempts += [skip.as_attempt() for skip in plan.skipped if skip.reason != "not_asked_for"]
+        attempts += [skip.as_attempt() for skip in plan.skipped if not skip.wished]
         if not tried:
             wait = min(
-                self.breakers.of(_breaker_name(c, reservation)).seconds_left()
+                max(breaker.seconds_left() for breaker in self._breakers(c, reservation))
                 for c in plan.candidates
             )
             return Unavailable(
@@ -144,6 +183,7 @@ class Dispatcher:
         return Unavailable(attempts=attempts, retry_after=1)
 
 
+LEASE_MARGIN = 5.0  # seconds past its deadline after which a probe has surely died
 _OPEN, _NO_ROOM = _SKIPS = ("skipped_circuit_open", "skipped_quota")
 
 
@@ -166,14 +206,14 @@ class _Attempt:
         candidate: Candidate,
         plan: Plan,
         reservation: Reservation,
-        breaker: Breaker,
+        permits: Permits,
     ) -> None:
         self._dispatcher = dispatcher
         self._call = call
         self._candidate = candidate
         self._timeouts = plan.timeouts
         self._reservation = reservation
-        self._breaker = breaker
+        self._permits = permits
         self._adapter = candidate.target.provider.adapter
         self._response: Response | None = None
         self._until = 0.0  # the loop's time at which waiting ends: whose bound it was is told by it
@@ -184,7 +224,7 @@ class _Attempt:
         try:
             request = self._adapter.request(self._call, self._candidate.upstream)
         except InvalidRequest:  # Unsupported is one too
-            self._breaker.release()
+            self._permits.release()
             raise
         try:
             served = await self._begin(_with(request, sending.headers), sending.deadline)
@@ -204,7 +244,7 @@ class _Attempt:
     def _abandon(self, why: str) -> None:
         """The attempt ended through no fault of the provider's."""
         self._note(why, 0)
-        self._breaker.release()
+        self._permits.release()
         self.close()
 
     def close(self) -> None:
@@ -222,10 +262,10 @@ class _Attempt:
                 request, self._timeouts, allow_private=self._candidate.allow_private
             )
             meter = adapter.meter(self._call, upstream)
-            served = Served(self._candidate, meter, self._call, response)
+            served = Served(self._candidate, meter, self._call, response, self._permits)
             if self._call.stream and response.status == 200 and _is_event_stream(response):
                 await self._first_events(served)
-                self._breaker.record(Outcome(Verdict.OK, 200))
+                self._permits.began()
             else:
                 self._until = deadline
                 limit.reschedule(deadline)
@@ -247,7 +287,7 @@ class _Attempt:
         if not outcome.is_answer:
             raise StreamFault(outcome)
         answer = served.meter.whole(outcome, body)
-        self._breaker.record(outcome)
+        self._permits.record(outcome)
         if self._call.stream:
             # Asked for a stream, answered whole (a blocked prompt, say): told as a stream.
             served.events = as_chunks(orjson.loads(answer.body))
@@ -257,7 +297,10 @@ class _Attempt:
     def _fail(self, outcome: Outcome) -> None:
         """Always raises _Failed."""
         self._note(outcome.verdict, outcome.status)
-        self._breaker.record(outcome)
+        self._permits.record(outcome)
+        if _is_the_targets(outcome, self._candidate):
+            seconds = self._dispatcher.clock.monotonic() - self._started
+            self._dispatcher.scores.failed(self._candidate.name, seconds)
         self.close()
         raise _Failed(outcome, problem_of(self._adapter.problem(outcome), outcome)) from None
 
@@ -276,6 +319,15 @@ class _Attempt:
                 latency_ms=round((now - self._started) * 1000),
             )
         )
+
+
+_CREDENTIALS = frozenset({Verdict.AUTH, Verdict.QUOTA_EXHAUSTED, Verdict.RATE_LIMITED})
+
+
+def _is_the_targets(outcome: Outcome, candidate: Candidate) -> bool:
+    """Whether a failure says something of the target for all: not the caller's own fault, nor
+    that of a tenant's own credential."""
+    return outcome.falls_back and not (candidate.own and outcome.verdict in _CREDENTIALS)
 
 
 def problem_of(problem: Problem, outcome: Outcome) -> Problem:
@@ -311,13 +363,6 @@ def _note_skipped(reservation: Reservation, candidate: Candidate, clock: Clock, 
             latency_ms=0,
         )
     )
-
-
-def _breaker_name(candidate: Candidate, reservation: Reservation) -> str:
-    """Sandbox failures are scripted: they may rest nobody's target but the tenant's own."""
-    record = reservation.record
-    name = candidate.target.name
-    return name if record.mode == "live" else f"test:{record.tenant_id}:{name}"
 
 
 def _is_event_stream(response: Response) -> bool:

@@ -11,6 +11,8 @@ from typing import Any
 
 import orjson
 
+from gateway.explanation import HEADER as EXPLAIN
+from gateway.explanation import Explanation
 from lib.addresses import client_address
 from lib.clock import Clock, utc
 from lib.ids import is_uuid, uuid7
@@ -49,6 +51,8 @@ class Exchange:
         self.upstream_seconds = 0.0
         self.openai = False
         self.reservation: Reservation | None = None
+        self.explains = False
+        self.explanation: Explanation | None = None
         self._send = send
         self._raw_headers: list[tuple[bytes, bytes]] = scope["headers"]
         self._header: dict[bytes, bytes] = dict(self._raw_headers)
@@ -150,10 +154,19 @@ class Exchange:
         if self.begun:
             await self.end(self.error_event(problem))
             return
+        if self.explanation is not None:
+            self._explain(self.explanation, problem)
         for name, value in problem.headers.items():
             self.headers.append((name.lower().encode(), value.encode()))
         document, content_type = self.problem_document(problem)
         await self.answer(orjson.dumps(document), status=problem.status, content_type=content_type)
+
+    def _explain(self, explanation: Explanation, problem: Problem) -> None:
+        attempts = self.reservation.attempts if self.reservation else ()
+        if not self.openai:
+            problem.extra["explain"] = explanation.document(attempts)
+        elif all(name != EXPLAIN for name, _ in self.headers):
+            self.note([explanation.header(attempts)])
 
     def error_event(self, problem: Problem) -> bytes:
         """What OpenAI's SDKs raise on in the middle of a stream."""

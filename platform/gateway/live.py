@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 
 import structlog
 
@@ -16,27 +17,34 @@ from lib.stores import StoreAway
 from lib.threads import LookUps
 from providers import snapshot
 from providers.snapshot import Snapshot
+from usage import feedback
+from usage.feedback import Word
 
 log = structlog.get_logger("patchbay.live")
 
 POLL_SECONDS = 0.5
+LISTEN_SECONDS = 5.0
+_UNKNOWN = Snapshot()
 
 
 class Live:
     """The snapshot, the price book and the callers seen lately, reloaded when revisions move."""
 
     def __init__(self, identities: Identities) -> None:
-        self.snapshot = Snapshot()
+        self.snapshot = _UNKNOWN
         self.prices = PriceBook()
         self.identities = identities
         self.healthy = False
+        self.on_word: Callable[[Word], None] | None = None
+        self._last_word, self._listens_at = 0, 0.0
+        self.on_snapshot: Callable[[Snapshot], None] = lambda _: None
         self._numbers: dict[str, int] | None = None
         self._look_ups = LookUps()
         self._task: asyncio.Task[None] | None = None
 
     @property
     def loaded(self) -> bool:
-        return self._numbers is not None
+        return self.snapshot is not _UNKNOWN
 
     async def start(self) -> None:
         """Load all once, then keep polling in the background."""
@@ -54,6 +62,7 @@ class Live:
         """Reload what changed. Keeps what it has while the database is away."""
         try:
             await self._reload()
+            await self._listen()
         except StoreAway as away:
             if self.healthy:
                 log.warning("database_away", error=str(away))
@@ -64,6 +73,8 @@ class Live:
     async def look_up(self, credential: Credential) -> None:
         """Have `credential` remembered. Raises Unavailable (store_unavailable)."""
         try:
+            if not self.loaded:  # the database was away at the start: no route is known yet
+                await self._reload()
             await self._look_ups.run(self.identities.load, credential)
         except StoreAway:
             raise Unavailable(
@@ -81,8 +92,19 @@ class Live:
             prices = await self._look_ups.run(book.load)
             self.snapshot = await self._look_ups.run(snapshot.load)
             self.prices = prices
+            self.on_snapshot(self.snapshot)
             log.info("snapshot_loaded", routes=len(self.snapshot.routes))
         self._numbers = numbers
+
+    async def _listen(self) -> None:
+        """What people said of answers meanwhile, every few seconds."""
+        now = asyncio.get_running_loop().time()
+        if self.on_word is None or now < self._listens_at:
+            return
+        self._listens_at = now + LISTEN_SECONDS
+        for word in await self._look_ups.run(feedback.words_since, self._last_word):
+            self._last_word = word.number
+            self.on_word(word)
 
     async def _run(self) -> None:
         while True:

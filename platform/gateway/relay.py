@@ -16,15 +16,17 @@ import orjson
 from billing.book import UNKNOWN, PriceBook, PriceVersion
 from gateway.dispatch import Served, attempts_of
 from gateway.exchange import EVENT_STREAM, Exchange
+from gateway.quality import wants_all
 from lib.clock import rfc3339, utc
 from lib.problems import DeadlineExceeded, Problem, UpstreamRejected
 from providers.adapter import StreamFault
-from providers.call import Usage
+from providers.call import Outcome, Usage, Verdict
 from providers.openai_wire import CHARACTERS_PER_TOKEN
 from providers.operations import Kind, Operation
 from providers.transport import TransportFault
 from usage.reservation import Reservation
 
+_UNFINISHED = Outcome(Verdict.BAD_PAYLOAD, 200, "the stream ended before its end")
 OPEN_MARGIN = 30.0  # seconds past its deadline after which an open call has surely died
 
 
@@ -49,6 +51,7 @@ async def relay_stream(
 ) -> bytes:
     """Send a stream up to its last bytes, which are returned when the call is settled."""
     note_served(exchange, served, reservation)
+    served.keeps_all = wants_all(served.call)
     exchange.note([(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")])
     left = deadline - asyncio.get_running_loop().time()
     worst = as_one_unit(served.estimate())
@@ -59,6 +62,7 @@ async def relay_stream(
         async with asyncio.timeout_at(deadline):
             await _pump(exchange, served)
     except (StreamFault, TransportFault) as fault:
+        served.permits.record(fault.outcome)
         return await _cut(exchange, served, reservation, _broken_off(fault.outcome.message))
     except TimeoutError:
         return await _cut(exchange, served, reservation, DeadlineExceeded())
@@ -69,6 +73,7 @@ async def relay_stream(
         bill(served, reservation, why="cut")
         raise
     if not served.meter.complete:
+        served.permits.record(_UNFINISHED)
         return await _cut(exchange, served, reservation, _broken_off("it just ended"))
     bill(served, reservation)
     await reservation.settle(status=200, code="ok")
@@ -77,12 +82,14 @@ async def relay_stream(
 
 async def _pump(exchange: Exchange, served: Served) -> None:
     if served.events:
+        served.keep(served.events)
         await exchange.more(b"".join(served.events))
-    if served.chunks is None:
+    if served.chunks is None or served.meter.complete:
         return
     async for chunk in served.chunks:
         events = served.meter.feed(chunk)
         if events:
+            served.keep(events)
             await exchange.more(b"".join(events))
         if served.meter.complete:
             return  # whatever a provider might still send says nothing more
@@ -155,6 +162,8 @@ def note_served(exchange: Exchange, served: Served, reservation: Reservation) ->
             (b"x-patchbay-cache", b"bypass"),
         ]
     )
+    if exchange.openai and exchange.explanation is not None:
+        exchange.note([exchange.explanation.header(reservation.attempts)])
 
 
 def envelope(
@@ -182,4 +191,6 @@ def envelope(
         "attribution": answer.attribution,
         "request_id": exchange.request_id,
     }
+    if exchange.explanation is not None:
+        body["meta"]["explain"] = exchange.explanation.document(reservation.attempts)
     return body

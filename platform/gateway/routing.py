@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from accounts.identity import Identity
+from gateway.strategies import Turns, wanted_output
 from lib.problems import Forbidden, InvalidRequest, NotFound, Unavailable
 from providers.call import Call, Upstream
+from providers.openai_wire import input_estimate
 from providers.operations import Kind, Operation
 from providers.snapshot import RouteSpec, Snapshot, TargetSpec
 from providers.timeouts import Timeouts
@@ -18,11 +19,36 @@ from tenants.keys import Mode
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A target that may be tried, with the far side this caller reaches it by."""
+    """A target that may be tried, with the far side this caller reaches it by.
+
+    `name` is what its scores are kept by, `breakers` are what stands before it: in test mode,
+    where failures are scripted, the tenant's own. `own`: with a credential of the tenant's.
+    """
 
     target: TargetSpec
     upstream: Upstream
     allow_private: bool
+    name: str = ""
+    breakers: tuple[str, ...] = ()
+    own: bool = False
+    timeouts: Timeouts = field(default_factory=Timeouts)
+
+    @property
+    def provider(self) -> str:
+        return self.upstream.provider
+
+    @property
+    def model(self) -> str:
+        return self.upstream.model
+
+    @property
+    def weight(self) -> int:
+        return self.target.weight
+
+    @property
+    def houses(self) -> bool:
+        """Whether it is the house's credential that it is reached with."""
+        return self.upstream.secret is not None and not self.own
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +57,12 @@ class Skipped:
 
     provider: str
     reason: str
+    model: str = ""
+
+    @property
+    def wished(self) -> bool:
+        """Whether the caller itself ruled it out."""
+        return self.reason in ("not_asked_for", "no_fallback")
 
     def as_attempt(self) -> dict[str, Any]:
         return {
@@ -43,12 +75,30 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Whom to try, in order, and for how long."""
+    """Whom to try, in order, and for how long.
+
+    `least_context` is the smallest of its models' (tokens; 0: none is known). `bound`: once it
+    was tried with the tenant's own credential, the house's is out of the question.
+    """
 
     route: RouteSpec
     candidates: tuple[Candidate, ...]
     skipped: tuple[Skipped, ...] = ()
     timeouts: Timeouts = field(default_factory=Timeouts)
+    least_context: int = 0
+    bound: bool = False
+    turns: Turns = field(default_factory=Turns)
+
+    def reordered(self, candidates: Sequence[Candidate]) -> Plan:
+        return replace(self, candidates=tuple(candidates), timeouts=candidates[0].timeouts)
+
+    def without(self, dropped: Sequence[Candidate], reason: str) -> Plan:
+        """Of the others there must be one."""
+        gone = set(map(id, dropped))  # a route may name one target twice, and both are equal
+        left = [each for each in self.candidates if id(each) not in gone]
+        skipped = [Skipped(each.provider, reason, each.model) for each in dropped]
+        plan = self.reordered(left)
+        return replace(plan, skipped=(*self.skipped, *skipped))
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +109,9 @@ class Wish:
     fallback: bool = True
 
 
-_NO_WISH = Wish()
 _NONE: frozenset[str] = frozenset()
+_NO_TURNS = Turns()
+PRIORITY = "priority"
 MAX_PLANS = 10_000
 
 
@@ -81,57 +132,155 @@ def resolve(
         )
     route = _route(snapshot, operation, call)
     needs = required_capabilities(call) if operation.kind is Kind.CHAT else _NONE
-    if route.strategy != "priority" or wish != _NO_WISH:
-        return _plan(
-            route,
-            identity,
-            operation=operation,
-            needs=needs,
-            wish=wish,
-            sandbox_url=sandbox_url,
-        )
-    # The same few plans over and over: each is made once a snapshot.
-    key = (operation.name, route.name, identity.mode, identity.tenant_id, needs)
-    plan: Plan | None = snapshot.plans.get(key)
-    if plan is None:
-        if len(snapshot.plans) > MAX_PLANS:
-            snapshot.plans.clear()
-        plan = _plan(
-            route,
-            identity,
-            operation=operation,
-            needs=needs,
-            wish=wish,
-            sandbox_url=sandbox_url,
-        )
-        snapshot.plans[key] = plan
+    plan = _remembered(
+        snapshot,
+        identity,
+        route,
+        operation=operation,
+        needs=needs,
+        wish=wish,
+        sandbox_url=sandbox_url,
+    )
+    if plan.least_context and _may_exceed(call, needs, plan.least_context):
+        tokens = input_estimate(call) + (wanted_output(call) or 1)
+        if tokens > plan.least_context:
+            plan = _plan(
+                snapshot,
+                identity,
+                route,
+                operation=operation,
+                needs=needs,
+                wish=wish,
+                sandbox_url=sandbox_url,
+                tokens=tokens,
+            )
     return plan
 
 
-def _plan(
-    route: RouteSpec,
+def _remembered(
+    snapshot: Snapshot,
     identity: Identity,
+    route: RouteSpec,
     *,
     operation: Operation,
     needs: frozenset[str],
     wish: Wish,
     sandbox_url: str,
 ) -> Plan:
+    """The same few plans over and over: each is made once a snapshot."""
+    key = (
+        operation.name,
+        route.name,
+        identity.mode,
+        identity.tenant_id,
+        identity.allow_house_fallback,
+        needs,
+        wish.provider,
+    )
+    plan: Plan | None = snapshot.plans.get(key)
+    if plan is None:
+        plan = _plan(
+            snapshot,
+            identity,
+            route,
+            operation=operation,
+            needs=needs,
+            wish=wish,
+            sandbox_url=sandbox_url,
+        )
+        _remember(snapshot, key, plan)
+    return plan
+
+
+def _remember(snapshot: Snapshot, key: Any, what: Any) -> None:
+    if len(snapshot.plans) > MAX_PLANS:
+        snapshot.plans.clear()
+    snapshot.plans[key] = what
+
+
+def _plan(
+    snapshot: Snapshot,
+    identity: Identity,
+    route: RouteSpec,
+    *,
+    operation: Operation,
+    needs: frozenset[str],
+    wish: Wish,
+    sandbox_url: str,
+    tokens: int = 0,
+) -> Plan:
     candidates: list[Candidate] = []
     skipped: list[Skipped] = []
-    for target in _ordered(route):
-        reason = _unfit(target, needs, wish)
+    for target in route.targets:
+        reason = _unfit(target, needs, wish, tokens)
         upstream = None if reason else _upstream(target, identity, sandbox_url)
         if upstream is not None:
-            private = identity.mode is Mode.TEST or target.provider.allow_private_network
-            candidates.append(Candidate(target, upstream, private))
+            candidates.append(_candidate(target, upstream, identity, route))
         else:
-            skipped.append(Skipped(target.provider.slug, reason or "no_credential"))
+            model = target.model.model_id if target.model else ""
+            skipped.append(Skipped(target.provider.slug, reason or "no_credential", model))
     if not candidates:
         raise _nobody(operation, skipped, wish)
-    chosen = candidates if wish.fallback else candidates[:1]
-    timeouts = candidates[0].target.provider.timeouts.over(route.timeouts)
-    return Plan(route, tuple(chosen), tuple(skipped), timeouts)
+    plan = Plan(
+        route,
+        tuple(candidates),
+        tuple(skipped),
+        candidates[0].timeouts,
+        _least_context(candidates) if operation.kind is Kind.CHAT else 0,
+        bound=not identity.allow_house_fallback and any(each.own for each in candidates),
+        turns=_turns(snapshot, route, candidates),
+    )
+    barred = houses_after_own(plan) if plan.bound else []
+    return plan.without(barred, "house_credential") if barred else plan
+
+
+def houses_after_own(plan: Plan) -> list[Candidate]:
+    """Whom a call may not fall back to: what begins on the tenant's own credential never ends
+    on the house's. Where the strategy, and not the route's order, says where a call begins, that
+    is every target with the house's credential, since any of them might come later."""
+    candidates = plan.candidates
+    first = next(place for place, each in enumerate(candidates) if each.own)
+    after = candidates[first:] if plan.route.strategy == PRIORITY else candidates
+    return [each for each in after if each.houses]
+
+
+def _candidate(
+    target: TargetSpec, upstream: Upstream, identity: Identity, route: RouteSpec
+) -> Candidate:
+    is_test = identity.mode is Mode.TEST
+    whose = f"test:{identity.tenant_id}:" if is_test else ""
+    return Candidate(
+        target,
+        upstream,
+        allow_private=is_test or target.provider.allow_private_network,
+        name=whose + target.name,
+        breakers=(whose + target.provider.slug, whose + target.name),
+        own=not is_test and bool(target.provider.secrets.get(identity.tenant_id)),
+        timeouts=target.provider.timeouts.over(route.timeouts),
+    )
+
+
+def _least_context(candidates: Sequence[Candidate]) -> int:
+    known = [each.target.model.context for each in candidates if each.target.model]
+    return min((context for context in known if context), default=0)
+
+
+def _turns(snapshot: Snapshot, route: RouteSpec, candidates: Sequence[Candidate]) -> Turns:
+    """Those of a weighted route, which all callers of the same targets take together."""
+    if route.strategy != "weighted":
+        return _NO_TURNS
+    names = tuple(each.name for each in candidates)
+    key = ("turns", route.operation, route.name, names)
+    turns: Turns | None = snapshot.plans.get(key)
+    if turns is None:
+        turns = Turns()
+        _remember(snapshot, key, turns)
+    return turns
+
+
+def _may_exceed(call: Call, needs: frozenset[str], context: int) -> bool:
+    """Whether it is worth counting: a text has no more tokens than bytes, an image may have."""
+    return len(call.body) + wanted_output(call) >= context or "vision" in needs
 
 
 def required_capabilities(call: Call) -> frozenset[str]:
@@ -168,19 +317,13 @@ def _route(snapshot: Snapshot, operation: Operation, call: Call) -> RouteSpec:
     )
 
 
-def _ordered(route: RouteSpec) -> list[TargetSpec]:
-    """By position, or drawn by weight without putting back."""
-    targets = list(route.targets)
-    if route.strategy == "weighted":
-        targets.sort(key=lambda target: random.random() ** (1 / target.weight), reverse=True)
-    return targets
-
-
-def _unfit(target: TargetSpec, needs: frozenset[str], wish: Wish) -> str:
+def _unfit(target: TargetSpec, needs: frozenset[str], wish: Wish, tokens: int) -> str:
     if wish.provider and target.provider.slug != wish.provider:
         return "not_asked_for"
     if target.model and not needs <= target.model.capabilities:
         return "incapable"
+    if target.model and target.model.context and tokens > target.model.context:
+        return "too_long"
     return ""
 
 
@@ -192,10 +335,16 @@ def _upstream(target: TargetSpec, identity: Identity, sandbox_url: str) -> Upstr
 
 def _nobody(operation: Operation, skipped: list[Skipped], wish: Wish) -> Exception:
     reasons = {skip.reason for skip in skipped}
-    if wish.provider and "no_credential" not in reasons and "incapable" not in reasons:
+    if wish.provider and reasons == {"not_asked_for"}:
         detail = f"The provider {wish.provider[:60]!r} does not serve {operation.name} here."
         return InvalidRequest(
             detail, param="provider", errors=[{"detail": detail, "pointer": "/provider"}]
+        )
+    if "too_long" in reasons and "no_credential" not in reasons:
+        return InvalidRequest(
+            "The messages and the output asked for are together longer than any model that could "
+            "answer takes. Send less, ask for less, or choose another model.",
+            param="messages",
         )
     if "incapable" in reasons and "no_credential" not in reasons:
         return InvalidRequest(

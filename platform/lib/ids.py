@@ -20,6 +20,12 @@ def uuid7() -> str:
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
+def first_uuid7(moment: float) -> str:
+    """The beginning that all UUIDv7 made since (unix seconds) have or sort after."""
+    digits = f"{int(moment * 1000):012x}"
+    return f"{digits[:8]}-{digits[8:]}"
+
+
 def is_uuid(text: str) -> bool:
     return _UUID.match(text) is not None
 

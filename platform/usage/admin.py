@@ -12,6 +12,7 @@ from unfold.paginator import InfinitePaginator
 
 from lib.money import to_usd
 from tenants.models import Tenant
+from usage.feedback_models import Feedback
 from usage.models import Attempt, OpenCall, UsageRecord
 from usage.rollup_models import AttemptDay, UsageDay
 
@@ -83,7 +84,7 @@ class AttemptAdmin(LedgerAdmin):
         "cost_usd",
     ]
     search_fields = ["request_id__exact"]
-    ordering = ["-pk"]
+    ordering = ["-request_id", "number"]
 
     @admin.display(description="cost, USD", ordering="cost")
     def cost_usd(self, attempt: Attempt) -> str:
@@ -156,3 +157,11 @@ class AttemptDayAdmin(LedgerAdmin):
     @admin.display(description="cost, USD", ordering="cost")
     def cost_usd(self, day: AttemptDay) -> str:
         return to_usd(day.cost)
+
+
+@admin.register(Feedback)
+class FeedbackAdmin(LedgerAdmin):
+    list_display = ["created_at", "request_id", "target", "score", "comment"]
+    search_fields = ["request_id__exact", "target__exact"]
+    search_help_text = "A whole request id, or provider/model"
+    ordering = ["-pk"]

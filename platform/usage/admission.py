@@ -2,12 +2,13 @@
 
 While the counters' store is away each kind behaves as declared (design G5): hard quotas refuse
 (503 store_unavailable), rate limits and slots are counted by this process alone, soft quotas
-are not counted.
+are counted from the ledger once it is back.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
@@ -41,7 +42,9 @@ log = structlog.get_logger("patchbay.admission")
 
 FILLINGS = 5  # how often a counter is filled before its call is told to come again
 MAX_PASSED = 100_000  # thresholds remembered as told
+MAX_UNCOUNTED = 100_000  # counters of soft quotas to be filled when the store is back
 UNSURE_SECONDS = 1.0  # between two looks whether a row was written after all
+RECOUNT_SECONDS = 0.5  # between two looks whether the store is back
 RECOVERY_SECONDS = 1.0  # how long a call waits for counters that are being filled again
 
 
@@ -56,6 +59,7 @@ class Grant:
     options: Sequence[Part] = ()
     chosen: int = -1
     away: bool = False  # counted by this process alone, since the store was away
+    uncounted: list[QuotaClaim] = field(default_factory=list)  # for the same reason
     settled: bool = False
     _current: int = 0  # the part of the target that is tried now; 0 where it has none
     _tries: dict[int, int] = field(default_factory=dict)  # an attempt's number → its part
@@ -102,7 +106,7 @@ class Grant:
     @property
     def settles(self) -> bool:
         """Whether anything that was granted is to be settled."""
-        return self.hold.settles
+        return self.hold.settles or bool(self.uncounted)
 
     @property
     def process(self) -> str:
@@ -118,9 +122,10 @@ class Admissions:
     clock: Clock
     process: str = ""
     alone: MemoryCounters = field(init=False)
-    _filling: dict[tuple[str, str], asyncio.Task[None]] = field(default_factory=dict)
+    _filling: dict[tuple[str, str], asyncio.Task[bool]] = field(default_factory=dict)
     _aside: set[asyncio.Task[None]] = field(default_factory=set)
     _passed: set[tuple[str, str, int, int]] = field(default_factory=set)
+    _uncounted: dict[tuple[str, str], QuotaClaim] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         same = isinstance(self.counters, MemoryCounters)
@@ -159,12 +164,17 @@ class Admissions:
                     return admission.granted
                 await self._fill(admission.missing)
         except (CountersAway, StoreAway):
+            grant.uncounted += _quotas(part)
             return not _is_hard(part)
         return False
 
     def settle(self, grant: Grant, used: Sequence[Amounts]) -> None:
         counters = self.alone if grant.away else self.counters
         counters.settle(grant.hold, used)
+        if grant.uncounted and len(self._uncounted) < MAX_UNCOUNTED:
+            if not self._uncounted:
+                self._do_aside(self._recount())
+            self._uncounted |= {(claim.key, claim.counter): claim for claim in grant.uncounted}
 
     def settle_by_ledger(self, grant: Grant) -> None:
         self._do_aside(self._settle_by_ledger(grant))
@@ -179,6 +189,18 @@ class Admissions:
             used = ledger.get(grant.hold.id, {})
             self.settle(grant, [used.get(part.provider, NOTHING) for part in grant.hold.parts])
             return
+
+    async def _recount(self) -> None:
+        """Once the store is back: fill what calls used of quotas that nobody counted meanwhile."""
+        while self._uncounted:
+            await asyncio.sleep(RECOUNT_SECONDS)
+            for key in list(self._uncounted) if self.counters.ready else ():
+                claim, filled = self._uncounted.pop(key), False
+                with contextlib.suppress(CountersAway, StoreAway):
+                    await self.counters.drop(claim)
+                    filled = await self._fill_one(claim)
+                if not filled:
+                    self._uncounted.setdefault(key, claim)
 
     def _note_use(self, claim: QuotaClaim, used: int) -> None:
         """Each threshold once a window and limit; a raised limit arms them anew."""
@@ -223,6 +245,7 @@ class Admissions:
         grant.away = True
         grant.hold = Hold(grant.hold.id)
         grant.options = ()
+        grant.uncounted = [claim for part in (base, *options) for claim in _quotas(part)]
         admission = self.alone.admit_now(grant.hold, _soft(base))
         return self._granted(grant, admission, base)
 
@@ -294,17 +317,23 @@ class Admissions:
             tasks.append(asyncio.shield(task))
         await asyncio.gather(*tasks)
 
-    def _filled(self, key: tuple[str, str], _: asyncio.Task[None]) -> None:
+    def _filled(self, key: tuple[str, str], _: asyncio.Task[bool]) -> None:
         self._filling.pop(key, None)
 
-    async def _fill_one(self, claim: QuotaClaim) -> None:
+    async def _fill_one(self, claim: QuotaClaim) -> bool:
         number, holders = await self.counters.begin_filling(claim)
+        if number < 0:
+            return True
         used, final = await self.truth.sum(claim, holders)
-        await self.counters.fill(claim, number, used, final)
+        return await self.counters.fill(claim, number, used, final)
 
 
 def _is_hard(part: Part) -> bool:
     return any(type(claim) is QuotaClaim and claim.quota.hard for claim in part.claims)
+
+
+def _quotas(part: Part) -> list[QuotaClaim]:
+    return [claim for claim in part.claims if type(claim) is QuotaClaim]
 
 
 def _soft(part: Part) -> Part:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import Any
 
 from django.db import models
 from django.utils import timezone
 
+import usage.feedback_models
 import usage.rollup_models  # noqa: F401 - Django looks for models here
+from lib.ids import first_uuid7
+
+SKEW = dt.timedelta(hours=1)  # more than a row's moment and that in its id can be apart
 
 
 class AppendOnly(Exception):
@@ -17,6 +22,17 @@ class AppendOnly(Exception):
 class UsageRecordQuerySet(models.QuerySet["UsageRecord"]):
     def of_tenant(self, tenant_id: int) -> UsageRecordQuerySet:
         return self.filter(tenant_id=tenant_id)
+
+    def between(self, begin: dt.datetime, end: dt.datetime) -> UsageRecordQuerySet:
+        """Created from `begin` on and before `end`, and looked for among the ids of that time
+        only: in few partitions, by the key."""
+        first, last = ((begin - SKEW).timestamp(), (end + SKEW).timestamp())
+        return self.filter(
+            created_at__gte=begin,
+            created_at__lt=end,
+            request_id__gte=first_uuid7(first),
+            request_id__lt=first_uuid7(last),
+        )
 
     def update(self, **kwargs: Any) -> int:
         raise AppendOnly

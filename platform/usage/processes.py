@@ -12,7 +12,6 @@ from django.db.models.functions import Now
 from usage.models import Process
 from usage.reaper import reap
 
-ALIVE = dt.timedelta(seconds=5)  # not seen for longer: nobody waits for it any more
 DEAD = dt.timedelta(seconds=10)  # not seen for longer: it is buried
 
 
@@ -27,9 +26,10 @@ def leave(name: str) -> None:
     Process.objects.filter(name=name).delete()
 
 
-def alive() -> list[str]:
-    """Who was seen lately (blocking)."""
-    return list(Process.objects.filter(seen_at__gt=Now() - ALIVE).values_list("name", flat=True))
+def known() -> list[str]:
+    """Who may have something to settle, alive or not: all that neither left nor were forgotten
+    (blocking)."""
+    return list(Process.objects.values_list("name", flat=True))
 
 
 def bury(name: str) -> bool:
@@ -38,5 +38,9 @@ def bury(name: str) -> bool:
         return False
     while reap(gateway=name):
         pass  # ten thousand at a time
-    Process.objects.filter(name=name, seen_at__lte=Now() - DEAD).delete()
     return True
+
+
+def forget(name: str) -> None:
+    """Nothing of a dead gateway is left to settle (blocking)."""
+    Process.objects.filter(name=name, seen_at__lte=Now() - DEAD).delete()

@@ -148,13 +148,19 @@ def _add(family: Family, grain: str, rows: str, dialect: Dialect) -> str:
 
 
 def _days(since: dt.date | None, using: str) -> Iterator[dt.date]:
-    """Those from the first to the last that the ledger has rows of."""
+    """Those from the first to the last that the ledger has rows of. Where older ones have been
+    dropped (usage/retention.py), the first day may have lost some, and is left as it is."""
     with connections[using].cursor() as cursor:
         cursor.execute("SELECT min(created_at), max(created_at) FROM usage_usagerecord")
         first, last = (moment and _date(moment) for moment in cursor.fetchone())
-    if first is None:
-        return
-    day = since or first
+        if first is None:
+            return
+        midnight = dt.datetime.combine(first, dt.time(), dt.UTC).timestamp()
+        older = "SELECT 1 FROM usage_usageday WHERE starts < %s LIMIT 1"
+        cursor.execute(older, [stored(midnight, using)])
+        if cursor.fetchone():
+            first += dt.timedelta(days=1)
+    day = max(since or first, first)
     while day <= last:
         yield day
         day += dt.timedelta(days=1)

@@ -5,19 +5,28 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
+from lib.clock import Clock, SystemClock
 from lib.threads import LookUps
 from providers.operations import registry
 from usage import processes, sums
 from usage.counters.claims import NOTHING, Amounts, ByProvider, QuotaClaim
 from usage.models import Attempt, QuotaAlert, UsageRecord
 
+BROKEN = 5.0  # seconds without a beat of our own: the database was away, and for others too
+
 
 class LedgerTruth:
-    """The ledger and its sums. `process` is this gateway's name."""
+    """The ledger and its sums. `process` is this gateway's name.
 
-    def __init__(self, process: str, look_ups: LookUps) -> None:
+    It takes others for dead only while it was seen alive itself for as long: after the database
+    was away, nobody has been seen for a while.
+    """
+
+    def __init__(self, process: str, look_ups: LookUps, clock: Clock | None = None) -> None:
+        self._clock = clock or SystemClock()
         self._process = process
         self._look_ups = look_ups
+        self._beat_at = self._beating_since = float("-inf")
 
     async def sum(self, claim: QuotaClaim, among: Sequence[str]) -> tuple[int, Sequence[str]]:
         return await self._look_ups.run(ledger_sum, claim, among)
@@ -26,17 +35,29 @@ class LedgerTruth:
         return await self._look_ups.run(_used, request_ids)
 
     async def processes(self) -> Sequence[str]:
-        found = await self._look_ups.run(processes.alive)
+        found = await self._look_ups.run(processes.known)
         return sorted({self._process, *found})
 
     async def note_threshold(self, claim: QuotaClaim, threshold: int, used: int) -> None:
         await self._look_ups.run(_note_threshold, claim, threshold, used)
 
     async def dead(self, process: str) -> bool:
+        now = self._clock.monotonic()
+        if now - self._beat_at > BROKEN:
+            return False
+        if now - self._beating_since < processes.DEAD.total_seconds():
+            return False
         return await self._look_ups.run(processes.bury, process)
+
+    async def forget(self, process: str) -> None:
+        await self._look_ups.run(processes.forget, process)
 
     async def beat(self) -> None:
         await self._look_ups.run(processes.beat, self._process)
+        now = self._clock.monotonic()
+        if now - self._beat_at > BROKEN:
+            self._beating_since = now
+        self._beat_at = now
 
     async def leave(self) -> None:
         await self._look_ups.run(processes.leave, self._process)

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from jsonschema_rs import Draft202012Validator
 
-RESERVED: Final = frozenset({"provider", "fallback", "include", "limit", "cursor"})
+RESERVED: Final = frozenset({"provider", "fallback", "include", "explain", "limit", "cursor"})
 """Parameters that every data operation takes and that steer the gateway, not the provider."""
 
 

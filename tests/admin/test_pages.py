@@ -18,9 +18,11 @@ from django.utils import timezone
 from unfold.admin import ModelAdmin
 
 from lib.ids import prefixed
+from providers.services import override_breaker
 from tenants.models import HousePolicy
 from tests import factories
 from usage import rollups
+from usage.feedback import give
 from usage.rollup_models import AttemptDay, UsageDay
 
 pytestmark = pytest.mark.django_db
@@ -57,6 +59,10 @@ MAKERS: dict[str, Callable[[], Any]] = {
     "billing.correction": factories.CorrectionFactory,
     "providers.route": lambda: factories.TargetFactory().route,
     "providers.target": factories.TargetFactory,
+    "providers.breakeroverride": lambda: override_breaker(
+        name=factories.ProviderFactory().slug, state="DISABLED", reason="r", by="me"
+    ),
+    "usage.feedback": lambda: give(record=factories.UsageRecordFactory(), score=0.5)[0],
     "usage.usagerecord": lambda: factories.UsageRecordFactory(
         tenant_id=factories.TenantFactory().pk
     ),
@@ -83,6 +89,7 @@ def rolled_up() -> Any:
 READ_ONLY = {
     "billing.correction",
     "accounts.refreshfamily",
+    "usage.feedback",
     "usage.usagerecord",
     "usage.attempt",
     "usage.opencall",
@@ -92,6 +99,7 @@ READ_ONLY = {
     "axes.accessfailurelog",
 }
 NO_DELETE = READ_ONLY | {
+    "providers.breakeroverride",
     "tenants.tenant",
     "tenants.apikey",
     "providers.operation",

@@ -87,12 +87,14 @@ def test_detailed_health_tells_each_provider(report: Callable[[], Any]) -> None:
 def test_detailed_health_tells_the_breakers(
     report: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    none = {"closed": 0, "open": 0, "half_open": 0, "resting": []}
+    none = {"closed": 0, "open": 0, "half_open": 0, "disabled": 0, "forced_open": 0, "resting": []}
     assert report()["breakers"] == none
     states = {
         "lab/gpt-x:free": State.OPEN,
         "lab2": State.HALF_OPEN,
         "lab3": State.CLOSED,
+        "lab4": State.FORCED_OPEN,
+        "lab5": State.DISABLED,
         "test:7:lab": State.OPEN,
     }
     monkeypatch.setattr(vitals.WORKER, "breakers", lambda: states)
@@ -100,9 +102,13 @@ def test_detailed_health_tells_the_breakers(
         "closed": 1,
         "open": 1,
         "half_open": 1,
+        "disabled": 1,
+        "forced_open": 1,
         "resting": [
             {"name": "lab/gpt-x:free", "state": "OPEN"},
             {"name": "lab2", "state": "HALF_OPEN"},
+            {"name": "lab4", "state": "FORCED_OPEN"},
+            {"name": "lab5", "state": "DISABLED"},
         ],
     }
     many = {f"lab/{number}": State.OPEN for number in range(150)}

@@ -21,6 +21,7 @@ from tests.factories import (
     TenantFactory,
     UsageRecordFactory,
 )
+from usage.feedback_models import Feedback
 
 pytestmark = pytest.mark.django_db
 
@@ -62,6 +63,10 @@ CASES: dict[str, tuple[list[str], Callable[[Tenant], str]]] = {
         ["get"],
         lambda t: f"requests/{UsageRecordFactory(tenant_id=t.pk).request_id}",
     ),
+    "requests/<uuid:request_id>/feedback": (
+        ["post"],
+        lambda t: f"requests/{UsageRecordFactory(tenant_id=t.pk).request_id}/feedback",
+    ),
 }
 STAFF_ONLY = {name for name in CASES if name.endswith(("suspend", "resume"))}
 BODIES = {
@@ -86,12 +91,13 @@ def routes(patterns: list[Any], prefix: str = "") -> list[str]:
 def state() -> Any:
     return [
         list(model.objects.order_by("pk").values())
-        for model in (Tenant, Project, Membership, ApiKey)
+        for model in (Tenant, Project, Membership, ApiKey, Feedback)
     ]
 
 
 def attempt(client: APIClient, method: str, url: str) -> Any:
     body = BODIES.get(url.split("/", maxsplit=1)[0], {}) if method == "patch" else {}
+    body = {"score": 0.5} if url.endswith("/feedback") else body
     return getattr(client, method)(f"/api/v1/{url}", body, format="json")
 
 

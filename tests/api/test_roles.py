@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from rest_framework.test import APIClient
 
+from accounts.identity import of_key
 from accounts.models import Membership, Role
 from tenants.models import ApiKey, Tenant
 from tests.factories import (
@@ -46,6 +47,18 @@ def test_who_may_rename_the_tenant(role: str, as_role: Any) -> None:
     where = f"/api/v1/tenants/{tenant.public_id}"
     answer = as_role(tenant, role).patch(where, {"name": "New"}, format="json")
     assert answer.status_code == (200 if role in MANAGERS else 403)
+
+
+@pytest.mark.parametrize("role", Role.values)
+def test_who_may_let_our_credential_take_over(role: str, as_role: Any) -> None:
+    """It is the tenant's money, so its managers say so; every call goes by it afterwards."""
+    key = ApiKeyFactory()
+    assert of_key(key).allow_house_fallback is False
+    where = f"/api/v1/tenants/{key.tenant.public_id}"
+    answer = as_role(key.tenant, role).patch(where, {"allow_house_fallback": True}, format="json")
+    assert answer.status_code == (200 if role in MANAGERS else 403)
+    key.tenant.refresh_from_db()
+    assert of_key(key).allow_house_fallback is (role in MANAGERS)
 
 
 @pytest.mark.parametrize("resource", WRITES)

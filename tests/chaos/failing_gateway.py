@@ -4,7 +4,7 @@
 
 While FILE says `after_final 3`, the third call that comes to that point takes the process with
 it (`os._exit`), and FILE away. A parent holds the socket, with everything imported, and forks
-one life after the other. The product knows nothing of this: POINTS wrap its functions.
+one life after the other. The product knows nothing of this: its functions are wrapped.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import datetime as dt
-import functools
 import os
 import signal
 import socket
@@ -27,7 +26,7 @@ from django.conf import settings
 
 import usage.postgres
 import usage.sqlite
-from config import asgi  # first: it sets Django up
+from config import asgi  # sets Django up, for what has models
 from gateway.exchange import EVENT_STREAM, Exchange
 from providers.transport import Http1Transport
 from providers.transport.wire import Answer
@@ -74,8 +73,11 @@ def wrap(owner: Any, name: str) -> Callable[[Callable[..., Any]], None]:
 
     def place(around: Callable[..., Any]) -> None:
         original = getattr(owner, name)
-        wrapped = functools.wraps(original)(functools.partial(around, original))
-        setattr(owner, name, lambda *args, **named: wrapped(*args, **named))
+
+        def wrapped(*args: Any, **named: Any) -> Any:
+            return around(original, *args, **named)
+
+        setattr(owner, name, wrapped)
 
     return place
 
@@ -175,7 +177,6 @@ def _wrap_answer(armed: Armed) -> None:
 
 def hurry() -> None:
     """The dead are buried sooner than in production: the test waits for it."""
-    processes.ALIVE = dt.timedelta(seconds=1)
     processes.DEAD = dt.timedelta(seconds=2)
     shared.AUDIT_TURNS = 3
     shared.BEAT_TURNS = 2

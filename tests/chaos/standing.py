@@ -13,14 +13,16 @@ from tests.services.system import Site
 
 PREFIX = "{patchbay}:"
 SLOTS = 8  # of a tenant of the plan `held`
-# Hard quotas of everything that a call counts, and slots, at the tenant and at the provider.
-HELD = f"""
+HELD_PROVIDER = """
 providers:
   - slug: lab
-    rate_limits: [{{metric: concurrency, limit: 500}}]
+    rate_limits: [{metric: concurrency, limit: 500}]
     quotas:
-      - {{metric: requests, window: day, limit: 1000000}}
-      - {{metric: tokens, window: lifetime, limit: 1000000000}}
+      - {metric: requests, window: day, limit: 1000000}
+      - {metric: tokens, window: lifetime, limit: 1000000000}
+"""
+# Hard quotas of everything that a call counts, and slots.
+HELD_PLAN = f"""
 plans:
   - slug: held
     rate_limits: [{{scope: tenant, metric: concurrency, limit: {SLOTS}}}]

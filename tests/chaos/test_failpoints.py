@@ -10,7 +10,8 @@ import secrets
 import sys
 import time
 import urllib.request
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +22,8 @@ from tests.chaos.books import Books, read
 from tests.chaos.client import Seen, call, prompt
 from tests.chaos.reporting import FIGURES
 from tests.chaos.standing import (
-    HELD,
+    HELD_PLAN,
+    HELD_PROVIDER,
     SLOTS,
     Store,
     by_ledger,
@@ -31,6 +33,7 @@ from tests.chaos.standing import (
 )
 from tests.patience import eventually
 from tests.services.cluster import Cluster
+from tests.services.postgres import Postgres
 from tests.services.process import ServerProcess
 from tests.services.system import Site, System
 
@@ -80,7 +83,6 @@ class World:
     store: Store | None = None
 
     def start(self) -> None:
-        self.gateway.stop()
         self.gateway.command = [sys.executable, "-m", "tests.chaos.failing_gateway"]
         self.gateway.command += ["--port", str(self.port), "--armed", str(self.armed)]
         self.gateway.start(lambda: self.site.get(f"{self.url}/readyz")[0] == 200)
@@ -107,15 +109,37 @@ class World:
         return not opened and not (self.store and self.store.unsettled())
 
 
+class Embedded(System):
+    def start_gateway(self) -> None:
+        """World starts one of its own kind."""
+
+
+class Shared(Cluster):
+    def start_gateway(self, number: int) -> None:
+        """As above."""
+
+
+@pytest.fixture
+def embedded(tmp_path: Path) -> Iterator[World]:
+    system = Embedded(tmp_path)
+    try:
+        system.start()
+        yield World(system, system.port, system.gateway, tmp_path / "armed")
+    finally:
+        system.stop()
+
+
+@pytest.fixture
+def shared(tmp_path: Path, cluster_template: Postgres) -> Iterator[World]:
+    with Shared.made(tmp_path, cluster_template, gateways=1) as cluster:
+        store = Store(cluster.valkey.client())
+        yield World(cluster, cluster.ports[0], cluster.gateways[0], tmp_path / "armed", store)
+
+
 @pytest.fixture(params=["embedded", "shared"])
-def world(request: pytest.FixtureRequest, tmp_path: Path) -> World:
-    armed = tmp_path / "armed"
-    if request.param == "embedded":
-        system: System = request.getfixturevalue("new_system")()
-        return World(system, system.port, system.gateway, armed)
-    cluster: Cluster = request.getfixturevalue("new_cluster")(gateways=1)
-    store = Store(cluster.valkey.client())
-    return World(cluster, cluster.ports[0], cluster.gateways[0], armed, store)
+def world(request: pytest.FixtureRequest) -> World:
+    made: World = request.getfixturevalue(request.param)
+    return made
 
 
 def cases(chance: random.Random, rounds: int) -> list[Case]:
@@ -131,15 +155,25 @@ def cases(chance: random.Random, rounds: int) -> list[Case]:
 
 
 async def die(world: World, case: Case) -> list[Seen]:
-    """What the clients of that life saw."""
+    """What the clients of that life saw. A busy machine may keep the counters waiting, so that
+    calls are refused before they come to the point; then others are sent."""
     world.armed.write_text(f"{case.point} {case.nth}")
-    calls = (
-        world.call(case.tenant, prompt(8, number, stream=case.kind == "sse"))
-        for number in range(COMPANY)
-    )
-    seen = await asyncio.gather(*calls)
+    served: list[Seen] = []
+    for _ in range(5):
+        calls = (
+            world.call(case.tenant, prompt(8, number, stream=case.kind == "sse"))
+            for number in range(COMPANY)
+        )
+        seen = await asyncio.gather(*calls)
+        served += [each for each in seen if not is_refused_unheard(each)]
+        if len(served) >= COMPANY:
+            break
     assert await asyncio.to_thread(world.has_died), f"nobody came to {case}: {seen[0].raw!r}"
-    return list(seen)
+    return served
+
+
+def is_refused_unheard(seen: Seen) -> bool:
+    return b'"store_unavailable"' in seen.body
 
 
 async def take_every_slot(world: World, tenants: list[str]) -> list[Seen]:
@@ -158,7 +192,7 @@ def test_a_death_anywhere_leaves_nothing_behind(
     seed = secrets.randbelow(10**6)
     ways = cases(random.Random(seed), rounds=10 if is_long else 1)
     tenants = [case.tenant for case in ways]
-    world.site.apply(HELD + held_tenants(*tenants))
+    world.site.apply(HELD_PROVIDER + HELD_PLAN + held_tenants(*tenants))
     world.pace(pace_ms=4)
     world.start()
     began = time.monotonic()
@@ -169,19 +203,23 @@ def test_a_death_anywhere_leaves_nothing_behind(
     eventually(world.is_at_rest, REST_SECONDS)
     rested = time.monotonic()
 
-    world.pace(delay_ms=1000)
+    world.pace(delay_ms=1500)
     admitted = []
-    for few in (tenants[place : place + 5] for place in range(0, len(tenants), 5)):
-        full = asyncio.run(take_every_slot(world, few))
-        assert sorted({each.status for each in full}) == [200, 429], seed
-        assert sum(each.status == 200 for each in full) == len(few) * SLOTS, seed
-        admitted += [each for each in full if each.status == 200]
-    eventually(world.is_at_rest, REST_SECONDS)
+    for few in (tenants[place : place + 13] for place in range(0, len(tenants), 13)):
+        for _ in range(5):
+            full = asyncio.run(take_every_slot(world, few))
+            admitted += [each for each in full if each.status == 200]
+            eventually(world.is_at_rest, REST_SECONDS)
+            if not any(map(is_refused_unheard, full)):
+                break
+        answers = Counter(each.status for each in full)
+        assert answers == {200: len(few) * SLOTS, 429: len(few)}, seed
     books = read(world.site, seen + admitted)
     line = figures(world, books, ways, seed=seed, died=died - began, rested=rested - died)
     record_property(FIGURES, line)
 
     assert books.faults == {}, line
+    assert books.partial and books.estimated, f"no death met a stream half-way: {line}"
     for tenant in tenants:
         key = world.site.keys[f"{tenant}/live"]
         assert told(world.site, world.url, key) == by_ledger(world.site, tenant), (tenant, line)

@@ -32,7 +32,9 @@ def odd_rows(db: None) -> None:
     """What a file must be able to say, the unusual included."""
     apply(read(EXAMPLE.read_text(), SECRETS))
     plan = Plan.objects.create(slug="odd", name="Odd ${NAME} plan", rate_limits=[], markup=-1250)
-    tenant = Tenant.objects.create(slug="odd", name="ö: 'x'", plan=plan, rate_limits=[])
+    tenant = Tenant.objects.create(
+        slug="odd", name="ö: 'x'", plan=plan, rate_limits=[], allow_house_fallback=True
+    )
     HousePolicy(
         rate_limits=[{"scope": "provider", "metric": "concurrency", "limit": 9}],
         quotas=[{"scope": "global", "metric": "cost", "window": "lifetime", "limit_usd": "0.10"}],

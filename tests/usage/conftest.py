@@ -72,7 +72,8 @@ def sqlite_template(
     path = tmp_path_factory.mktemp("ledger") / "template.sqlite3"
     settings = database(f"sqlite:///{path}", Path("/"))
     for _ in reading(settings, django_db_blocker):
-        call_command("migrate", "usage", database=ALIAS, verbosity=0)
+        for app in ("usage", "tenants", "accounts"):
+            call_command("migrate", app, database=ALIAS, verbosity=0)
     return path
 
 

@@ -74,7 +74,8 @@ def _plan(row: Plan) -> Item:
 
 
 def _tenant(row: Tenant) -> Item:
-    item = _columns(row, ("slug", "name", "status", "time_zone", "quotas"))
+    names = ("slug", "name", "status", "time_zone", "quotas", "allow_house_fallback")
+    item = _columns(row, names)
     item |= {"plan": row.plan.slug, "rate_limits": row.rate_limits}
     item["projects"] = [_columns(p, ("slug", "name")) for p in row.projects.order_by("slug")]
     newest = {key.name: key for key in reversed(usable_keys(row).select_related("project"))}

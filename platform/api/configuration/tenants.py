@@ -47,7 +47,7 @@ def _markup(run: Run, percent: str | float, place: Place) -> int:
 def apply_tenant(run: Run, item: Mapping[str, Any], place: Place) -> None:
     slug = item["slug"]
     row = Tenant.objects.filter(slug=slug).first() or Tenant(slug=slug, name=slug)
-    fields = ("name", "status", "time_zone", "rate_limits", "quotas")
+    fields = ("name", "status", "time_zone", "rate_limits", "quotas", "allow_house_fallback")
     values = {name: item[name] for name in fields if name in item}
     is_new = row.pk is None
     if "plan" in item:

@@ -50,7 +50,7 @@ class Usage(APIView):
         """Sum up what all tenants used."""
         query = request.query_params
         zone = _time_zone(query.get("time_zone", "UTC"))
-        tenant_id = _tenant_id(query["tenant"]) if "tenant" in query else None
+        tenant_id = tenant_id_of(query["tenant"]) if "tenant" in query else None
         question = usage.understood(query, GROUPS, zone, also=("tenant", "time_zone"))
         return Response(usage.answer(question, tenant_id, _shown))
 
@@ -68,7 +68,7 @@ def _time_zone(name: str) -> str:
     return name
 
 
-def _tenant_id(slug: str) -> int:
+def tenant_id_of(slug: str) -> int:
     found = Tenant.objects.filter(slug=slug).first()
     if found is None:
         raise usage.refusal("tenant", "No tenant has this slug.")

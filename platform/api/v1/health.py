@@ -38,7 +38,7 @@ class ProvidersShown(Shown):
 
 
 class BreakerShown(Shown):
-    name = serializers.CharField(help_text="A target: provider, or provider/model.")
+    name = serializers.CharField(help_text="A provider, or provider/model for a target.")
     state = serializers.ChoiceField(choices=BREAKER_STATES)
 
 
@@ -46,6 +46,8 @@ class BreakersShown(Shown):
     closed = serializers.IntegerField()
     open = serializers.IntegerField()
     half_open = serializers.IntegerField()
+    forced_open = serializers.IntegerField(help_text="By staff.")
+    disabled = serializers.IntegerField(help_text="By staff.")
     resting = BreakerShown(many=True, help_text="Those not closed, 100 at most.")
 
 
@@ -63,7 +65,7 @@ class DetailedHealthShown(HealthShown):
     store = PartShown()
     providers = ProvidersShown(allow_null=True, help_text="Null while the database is down.")
     calls = CallsShown(allow_null=True, help_text="Null while the database is down.")
-    breakers = BreakersShown(help_text="Of this worker; each has its own.")
+    breakers = BreakersShown(help_text="As this worker knows them.")
     uptime_seconds = serializers.IntegerField()
     memory_bytes = serializers.IntegerField(help_text="Most this process held so far.")
     cpu_seconds = serializers.FloatField(help_text="What this process used so far.")

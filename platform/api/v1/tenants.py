@@ -29,12 +29,17 @@ class TenantShown(Shown):
     plan = serializers.CharField(source="plan.slug")
     status = serializers.ChoiceField(choices=Tenant.Status.choices)
     time_zone = serializers.CharField()
+    allow_house_fallback = serializers.BooleanField()
     created_at = serializers.DateTimeField()
 
 
 class TenantChange(Body):
     name = serializers.CharField(max_length=120, required=False)
     time_zone = serializers.CharField(max_length=64, required=False)
+    allow_house_fallback = serializers.BooleanField(
+        required=False,
+        help_text="Let a call that failed with your own credential go on with ours, at our price.",
+    )
 
 
 class TenantBody(TenantChange):

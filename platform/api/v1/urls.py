@@ -8,6 +8,8 @@ from rest_framework.routers import SimpleRouter
 from api.metrics import metrics
 from api.v1.auth import Login, Logout, Refresh, Status
 from api.v1.catalogue import Catalogue
+from api.v1.exports import UsageExport
+from api.v1.feedback import RequestFeedback
 from api.v1.health import DetailedHealth, Health
 from api.v1.keys import KeyViewSet
 from api.v1.members import MemberViewSet
@@ -32,8 +34,10 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("health/detailed", DetailedHealth.as_view(), name="health-detailed"),
     path("catalogue", Catalogue.as_view(), name="catalogue"),
     path("requests/<uuid:request_id>", RequestDetail.as_view(), name="request"),
+    path("requests/<uuid:request_id>/feedback", RequestFeedback.as_view(), name="request-feedback"),
     path("quotas", Quotas.as_view(), name="quotas"),
     path("usage", Usage.as_view(), name="usage"),
+    path("usage/export", UsageExport.as_view(), name="usage-export"),
     path("metrics", metrics, name="metrics"),
     path("", include(router.urls)),
 ]

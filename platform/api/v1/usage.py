@@ -152,8 +152,8 @@ def understood(
     mode = query.get("mode", Mode.LIVE.value)
     if mode not in set(Mode):
         raise refusal("mode", "Must be live or test.")
-    end = _moment(query, "to", zone) or timezone.now()
-    begin = _moment(query, "from", zone) or end - dt.timedelta(days=30)
+    end = moment(query, "to", zone) or timezone.now()
+    begin = moment(query, "from", zone) or end - dt.timedelta(days=30)
     question = Question(zone, _whole(begin), _whole(end, up=True), by, mode)
     longest = LONGEST[question.window]
     if question.begin >= question.end:
@@ -208,21 +208,21 @@ def refusal(name: str, detail: str) -> InvalidRequest:
     )
 
 
-def _moment(query: Mapping[str, str], name: str, zone: str) -> dt.datetime | None:
+def moment(query: Mapping[str, str], name: str, zone: str) -> dt.datetime | None:
     """A date is a day of the zone, whole: `from` its start, `to` its end."""
     text = query.get(name)
     if text is None:
         return None
     try:
         day = parse_date(text) if len(text) == len("2026-07-01") else None
-        moment = parse_datetime(text.replace(" ", "+")) if day is None else None
+        told = parse_datetime(text.replace(" ", "+")) if day is None else None
     except ValueError:
-        day = moment = None
+        day = told = None
     if day is not None and 2000 <= day.year < 2200:
         after = day + dt.timedelta(days=name == "to")
         return dt.datetime.combine(after, dt.time(), zoneinfo.ZoneInfo(zone))
-    if moment is not None and moment.tzinfo is not None and 2000 <= moment.year < 2200:
-        return moment
+    if told is not None and told.tzinfo is not None and 2000 <= told.year < 2200:
+        return told
     raise refusal(name, "Must be a date such as 2026-07-01, or RFC 3339 with its offset.")
 
 

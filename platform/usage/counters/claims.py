@@ -191,7 +191,7 @@ class Truth(Protocol):
         ...
 
     async def processes(self) -> Sequence[str]:
-        """Gateways that were seen alive lately, this one included."""
+        """Gateways that may have something to settle, dead or alive, this one included."""
         ...
 
     async def note_threshold(self, claim: QuotaClaim, threshold: int, used: int) -> None:
@@ -200,6 +200,10 @@ class Truth(Protocol):
 
     async def dead(self, process: str) -> bool:
         """Whether it is certain that a gateway is dead. Then its open calls are closed."""
+        ...
+
+    async def forget(self, process: str) -> None:
+        """Nothing of a dead gateway is left to settle."""
         ...
 
 
@@ -249,12 +253,17 @@ class Counters(Protocol):
         ...
 
     async def begin_filling(self, claim: QuotaClaim) -> tuple[int, Sequence[str]]:
-        """A number to be given back to `fill`, and the holds that claim of this counter."""
+        """A number to be given back to `fill`, and the holds that claim of this counter. Until
+        it is filled nobody claims of it; -1: it is by now."""
         ...
 
     async def fill(self, claim: QuotaClaim, number: int, used: int, final: Sequence[str]) -> bool:
         """Set a missing counter to what the ledger says. `final` are those holds which the
         ledger's sum has in it already. False: it changed meanwhile; begin again."""
+        ...
+
+    async def drop(self, claim: QuotaClaim) -> None:
+        """What a counter says is no longer right: it is missing."""
         ...
 
     async def read(self, claims: Sequence[QuotaClaim]) -> list[Used | None]:

@@ -80,7 +80,8 @@ class Window:
 
 
 class Cell:
-    """A quota's counter in one window. `used` is None until it is known."""
+    """A quota's counter in one window. `used` is None until it is known; `stamp` is the `since`
+    by which it is, -1 where it must be filled anew."""
 
     __slots__ = ("changes", "ends", "reserved", "stamp", "used")
 
@@ -101,7 +102,7 @@ class MemoryCounters:
         self._cells: dict[tuple[str, str], Cell] = {}
         self._slots: dict[str, int] = {}
         self._holds: dict[str, Hold] = {}
-        self._counted: set[tuple[str, str, str]] = set()
+        self._counted: dict[str, set[tuple[str, str]]] = {}
         self._aging: deque[RateClaim | QuotaClaim] = deque()
 
     ready = True
@@ -143,9 +144,13 @@ class MemoryCounters:
             for claim in part.claims:
                 if claim.settles:
                     self._settle(hold, claim, claim.amount(part.amounts), claim.amount(actual))
+        self._counted.pop(hold.id, None)
 
     async def begin_filling(self, claim: QuotaClaim) -> tuple[int, Sequence[str]]:
         cell = self._cell(claim)
+        if not self._missing(cell, claim):
+            return -1, ()
+        cell.used, cell.stamp = cell.used or 0, -1
         holders = [
             hold.id
             for hold in self._holds.values()
@@ -159,10 +164,26 @@ class MemoryCounters:
             return False
         cell.used, cell.stamp = used, claim.since
         cell.changes += 1
-        self._counted.update(
-            (hold, claim.key, claim.counter) for hold in final if hold in self._holds
-        )
+        for name in final:
+            if name in self._holds:
+                self._count(self._holds[name], claim, cell)
         return True
+
+    async def drop(self, claim: QuotaClaim) -> None:
+        cell = self._cell(claim)
+        cell.used, cell.stamp = cell.used or 0, -1
+        cell.changes += 1
+
+    def _count(self, hold: Hold, claim: QuotaClaim, cell: Cell) -> None:
+        """What it used is in the counter: nothing of it is reserved any more."""
+        counted = self._counted.setdefault(hold.id, set())
+        if (claim.key, claim.counter) in counted:
+            return
+        counted.add((claim.key, claim.counter))
+        for part in hold.parts:
+            for own in part.claims:
+                if _same(own, claim):
+                    cell.reserved -= own.amount(part.amounts)
 
     async def read(self, claims: Sequence[QuotaClaim]) -> list[Used | None]:
         return [self._read(claim) for claim in claims]
@@ -226,12 +247,11 @@ class MemoryCounters:
                 window.correct(claim.width, hold.moment, actual - reserved)
         elif type(claim) is QuotaClaim:
             cell = self._cells[claim.key, claim.counter]
-            cell.reserved -= reserved
             cell.changes += 1
-            counted = (hold.id, claim.key, claim.counter)
-            if counted in self._counted:
-                self._counted.discard(counted)
-            elif cell.used is not None:
+            if (claim.key, claim.counter) in self._counted.get(hold.id, ()):
+                return
+            cell.reserved -= reserved
+            if cell.used is not None:
                 cell.used += actual
                 self.on_use(claim, cell.used)
         else:

@@ -81,7 +81,7 @@ class SharedCounters:
         self._unsettled: dict[str, tuple[Hold, Sequence[Amounts]]] = {}
         self._suspects: set[str] = set()
         self._changing = asyncio.Lock()
-        self._tending: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     @property
     def ready(self) -> bool:
@@ -89,24 +89,24 @@ class SharedCounters:
 
     async def start(self) -> None:
         """Connect, and keep things in order. A store that is away is tried again and again."""
-        try:
-            await self._truth.beat()
-            await self._store.connect()
-        except StoreAway as away:
-            log.warning("counters_away", reason=str(away))
-        self._tending = asyncio.create_task(self._tend())
+        for begin in (self._truth.beat, self._store.connect):
+            try:
+                await begin()
+            except StoreAway as away:
+                log.warning("counters_away", reason=str(away))
+        self._tasks = [asyncio.create_task(self._beat()), asyncio.create_task(self._tend())]
 
     async def close(self) -> None:
         """Settle what can be settled, then let go."""
-        if self._tending is not None:
-            self._tending.cancel()
-            await asyncio.wait([self._tending])
+        for task in self._tasks:
+            task.cancel()
+            await asyncio.wait([task])
         for _ in range(20):
             if not self._unsettled or not self.ready:
                 break
             self._settle_again()
             await asyncio.sleep(0.02)
-        if not self._unsettled:
+        if not self._holds:
             with contextlib.suppress(StoreAway):
                 await self._truth.leave()
         await self._store.close()
@@ -145,13 +145,20 @@ class SharedCounters:
 
     async def begin_filling(self, claim: QuotaClaim) -> tuple[int, Sequence[str]]:
         keys = [EPOCH, PREFIX + claim.key, *await self._all_held()]
-        number, ids = await self._run(_FILL, keys, [self._epoch, claim.counter, "begin"])
+        arguments = [self._epoch, claim.counter, "begin", claim.since, _expiry(claim)]
+        number, ids = await self._run(_FILL, keys, arguments)
         return number, [_text(one) for one in ids]
 
     async def fill(self, claim: QuotaClaim, number: int, used: int, final: Sequence[str]) -> bool:
         keys = [EPOCH, PREFIX + claim.key, *await self._all_held()]
         arguments = [self._epoch, claim.counter, "end", number, used, claim.since, _expiry(claim)]
         return bool(await self._run(_FILL, keys, [*arguments, *final]))
+
+    async def drop(self, claim: QuotaClaim) -> None:
+        key = PREFIX + claim.key
+        await self._ask("HINCRBY", key, f"{claim.counter}:changes", 1)  # ends what fillings run
+        await self._ask("HSETNX", key, f"{claim.counter}:used", 0)
+        await self._ask("HSET", key, f"{claim.counter}:since", -1)
 
     async def read(self, claims: Sequence[QuotaClaim]) -> list[Used | None]:
         return list(await asyncio.gather(*map(self._read, claims)))
@@ -251,8 +258,9 @@ class SharedCounters:
             answer = await store.run(_JOIN, self._joining(self.process), self._told(epoch))
             if answer == b"epoch":
                 return
-            self._epoch, self._ready = epoch, bool(answer)
-            log.info("counters_joined", epoch=epoch, ready=self._ready, holds=len(self._holds))
+            before, self._epoch, self._ready = self._epoch, epoch, bool(answer)
+            if epoch != before or self._ready:
+                log.info("counters_joined", epoch=epoch, ready=self._ready, holds=len(self._holds))
 
     def _joining(self, process: str) -> list[str]:
         return [EPOCH, AWAITED, self._held(process)]
@@ -265,14 +273,19 @@ class SharedCounters:
                 told += [hold.id, len(claims), *(word for claim in claims for word in claim)]
         return told
 
+    async def _beat(self) -> None:
+        """On its own: whatever else takes its time, this process lives."""
+        while True:
+            await asyncio.sleep(TEND_SECONDS * BEAT_TURNS)
+            with contextlib.suppress(StoreAway):
+                await self._truth.beat()
+
     async def _tend(self) -> None:
         turn = 0
         while True:
             await asyncio.sleep(TEND_SECONDS)
             turn += 1
             try:
-                if turn % BEAT_TURNS == 0 and (self._store.connected or self._holds):
-                    await self._truth.beat()
                 if not self._store.connected:
                     continue
                 await self._put_in_order(audit=turn % AUDIT_TURNS == 0)
@@ -303,18 +316,24 @@ class SharedCounters:
         self._ready = await self._ask("HGET", EPOCH, "ready") == b"1"
 
     async def _audit(self) -> None:
-        """Holds that nobody will settle: of dead processes, and of ours that we do not know
-        (granted when we had given up waiting)."""
+        """What nobody will settle: holds of ours that we do not know (granted when we had given
+        up waiting), and all that dead processes left."""
+        unknown = await self._hold_ids(self.process) - self._holds.keys()
+        await self._settle_by_ledger(self.process, unknown & self._suspects)
+        self._suspects = unknown
+        for process in sorted(await self._holders() - {self.process}):
+            if await self._truth.dead(process):
+                await self._settle_by_ledger(process, await self._hold_ids(process))
+                await self._truth.forget(process)
+
+    async def _holders(self) -> set[str]:
+        """Processes that have holds, or may have."""
         keys = await self._ask("KEYS", self._held("*"))
-        for key in keys:
-            process = _text(key).removeprefix(self._held(""))
-            held = {_text(one) for one in await self._ask("HKEYS", _text(key))}
-            if process == self.process:
-                unknown = held - self._holds.keys()
-                await self._settle_by_ledger(process, unknown & self._suspects)
-                self._suspects = unknown
-            elif held and await self._truth.dead(process):
-                await self._settle_by_ledger(process, held)
+        holding = {_text(key).removeprefix(self._held("")) for key in keys}
+        return holding | {*await self._truth.processes()}
+
+    async def _hold_ids(self, process: str) -> set[str]:
+        return {_text(one) for one in await self._ask("HKEYS", self._held(process))}
 
     async def _settle_by_ledger(self, process: str, ids: Iterable[str]) -> None:
         ids = sorted(ids)

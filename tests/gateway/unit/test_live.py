@@ -10,17 +10,20 @@ import orjson
 import pytest
 from django.db import InterfaceError, OperationalError
 
-from accounts.identity import IDENTITIES, Identities
+from accounts.identity import IDENTITIES, Credential, Identities
 from billing import book
 from billing.book import PriceBook
 from gateway import live as live_module
 from gateway.live import Live
 from gateway.probes import Probes
 from lib.models import Revision, Topic
+from lib.problems import Unavailable
 from providers import snapshot as snapshot_module
 from providers.snapshot import Snapshot
 from tests.gateway.unit.rig import Rig
 from tests.loops import eventually, on_loop
+from usage import feedback
+from usage.feedback import Word
 
 
 class Database:
@@ -31,6 +34,7 @@ class Database:
         self.fault: Exception | None = None
         self.loads = 0
         self.polls = 0
+        self.words: list[Word] = []
 
     def read_numbers(self) -> dict[str, int]:
         self.polls += 1
@@ -44,6 +48,9 @@ class Database:
             raise self.fault
         return Snapshot()
 
+    def words_since(self, number: int) -> list[Word]:
+        return [word for word in self.words if word.number > number]
+
     def load_prices(self) -> PriceBook:
         if self.fault is not None:
             raise self.fault
@@ -56,6 +63,7 @@ def database(monkeypatch: pytest.MonkeyPatch) -> Database:
     monkeypatch.setattr(Revision, "numbers", database.read_numbers)
     monkeypatch.setattr(snapshot_module, "load", database.load)
     monkeypatch.setattr(book, "load", database.load_prices)
+    monkeypatch.setattr(feedback, "words_since", database.words_since)
     monkeypatch.setattr(live_module, "POLL_SECONDS", 0.005)
     return database
 
@@ -128,6 +136,21 @@ async def test_a_load_that_failed_is_tried_again(live: Live, database: Database)
     database.fault = None
     await live.poll()
     assert live.loaded and live.healthy
+
+
+@on_loop
+async def test_nobody_is_let_in_before_anything_is_loaded(
+    live: Live, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database was away at the start: there are routes, only nobody knows them yet."""
+    monkeypatch.setattr(Identities, "load", lambda *_: None)
+    database.fault = OperationalError()
+    await live.poll()
+    with pytest.raises(Unavailable):
+        await live.look_up(Credential())
+    database.fault = None
+    await live.look_up(Credential())
+    assert live.loaded
 
 
 @on_loop
@@ -272,3 +295,17 @@ async def test_the_whole_life_of_a_gateway(rig: Rig, database: Database) -> None
     assert rig.journal.closed
     assert rig.upstreams.closed
     assert IDENTITIES is not rig.gateway.identities
+
+
+@on_loop
+async def test_each_word_of_people_is_heard_once(
+    live: Live, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[Word] = []
+    live.on_word = heard.append
+    monkeypatch.setattr(live_module, "LISTEN_SECONDS", 0.0)
+    for number in (3, 4, 9):
+        database.words.append(Word(number, "lab/gpt-x", 0.5))
+        await live.poll()
+        await live.poll()
+    assert [word.number for word in heard] == [3, 4, 9]

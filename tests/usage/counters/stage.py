@@ -86,6 +86,9 @@ class Book:
     async def dead(self, process: str) -> bool:
         return process in self.buried
 
+    async def forget(self, process: str) -> None:
+        self.alive.remove(process)
+
 
 def memory(clock: OneClock) -> MemoryCounters:
     return MemoryCounters(clock)
@@ -98,7 +101,9 @@ def shared(
     return SharedCounters(url, process, book, moment=moment, **{"timeout": 5.0} | options)
 
 
-def rate(limit: int, per_seconds: int = 60, metric: str = "requests", whose: str = "a") -> RateClaim:
+def rate(
+    limit: int, per_seconds: int = 60, metric: str = "requests", whose: str = "a"
+) -> RateClaim:
     made = RateLimit(Scope.KEY, limit, per_seconds, metric=LimitMetric(metric))
     return RateClaim(made, f"rate:{made.key}:{whose}")
 

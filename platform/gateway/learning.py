@@ -1,0 +1,39 @@
+"""What the end of an answered call says of its target, for the choices to come.
+
+A failed attempt is noted where it fails (gateway/dispatch.py). A call whose client left, or
+whose deadline passed while the answer came, says nothing: neither need be the target's doing.
+"""
+
+from __future__ import annotations
+
+from gateway import quality
+from gateway.dispatch import Served
+from gateway.scores import Scores
+from usage.reservation import Reservation
+
+
+def learn(scores: Scores, served: Served, reservation: Reservation, *, in_time: bool) -> bool:
+    """Whether it ended well. To be called once the client has the whole answer."""
+    name = served.candidate.name
+    seconds = reservation.attempts[-1].latency_ms / 1000
+    cost = None if served.price.id is None else reservation.record.cost
+    if served.answer is not None:
+        scores.answered(name, whole=seconds, cost=cost, quality=_of_whole(served))
+    elif served.meter.complete:
+        looks = quality.of_stream(served.call, served.kept) if _said(served) else quality.EMPTY
+        scores.answered(name, first=seconds, cost=cost, quality=looks)
+    elif in_time:
+        scores.failed(name, seconds=0.0)
+    return served.answer is not None or served.meter.complete
+
+
+def _of_whole(served: Served) -> float | None:
+    answer = served.answer
+    assert answer is not None  # noqa: S101 - the caller asked
+    if served.call.operation == "chat.completions":
+        return quality.of_chat(served.call, answer.body)
+    return None if answer.body else quality.of_data(answer.data)
+
+
+def _said(served: Served) -> bool:
+    return served.meter.output_characters > 0 or bool(served.kept and served.keeps_all)

@@ -1,0 +1,64 @@
+"""Staff's word on a breaker from the admin: with a reason, for a while, and on the record."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from lib.models import Revision, Topic
+from providers.models import BreakerOverride
+from tests.factories import ModelFactory, ProviderFactory
+
+pytestmark = pytest.mark.django_db
+LIST = "admin:providers_provider_changelist"
+
+
+def say(browser: Client, *providers: Any, **words: Any) -> Any:
+    chosen = [provider.pk for provider in providers]
+    action = {"action": "override_breaker", "_selected_action": chosen, **words}
+    return browser.post(reverse(LIST), action)
+
+
+def test_it_asks_for_a_reason_first(browser: Client) -> None:
+    page = say(browser, ProviderFactory(slug="lab")).content.decode()
+    assert 'name="reason"' in page and 'name="minutes"' in page
+    assert not BreakerOverride.objects.exists()
+    for words in ({"reason": "  "}, {"state": "HALF_OPEN"}, {"minutes": "0"}, {"minutes": "soon"}):
+        told = {"override": "1", "state": "FORCED_OPEN", "reason": "down", **words}
+        assert "errorlist" in say(browser, ProviderFactory(), **told).content.decode(), words
+    assert not BreakerOverride.objects.exists()
+
+
+def test_it_is_published_and_on_the_record(browser: Client, superuser: Any) -> None:
+    providers = [ProviderFactory(slug="lab"), ProviderFactory(slug="lab2")]
+    before = Revision.numbers().get(Topic.ROUTING, 0)
+    words = {"override": "1", "state": "FORCED_OPEN", "reason": "maintenance", "minutes": "5"}
+    assert say(browser, *providers, **words).status_code == 302
+    assert Revision.numbers()[Topic.ROUTING] > before
+    rows = BreakerOverride.latest(timezone.now())
+    assert {row.name for row in rows} == {"lab", "lab2"}
+    for row in rows:
+        assert (row.state, row.reason, row.by) == ("FORCED_OPEN", "maintenance", superuser.email)
+        assert 290 < (row.expires_at - timezone.now()).total_seconds() <= 300
+    entries = LogEntry.objects.filter(user=superuser)
+    assert len(entries) == 2 and all("maintenance" in entry.change_message for entry in entries)
+
+
+def test_a_target_has_its_own_and_no_word_is_taken_back(browser: Client) -> None:
+    model = ModelFactory(provider__slug="lab", model_id="org/gpt-x:free")
+    add = reverse("admin:providers_breakeroverride_add")
+    form = {"name": "lab/org/gpt-x:free", "state": "DISABLED", "reason": "flaky probe"}
+    assert browser.post(add, form).status_code == 302
+    (row,) = BreakerOverride.latest(timezone.now())
+    assert row.name == f"lab/{model.model_id}" and row.by
+    for wrong in ("nobody", "lab/none", "", "test:1:lab"):
+        assert browser.post(add, {**form, "name": wrong}).status_code == 200
+    change = reverse("admin:providers_breakeroverride_change", args=[row.pk])
+    assert browser.get(change).status_code == 200
+    assert browser.post(change, {**form, "reason": "another"}).status_code == 403
+    assert BreakerOverride.objects.count() == 1

@@ -1,0 +1,409 @@
+"""G1: 256 clients of three processes race for one quota. It lets in what it allows, exactly;
+where calls reserve more than they use, never more, and nearly all of it."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import random
+import secrets
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+
+from accounts.identity import Identity
+from providers.snapshot import ProviderSpec
+from tenants.keys import Mode
+from tenants.quotas import EVERY, TENANT_SCOPES, WEIGHTED, Metric, Quota, QuotaScope
+from tenants.windows import Window
+from tests.chaos.client import prompt
+from tests.chaos.racers import CLIENTS, Outcome, Race, Racers, Sampler, racing, sampling
+from tests.chaos.reporting import FIGURES
+from tests.patience import eventually
+from tests.services.cluster import Cluster
+from tests.services.valkey import Valkey
+from usage.counters.claims import Amounts, QuotaClaim
+from usage.counters.shared import PREFIX
+from usage.demand import Demands
+
+pytestmark = pytest.mark.chaos
+
+Cell = tuple[QuotaScope, Metric, Window]
+Note = Callable[[str, object], None]
+LATER = {  # seconds on, when a window lies in the future, so that nothing of it is in the ledger
+    Window.MINUTE: 300,
+    Window.HOUR: 3 * 3600,
+    Window.DAY: 3 * 86_400,
+    Window.MONTH: 70 * 86_400,
+}
+CELLS: list[Cell] = list(itertools.product(QuotaScope, Metric, Window))
+CAP = 1_000_000  # of which a call reserves 2 % at most
+USABLE = 0.95
+
+
+def some_cells(number: int) -> list[Cell]:
+    """Every scope with every metric, every metric and every scope with every window."""
+    windows = list(Window)
+    return [
+        (scope, metric, windows[(row + column + number) % len(windows)])
+        for row, scope in enumerate(QuotaScope)
+        for column, metric in enumerate(Metric)
+    ]
+
+
+def claims_of(quotas: Sequence[Quota], now: float, number: int) -> tuple[QuotaClaim, ...]:
+    """As a call of tenant `number` claims them; provider's quotas are another part's."""
+    if quotas[0].scope is QuotaScope.PROVIDER:
+        spec: Any = dict.fromkeys(ProviderSpec.__dataclass_fields__)
+        spec |= {
+            "slug": f"lab-{number}",
+            "quotas": tuple(quotas),
+            "rate_limits": (),
+            "time_zone": "UTC",
+        }
+        demand = Demands().of_provider(ProviderSpec(**spec | {"quotas_since": 0}), "gpt-x", "chat")
+    else:
+        identity = Identity(
+            kind="key",
+            mode=Mode.LIVE,
+            scopes=frozenset("*"),
+            tenant_id=number,
+            tenant_public_id=f"ten_{number}",
+            project_id=number,
+            key_id=number,
+            key_public_id=f"{number}",
+            user_id=number,
+            user_public_id=f"usr_{number}",
+            quotas=tuple(quotas),
+        )
+        demand = Demands().of_caller(identity, "chat", "lab-chat", "127.0.0.1")
+    assert demand is not None
+    return tuple(claim for claim in demand.claims(now) if isinstance(claim, QuotaClaim))
+
+
+@dataclass
+class Course:
+    """Where races are run, and what they were."""
+
+    racers: Racers
+    sampler: Sampler
+    valkey: Valkey
+    chance: random.Random
+    samples: int = 0
+    admitted: int = 0
+    refused: int = 0
+    races: int = 0
+    _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+
+    def number(self) -> int:
+        """A tenant's, that nobody had before."""
+        return next(self._numbers)
+
+    def claim(
+        self, scope: QuotaScope, metric: Metric, window: Window, *, later: bool, **options: Any
+    ) -> QuotaClaim:
+        now = time.time() + (LATER[window] if later else 0)
+        [claim] = claims_of([Quota(scope, metric, window, **options)], now, self.number())
+        return claim
+
+    def forget(self, claim: QuotaClaim, used: int) -> None:
+        """The store knows nothing of it, and the ledger that so much was used before."""
+        self.racers.book.begin_with(claim, used)
+        with self.valkey.client() as client:
+            client.delete(PREFIX + claim.key)
+
+    def run(self, claim: QuotaClaim, race: Race) -> list[Outcome]:
+        self.races += 1
+        self.sampler.watch(claim)
+        outcomes = self.racers.run(replace(race, seed=self.chance.randrange(10**9)))
+        seen = self.sampler.end()
+        assert seen.most <= claim.quota.limit, (claim, seen)
+        self.samples += seen.count
+        self.admitted += sum(len(each.admitted) for each in outcomes)
+        for each in outcomes:
+            self.refused += each.refused.total()
+            assert {*each.refused} <= {"quota_exceeded", "provider_unavailable"}, each.refused
+        return outcomes
+
+    def comes_to_rest(self, claim: QuotaClaim) -> int:
+        """Used, which is what the ledger says, when nothing is reserved."""
+        used, reserved = self.read(claim)
+        deadline = time.monotonic() + 5
+        while reserved and time.monotonic() < deadline:
+            time.sleep(0.01)
+            used, reserved = self.read(claim)
+        assert (used, reserved) == (self.racers.book.total(claim), 0), claim
+        return used
+
+    def read(self, claim: QuotaClaim) -> tuple[int, int]:
+        names = [f"{claim.counter}:used", f"{claim.counter}:reserved"]
+        with self.valkey.client() as client:
+            used, reserved = client.hmget(PREFIX + claim.key, names)  # type: ignore[misc]
+        return int(used or 0), int(reserved or 0)
+
+
+@pytest.fixture
+def seed() -> int:
+    return secrets.randbelow(10**6)
+
+
+@pytest.fixture
+def course(valkey: Valkey, tmp_path_factory: pytest.TempPathFactory, seed: int) -> Iterator[Course]:
+    folder = tmp_path_factory.mktemp("race")
+    with racing(valkey.url, folder) as racers, sampling(valkey.url) as sampler:
+        yield Course(racers, sampler, valkey, random.Random(seed))
+
+
+def provider_of(claim: QuotaClaim) -> str:
+    is_providers = claim.quota.scope is QuotaScope.PROVIDER
+    return str(dict(claim.subject)["provider"]) if is_providers else ""
+
+
+def admits_exactly(course: Course, cell: Cell, calls: int) -> None:
+    """As many calls as fit beside what was used before, and a rest too small for one more."""
+    chance, metric = course.chance, cell[1]
+    each = chance.choice([1, chance.randint(2, 1000)])
+    later = chance.random() < 0.5 and cell[2] is not Window.LIFETIME
+    before = 0 if later else chance.choice([0, chance.randint(1, 10**6)])
+    rest, weights, amount = chance.randrange(each), frozenset[tuple[str, int]](), each
+    if metric in WEIGHTED:
+        weights, amount = frozenset({(EVERY, each)}), 1
+    limit = before + calls * each + rest
+    claim = course.claim(*cell, limit=limit, weights=weights, later=later)
+    course.forget(claim, before)
+    reserves = Amounts(**{metric.value: amount})
+    outcomes = course.run(claim, Race((claim,), reserves, reserves, provider_of(claim)))
+
+    told = (*map(str, cell), f"{calls=} {each=} {before=} {rest=} {later=}")
+    assert sum(len(each.admitted) for each in outcomes) == calls, told
+    assert course.comes_to_rest(claim) == before + calls * each, told
+
+
+def uses_nearly_all(course: Course, cell: Cell, seconds: float) -> float:
+    """The part that was used of a limit of which each call reserves 2 % at most, and uses some."""
+    claim = course.claim(*cell, limit=CAP, later=False)
+    course.forget(claim, 0)
+    most = Amounts(**{cell[1].value: CAP // 50})
+    race = Race(
+        (claim,),
+        Amounts(),
+        most,
+        provider_of(claim),
+        exact=False,
+        seconds=seconds,
+        lasting=(0.0, 0.02),
+    )
+    course.run(claim, race)
+    part = course.comes_to_rest(claim) / CAP
+    assert USABLE <= part <= 1, (*map(str, cell), part)
+    return part
+
+
+def figures(what: str, course: Course, seed: int, began: float, **more: Any) -> str:
+    told = {
+        "races": course.races,
+        "admitted": course.admitted,
+        "refused": course.refused,
+        "samples": course.samples,
+        **more,
+        "seed": seed,
+        "seconds": round(time.monotonic() - began),
+    }
+    return f"quota race, {what}: " + " ".join(f"{name}={value}" for name, value in told.items())
+
+
+def test_as_many_are_admitted_as_the_quota_allows(
+    course: Course, seed: int, is_long: bool, record_property: Note
+) -> None:
+    began = time.monotonic()
+    for number, calls in enumerate((1, 7, 100)):
+        for cell in CELLS if is_long else some_cells(number):
+            admits_exactly(course, cell, calls)
+    for cell in some_cells(3) if is_long else ():
+        admits_exactly(course, cell, 10_000)
+    record_property(FIGURES, figures("exact", course, seed, began))
+
+
+def test_nearly_all_of_a_cap_can_be_used_and_no_more(
+    course: Course, seed: int, is_long: bool, record_property: Note
+) -> None:
+    began = time.monotonic()
+    cells = [cell for cell in some_cells(4) if cell[1] is not Metric.REQUESTS]
+    seconds = 2.0 if is_long else 1.0
+    parts = [uses_nearly_all(course, cell, seconds) for cell in (cells if is_long else cells[::6])]
+    line = figures("worst case first", course, seed, began, least_used=f"{min(parts):.1%}")
+    record_property(FIGURES, line)
+
+
+def test_of_many_quotas_at_once_the_tightest_counts(
+    course: Course, seed: int, is_long: bool, record_property: Note
+) -> None:
+    """All windows of all scopes in one call: what one of them refuses, none of them counts."""
+    began = time.monotonic()
+    for calls in (1, 7, 100, 1000) if is_long else (1, 100):
+        tightest = course.chance.randrange(30)
+        quotas = [
+            Quota(scope, Metric.REQUESTS, window, calls + abs(place - tightest))
+            for place, (scope, window) in enumerate(
+                itertools.product((*TENANT_SCOPES, QuotaScope.GLOBAL), Window)
+            )
+        ]
+        claims = claims_of(quotas, time.time(), course.number())
+        for claim in claims:
+            course.forget(claim, 0)
+        one = Amounts(requests=1)
+        outcomes = course.run(claims[tightest], Race(claims, one, one))
+        assert sum(len(each.admitted) for each in outcomes) == calls
+        assert {course.comes_to_rest(claim) for claim in claims} == {calls}
+    record_property(FIGURES, figures("30 quotas a call", course, seed, began))
+
+
+TENANT = """
+tenants:
+  - slug: {slug}
+    plan: unlimited
+    projects: [{{slug: default}}]
+    keys: [{{name: live, mode: live, scopes: ["*"]}}]
+    quotas: [{quota}]
+"""
+AUDITOR = """
+tenants:
+  - slug: acme
+    keys: [{name: auditor, mode: live, scopes: ["internal:read"]}]
+"""
+ASK = prompt(20, 1, stream=False)
+SIZE = len(json.dumps(ASK).encode())
+SYSTEM_CELLS = [  # scope, metric, window, what a call uses, calls
+    ("tenant", "requests", "day", 1, 1),
+    ("key", "requests", "month", 1, 7),
+    ("route", "requests", "lifetime", 1, 100),
+    ("project", "credits", "month", 1, 100),
+    ("tenant", "bytes", "day", SIZE, 100),
+    ("provider", "requests", "day", 1, 100),
+    ("global", "requests", "lifetime", 1, 100),
+]
+
+
+@dataclass
+class Field:
+    """The whole system, and what was seen of it."""
+
+    cluster: Cluster
+    most: float = 0.0
+    samples: int = 0
+
+    def race(self, tenant: str, ask: dict[str, Any], seconds: float = 0.0) -> Counter[int]:
+        """The statuses of the answers; each client calls until it is refused, or so long."""
+        with ThreadPoolExecutor(1) as threads:
+            self._over = False
+            sampling = threads.submit(self._sample, tenant)
+            try:
+                return asyncio.run(self._race(tenant, ask, seconds))
+            finally:
+                self._over = True
+                sampling.result()
+
+    def apply(self, text: str, shown: dict[str, Any] | None = None) -> None:
+        """Wait until every gateway counts by it."""
+        self.cluster.apply(text)
+        for url in self.cluster.urls if shown else ():
+            eventually(lambda url=url: any(shown.items() <= q.items() for q in self._house(url)))  # type: ignore[misc]
+
+    def used(self, metric: str, tenant: str) -> int:
+        [row] = self.cluster.rows(
+            "SELECT count(*) AS requests, sum(charge) AS cost, sum(units) AS credits,"
+            " sum(bytes) AS bytes FROM usage_usagerecord"
+            " JOIN tenants_tenant ON tenants_tenant.id = tenant_id WHERE slug = ?",
+            tenant,
+        )
+        return int(row[metric] or 0)
+
+    async def _race(self, tenant: str, ask: dict[str, Any], seconds: float) -> Counter[int]:
+        statuses, end = Counter[int](), time.monotonic() + seconds
+
+        async def calls() -> None:
+            client, again = self.cluster.client(), True
+            while again:
+                seen = await client.call(self.cluster.keys[f"{tenant}/live"], ask)
+                statuses[seen.status] += 1
+                again = time.monotonic() < end if seconds else seen.status == 200
+                if seen.status != 200:
+                    await asyncio.sleep(0.05)
+
+        await asyncio.gather(*(calls() for _ in range(CLIENTS)))
+        return statuses
+
+    def _sample(self, tenant: str) -> None:
+        """What each gateway in turn tells the tenant of its quotas."""
+        for url in itertools.cycle(self.cluster.urls):
+            if self._over:
+                return
+            headers = {"Authorization": f"Bearer {self.cluster.keys[f'{tenant}/live']}"}
+            status, body = self.cluster.get(f"{url}/api/v1/quotas", **headers)
+            for quota in json.loads(body)["data"] if status == 200 else ():
+                self.samples += 1
+                self.most = max(self.most, (quota["used"] + quota["reserved"]) / quota["limit"])
+
+    def _house(self, url: str) -> list[dict[str, Any]]:
+        headers = {"Authorization": f"Bearer {self.cluster.keys['acme/auditor']}"}
+        status, body = self.cluster.get(f"{url}/internal/v1/quotas?mode=live", **headers)
+        assert status == 200, body
+        return list(json.loads(body)["data"])
+
+
+def test_over_the_whole_system(
+    new_cluster: Callable[..., Cluster], is_long: bool, record_property: Note
+) -> None:
+    if not is_long:
+        pytest.skip("its long form only: the short one asks the counters alone")
+    field, began = Field(new_cluster(gateways=3)), time.monotonic()
+    field.apply(AUDITOR)
+    for scope, metric, window, each, calls in SYSTEM_CELLS:
+        slug, limit = f"race-{scope}-{metric}", each * calls + each - 1
+        quota = f"scope: {scope}, metric: {metric}, window: {window}, limit: "
+        shown = {"scope": scope, "metric": metric, "window": window}
+        is_tenants = scope not in ("provider", "global")
+        field.apply(TENANT.format(slug=slug, quota=f"{{{quota}{limit}}}" if is_tenants else ""))
+        if scope == "provider":
+            field.apply(
+                f"providers: [{{slug: lab, quotas: [{{{quota}{limit + _asked(field)}}}]}}]", shown
+            )
+        elif scope == "global":
+            field.apply("providers: [{slug: lab, quotas: []}]")
+            field.apply(f"house: {{quotas: [{{{quota}{limit + _asked(field)}}}]}}", shown)
+        statuses = field.race(slug, ASK)
+        assert statuses[200] == calls, (scope, metric, statuses)
+        assert {*statuses} <= {200, 402, 429, 503}, (scope, metric, statuses)
+        assert field.used(metric, slug) == each * calls
+    field.apply("house: {quotas: []}")
+    part = _costs(field)
+    assert field.most <= 1
+    told = {"races": len(SYSTEM_CELLS) + 1, "samples": field.samples, "cost_used": f"{part:.1%}"}
+    line = " ".join(f"{name}={value}" for name, value in told.items())
+    record_property(
+        FIGURES, f"quota race, whole system: {line} seconds={round(time.monotonic() - began)}"
+    )
+
+
+def _asked(field: Field) -> int:
+    """Calls so far, which all asked this provider."""
+    [row] = field.cluster.rows("SELECT count(*) AS n FROM usage_usagerecord WHERE mode = 'live'")
+    return int(row["n"])
+
+
+def _costs(field: Field) -> float:
+    """The used part of a cost cap, of which a call reserves 2 % at most and uses less."""
+    cap = 20_000
+    quota = f"{{scope: tenant, metric: cost, window: day, limit: {cap}}}"
+    field.apply(TENANT.format(slug="race-cost", quota=quota))
+    statuses = field.race("race-cost", ASK | {"max_tokens": 100}, seconds=10)
+    assert {*statuses} <= {200, 402}, statuses
+    part = field.used("cost", "race-cost") / cap
+    assert USABLE <= part <= 1
+    return part
