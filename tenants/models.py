@@ -16,7 +16,12 @@ from lib.models import Published, PublishedQuerySet, Revision, Topic
 from tenants.fields import JSONListField
 from tenants.keys import Mode
 from tenants.limits import validate_house_rate_limits, validate_rate_limits
-from tenants.quotas import validate_house_quotas, validate_key_quotas, validate_quotas
+from tenants.quotas import (
+    IN_FORCE_SECONDS,
+    validate_house_quotas,
+    validate_key_quotas,
+    validate_quotas,
+)
 
 RATE_LIMITS_HELP = (
     'A list such as [{"scope": "key", "limit": 60, "per_seconds": 60}]. '
@@ -32,7 +37,6 @@ QUOTAS_HELP = (
     "thresholds: per cent to tell at; weights: what an operation's request or credit counts; "
     "operations: as in rate limits."
 )
-IN_FORCE_SECONDS = 10  # workers reload within one; the rest is for clocks that differ
 
 
 def validate_time_zone(name: str) -> None:

@@ -45,6 +45,9 @@ class QuotaScope(enum.StrEnum):
 
 MAX_LIMIT = 2**53 - 1  # the largest integer that every store and client keeps exactly
 MAX_WEIGHT = 1_000_000
+# From a change of quotas until no call is left that began before it: workers reload within one
+# second, a call ends by its deadline, and clocks differ a little.
+IN_FORCE_SECONDS = 75
 WEIGHTED = frozenset({Metric.REQUESTS, Metric.CREDITS})
 EVERY = "*"  # in weights: every operation that is not named
 

@@ -14,9 +14,9 @@ from providers.snapshot import ProviderSpec
 from tenants.keys import Mode
 from tenants.limits import LimitMetric, RateLimit
 from tenants.limits import Scope as LimitScope
-from tenants.quotas import Metric, Quota, QuotaScope
+from tenants.quotas import IN_FORCE_SECONDS, Metric, Quota, QuotaScope
 from tenants.windows import period
-from usage.counters.claims import Claim, QuotaClaim, RateClaim, SlotClaim
+from usage.counters.claims import MICROSECONDS, Claim, QuotaClaim, RateClaim, SlotClaim
 
 MAX_REMEMBERED = 50_000
 Subject = tuple[tuple[str, int | str], ...]
@@ -48,6 +48,10 @@ class Demand:
         """All claims, those of quotas in the windows that `now` (unix seconds) lies in."""
         if self._from <= now < self._until:
             return self._claims
+        # Calls that began before the quotas were changed may still run, claiming nothing. So a
+        # counter is filled at the change, to hold at once, and once more when those have ended.
+        in_force = now * MICROSECONDS >= self.since
+        since = self.since if in_force else self.since - IN_FORCE_SECONDS * MICROSECONDS
         periods = [
             period(quota.window, now, quota.time_zone or self.time_zone)
             for quota, *_ in self.quotas
@@ -57,7 +61,7 @@ class Demand:
                 quota=quota,
                 key=_counter_key(self.quotas[:place], quota, whose, periods[place].name),
                 period=periods[place],
-                since=self.since,
+                since=since,
                 subject=subject,
                 weight=weight,
             )
@@ -65,6 +69,8 @@ class Demand:
         )
         self._from = max(each.starts for each in periods)
         self._until = min(each.ends or float("inf") for each in periods)
+        if not in_force:
+            self._until = min(self._until, self.since / MICROSECONDS)
         return self._claims
 
 

@@ -30,6 +30,16 @@ from providers.operations import registry
 FILES = load_documents()
 DATA = [file for file in FILES if file.manifest]
 AI = [file for file in FILES if not file.manifest]
+WITH_ONE_PROVIDER = {
+    "medical.drug_adverse_events",
+    "search.encyclopedia",
+    "space.apod",
+    "space.iss_position",
+    "space.launches",
+    "space.near_earth_objects",
+}
+"""Operations that nobody else offers: stale answers are all there is to fall back to."""
+
 SHOWN = [(file, example) for file in DATA for example in load_examples(file.slug)]
 
 
@@ -70,10 +80,10 @@ def test_the_schema_is_one() -> None:
     meta.validate(catalogue_schema())
 
 
-def test_every_operation_has_at_least_two_interchangeable_providers() -> None:
+def test_every_operation_has_interchangeable_providers() -> None:
     served = Counter(operation for file in FILES for operation in file.operations)
     assert set(served) == set(registry())
-    assert min(served.values()) >= 2
+    assert {operation for operation, count in served.items() if count < 2} <= WITH_ONE_PROVIDER
     assert len(DATA) >= 10
     keyless = Counter(
         op for file in DATA if file.enabled and not file.needs_credential for op in file.operations
