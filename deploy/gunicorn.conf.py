@@ -7,7 +7,8 @@ worker_class = "config.server.GatewayWorker"
 # One process counts its limits by itself; more need REDIS_URL (docs/operate/deploy.md).
 workers = int(os.environ.get("WEB_CONCURRENCY", "1"))
 backlog = 2048
-# Longer than DRAIN_SECONDS and DEADLINE_MS, so that a running call always comes to its end and its ledger row.
+# Longer than DRAIN_SECONDS and DEADLINE_MS, so that a running call always comes to its end
+# and its ledger row.
 graceful_timeout = 75
 timeout = 120
 keepalive = 75

@@ -127,11 +127,20 @@ class _Racing:
         return Amounts(*map(self._chance.randint, least, most))
 
 
-async def _compete(
-    wire: Connection, url: str, name: str, names: Sequence[str], file: Path, timeout: float
-) -> None:
-    book = SharedBook(file, names)
-    counters = SharedCounters(url, name, book, timeout=timeout)
+@dataclass(frozen=True)
+class _Place:
+    """Where they race: over the store at `url`, which a call waits for `timeout` seconds, and
+    the ledger `file`."""
+
+    url: str
+    file: Path
+    names: Sequence[str]
+    timeout: float
+
+
+async def _compete(wire: Connection, name: str, place: _Place) -> None:
+    book = SharedBook(place.file, place.names)
+    counters = SharedCounters(place.url, name, book, timeout=place.timeout)
     admissions = Admissions(counters, book, SystemClock(), name)
     await counters.start()
     while not counters.ready:
@@ -160,23 +169,22 @@ async def _answer(wire: Connection, racing: _Racing) -> None:
         raise
 
 
-def _competitor(*arguments: Any) -> None:
-    asyncio.run(_compete(*arguments))
+def _competitor(wire: Connection, name: str, place: _Place) -> None:
+    asyncio.run(_compete(wire, name, place))
 
 
 class Racers:
     """Some of them, over the store at `url` and the ledger `book`."""
 
     def __init__(self, url: str, file: Path, count: int = PROCESSES, timeout: float = 5.0) -> None:
-        self.names = [f"racer-{number}" for number in range(count)]
-        self.book = SharedBook(file, self.names)
+        names = [f"racer-{number}" for number in range(count)]
+        place = _Place(url, file, names, timeout)
+        self.book = SharedBook(file, names)
         self._wires: list[Connection] = []
         self._processes: list[Any] = []
-        for name in self.names:
+        for name in names:
             ours, theirs = _context.Pipe()
-            process = _context.Process(
-                target=_competitor, args=(theirs, url, name, self.names, file, timeout), daemon=True
-            )
+            process = _context.Process(target=_competitor, args=(theirs, name, place), daemon=True)
             process.start()
             self._wires.append(ours)
             self._processes.append(process)

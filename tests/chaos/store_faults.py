@@ -58,6 +58,8 @@ class FallibleStore:
 
     def restarted_empty(self, seconds: float) -> None:
         self._server.kill()
+        for kept in self._folder.glob("valkey-*/dump.rdb"):  # of one that was a replica
+            kept.unlink()
         self._server.start()
 
     def failed_over(self, seconds: float) -> None:

@@ -56,8 +56,11 @@ class Case:
         self.journal = Memory()
         self.clock = ManualClock()
         self.reservation = Reservation(
-            Ledger(self.journal), self.clock, record(status=0, code=""), self.clock.monotonic(),
-            granted()
+            Ledger(self.journal),
+            self.clock,
+            record(status=0, code=""),
+            self.clock.monotonic(),
+            granted(),
         )
         self.reservation.attempts.append(attempt(self.reservation.record.request_id, 1))
 

@@ -144,4 +144,3 @@ def _told(name: str, claim: QuotaClaim, counter: Used) -> dict[str, Any]:
     if quota.metric is Metric.COST:
         told |= {"limit_usd": to_usd(quota.limit), "used_usd": to_usd(counter.used)}
     return told
-

@@ -14,6 +14,7 @@ import pytest
 from billing import book
 from billing.rerating import Period, reproduce
 from lib.clock import utc
+from lib.ids import uuid7
 from providers.call import Verdict
 from providers.transport import TransportFault
 from tenants.keys import Mode
@@ -122,7 +123,7 @@ def left_open(rig: Rig) -> list[Record]:
     found = []
     for opened in rig.journal.opened:
         record = Record.from_document(opened.record.as_document())
-        record.request_id = f"x{record.request_id[1:]}"
+        record.request_id = uuid7()
         record.estimate = "crashed"
         found.append(record)
     return found

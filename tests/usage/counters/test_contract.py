@@ -153,9 +153,7 @@ class Machine(RuleBasedStateMachine):
         every: tuple[Claim, ...] = (*RATES, *SLOTS, *quotas(self.clock)[:5])
         providers = quotas(self.clock)[5:]
         own = Part(data.draw(_some(every)), base)
-        others = [
-            Part(data.draw(_some(providers)), option, "lab") for _ in range(options)
-        ]
+        others = [Part(data.draw(_some(providers)), option, "lab") for _ in range(options)]
         granted = Granted((Hold(f"h{self.number}"), Hold(f"h{self.number}")), self.clock.now())
         admission = self._admit(granted, own, others)
         if not admission.granted:
@@ -184,7 +182,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def the_store_is_read(self) -> None:
-        claims = [claim for claim in quotas(self.clock)]
+        claims = list(quotas(self.clock))
         ours, theirs = self.run(self.memory.read(claims)), self.run(self.shared.read(claims))
         for claim, one, other in zip(claims, ours, theirs, strict=True):
             for store, used in (("memory", one), ("shared", other)):
