@@ -57,11 +57,9 @@ def test_what_only_looks_like_a_key_fails_its_checksum(text: str) -> None:
 def test_any_one_changed_character_is_noticed(data: st.DataObject) -> None:
     text = generate(data.draw(modes)).text
     place = data.draw(st.integers(0, len(text) - 1))
-    other = data.draw(
-        st.one_of(st.sampled_from(BASE62 + "_- "), st.characters()).filter(
-            lambda c: c != text[place]
-        )
-    )
+    other = data.draw(st.one_of(st.sampled_from(BASE62 + "_- "), st.characters()))
+    if other == text[place]:
+        other = "A" if other != "A" else "B"  # keys are drawn anew each time: nothing to filter by
     assert parse(text[:place] + other + text[place + 1 :]) is None
 
 
