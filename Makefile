@@ -40,7 +40,7 @@ secret: ## Print a secret that is good for any setting
 lock: ## Lock the requirements anew (needs uv)
 	uv pip compile $(LOCK) requirements.in -o requirements.txt
 	uv pip compile $(LOCK) requirements-dev.in -c requirements.txt -o requirements-dev.txt
-LOCK := --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+LOCK := --quiet --universal --no-strip-extras --python-version 3.11 --generate-hashes --no-header \
 	--no-emit-index-url --no-emit-find-links --no-annotate
 
 env-example: $(VENV)/product.stamp ## Write .env.example from the settings

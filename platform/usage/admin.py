@@ -34,8 +34,30 @@ class LedgerAdmin(ModelAdmin):  # type: ignore[misc]
         return False
 
 
+class TenantsLedgerAdmin(LedgerAdmin):
+    """Rows that are a tenant's, with its slug and both amounts."""
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        rows: QuerySet[Any] = super().get_queryset(request)
+        slug = Tenant.objects.filter(pk=OuterRef("tenant_id")).values("slug")[:1]
+        annotated: QuerySet[Any] = rows.annotate(tenant_slug=Subquery(slug))
+        return annotated
+
+    @admin.display(description="tenant")
+    def tenant(self, row: Any) -> str:
+        return row.tenant_slug or f"#{row.tenant_id}"
+
+    @admin.display(description="charge, USD", ordering="charge")
+    def charge_usd(self, row: Any) -> str:
+        return to_usd(row.charge)
+
+    @admin.display(description="cost, USD", ordering="cost")
+    def cost_usd(self, row: Any) -> str:
+        return to_usd(row.cost)
+
+
 @admin.register(UsageRecord)
-class UsageRecordAdmin(LedgerAdmin):
+class UsageRecordAdmin(TenantsLedgerAdmin):
     list_display = [
         "created_at",
         "request_id",
@@ -52,23 +74,6 @@ class UsageRecordAdmin(LedgerAdmin):
     search_fields = ["request_id__exact"]
     search_help_text = "A whole request id"
     ordering = ["-request_id"]
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[UsageRecord]:
-        rows: QuerySet[UsageRecord] = super().get_queryset(request)
-        slug = Tenant.objects.filter(pk=OuterRef("tenant_id")).values("slug")[:1]
-        return rows.annotate(tenant_slug=Subquery(slug))
-
-    @admin.display(description="tenant")
-    def tenant(self, record: Any) -> str:
-        return record.tenant_slug or f"#{record.tenant_id}"
-
-    @admin.display(description="charge, USD", ordering="charge")
-    def charge_usd(self, record: UsageRecord) -> str:
-        return to_usd(record.charge)
-
-    @admin.display(description="cost, USD", ordering="cost")
-    def cost_usd(self, record: UsageRecord) -> str:
-        return to_usd(record.cost)
 
 
 @admin.register(Attempt)
@@ -99,7 +104,7 @@ class OpenCallAdmin(LedgerAdmin):
 
 
 @admin.register(UsageDay)
-class UsageDayAdmin(LedgerAdmin):
+class UsageDayAdmin(TenantsLedgerAdmin):
     list_display = [
         "starts",
         "tenant",
@@ -117,23 +122,6 @@ class UsageDayAdmin(LedgerAdmin):
     search_fields = ["operation__exact", "model__exact", "provider__exact"]
     search_help_text = "A whole operation, model or provider"
     ordering = ["-starts", "pk"]
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[UsageDay]:
-        rows: QuerySet[UsageDay] = super().get_queryset(request)
-        slug = Tenant.objects.filter(pk=OuterRef("tenant_id")).values("slug")[:1]
-        return rows.annotate(tenant_slug=Subquery(slug))
-
-    @admin.display(description="tenant")
-    def tenant(self, day: Any) -> str:
-        return day.tenant_slug or f"#{day.tenant_id}"
-
-    @admin.display(description="charge, USD", ordering="charge")
-    def charge_usd(self, day: UsageDay) -> str:
-        return to_usd(day.charge)
-
-    @admin.display(description="cost, USD", ordering="cost")
-    def cost_usd(self, day: UsageDay) -> str:
-        return to_usd(day.cost)
 
 
 @admin.register(AttemptDay)

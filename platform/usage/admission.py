@@ -341,10 +341,6 @@ def _soft(part: Part) -> Part:
     return Part([c for c in part.claims if type(c) is not QuotaClaim], part.amounts, part.provider)
 
 
-def _is_providers(state: State, options: Sequence[Part]) -> bool:
-    return any(state.claim is claim for option in options for claim in option.claims)
-
-
 def _store_unavailable(detail: str) -> Unavailable:
     return Unavailable(detail, code="store_unavailable", retry_after=2)
 

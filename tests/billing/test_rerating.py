@@ -127,7 +127,9 @@ def test_a_dry_run_finds_what_differs(price: Price) -> None:
         reprice("--dry-run")
     assert "12 rows come out differently" in str(told.value)
     assert str(told.value).count("-") >= 40
-    assert wrong[0].request_id in str(told.value)
+    # Ten are named, in the ledger's order, which within a millisecond is chance.
+    first_ten = sorted(row.request_id for row in wrong)[:10]
+    assert all(name in str(told.value) for name in first_ten)
     assert not Correction.objects.exists()
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
-import datetime as dt
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -11,7 +9,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from billing import book
 from billing.rerating import Period, Report, correct, reproduce
 from lib.money import to_usd
-from tenants.models import Tenant
+from usage.management.arguments import moment, tenant_id
 
 EVERY = 100_000  # rows between two signs of progress
 
@@ -24,13 +22,13 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--from", dest="start", type=_moment, required=True, metavar="WHEN")
-        parser.add_argument("--to", dest="end", type=_moment, required=True, metavar="WHEN")
+        parser.add_argument("--from", dest="start", type=moment, required=True, metavar="WHEN")
+        parser.add_argument("--to", dest="end", type=moment, required=True, metavar="WHEN")
         parser.add_argument("--tenant", metavar="SLUG", help="this tenant's rows only")
         parser.add_argument("--dry-run", action="store_true", help="reproduce; change nothing")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        period = Period(options["start"], options["end"], _tenant_id(options["tenant"]))
+        period = Period(options["start"], options["end"], tenant_id(options["tenant"]))
         if period.end <= period.start:
             raise CommandError("--to must be later than --from.")
         if options["dry_run"]:
@@ -54,23 +52,3 @@ class Command(BaseCommand):
     def _progress(self, rows: int) -> None:
         if rows % EVERY == 0:
             self.stderr.write(f"{rows} rows …")
-
-
-def _moment(text: str) -> dt.datetime:
-    """RFC 3339, or a day; UTC unless it says otherwise."""
-    try:
-        moment = dt.datetime.fromisoformat(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is no moment such as 2027-01-31 or 2027-01-31T12:00:00Z"
-        ) from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
-
-
-def _tenant_id(slug: str | None) -> int | None:
-    if slug is None:
-        return None
-    pk: int | None = Tenant.objects.filter(slug=slug).values_list("pk", flat=True).first()
-    if pk is None:
-        raise CommandError(f"There is no tenant {slug}.")
-    return pk
