@@ -75,6 +75,12 @@ class Provider(QuotaHolder):
         "slow_call_seconds, minimum_calls, window, open_seconds, permitted_probes. See "
         "docs/operate/resilience.md.",
     )
+    retry = models.JSONField(
+        default=dict,
+        blank=True,
+        help_text='When it is asked again: {"max_attempts": 3, "base_ms": 1000, "max_ms": 4000, '
+        '"budget_percent": 20}. See docs/operate/resilience.md.',
+    )
     rate_limits = JSONListField(
         default=list,
         validators=[validate_provider_rate_limits],
@@ -123,6 +129,10 @@ class Credential(Published):
     sealed = models.TextField(editable=False)
     last_four = models.CharField(max_length=4, editable=False, blank=True)
     enabled = models.BooleanField(default=True)
+    drained_at = models.DateTimeField(
+        null=True, blank=True, help_text="Since when it is not used: the provider refused it."
+    )
+    drained_reason = models.CharField(max_length=200, blank=True)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
     class Meta:
@@ -228,6 +238,17 @@ class Route(Published):
     )
     strategy = models.CharField(max_length=12, choices=Strategy, default=Strategy.PRIORITY)
     rescue = models.CharField(max_length=12, choices=Rescue, default=Rescue.NONE)
+    hedge = models.BooleanField(
+        default=False,
+        help_text="Ask a second target when the first is slower than its 95th percentile. "
+        "Only data operations, which read.",
+    )
+    checks = models.JSONField(
+        default=dict,
+        blank=True,
+        help_text="What an answer must be, or the next target is asked. "
+        "See docs/operate/resilience.md.",
+    )
     timeouts = models.JSONField(default=dict, blank=True)
     enabled = models.BooleanField(default=True)
     source = models.CharField(
