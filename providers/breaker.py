@@ -204,6 +204,10 @@ class Breaker:
         return self._state
 
     @property
+    def is_closed(self) -> bool:
+        return self._state is State.CLOSED
+
+    @property
     def rests(self) -> bool:
         """Whether nobody may call now, not even to try."""
         state = self._state

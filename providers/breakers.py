@@ -84,13 +84,14 @@ class Permits:
     """Leave for one call, of every breaker before it. Whoever holds it says how the call ended:
     `record`, or `release` where that tells nothing; what comes after the first is not heard."""
 
-    __slots__ = ("_breakers", "_each", "_seconds", "_started")
+    __slots__ = ("_breakers", "_each", "_over", "_seconds", "_started")
 
-    def __init__(self, breakers: Breakers, each: Sequence[Permit], started: float) -> None:
+    def __init__(self, breakers: Breakers, each: Sequence[Permit]) -> None:
         self._breakers = breakers
         self._each = each
-        self._started = started
+        self._started = breakers.clock.monotonic()
         self._seconds: float | None = None
+        self._over = False
 
     def began(self) -> None:
         """The first event of a stream has come: what a slow call is judged by, and enough of a
@@ -102,14 +103,17 @@ class Permits:
                 permit.go_on()
 
     def record(self, outcome: Outcome) -> None:
-        seconds = self._took() if self._seconds is None else self._seconds
-        result = Result.of(outcome)
-        for permit in self._each:
-            self._breakers.end(permit, result, seconds)
+        if not self._over:
+            self._end(Result.of(outcome), self._took() if self._seconds is None else self._seconds)
 
     def release(self) -> None:
+        if not self._over:
+            self._end(Result.IGNORED, 0.0)
+
+    def _end(self, result: Result, seconds: float) -> None:
+        self._over = True
         for permit in self._each:
-            self._breakers.end(permit, Result.IGNORED, 0.0)
+            self._breakers.end(permit, result, seconds)
 
     def _took(self) -> float:
         return self._breakers.clock.monotonic() - self._started
@@ -180,6 +184,8 @@ class Breakers:
     async def admit(self, breakers: Sequence[Breaker], lease: float = 60.0) -> Permits | None:
         """Leave of all of them or none. `lease`: seconds within which a call that is a probe has
         its result; after that another may go in its stead."""
+        if all([breaker.is_closed for breaker in breakers]):
+            return Permits(self, [Permit(each, each.turn) for each in breakers])
         for breaker in breakers:
             if breaker.rests:
                 breaker.totals.not_permitted += 1
@@ -195,10 +201,8 @@ class Breakers:
                 given.append(permit)
         finally:
             if len(given) < len(breakers):
-                Permits(self, given, 0.0).release()
-        if len(given) < len(breakers):
-            return None
-        return Permits(self, given, self.clock.monotonic())
+                Permits(self, given).release()
+        return Permits(self, given) if len(given) == len(breakers) else None
 
     def end(self, permit: Permit, result: Result, seconds: float) -> None:
         """One breaker's part of a call's end, and what all workers must hear of it."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
+
+from lib.words import Word
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(NamedTuple):
     """What one call used, in whole units.
 
     `input_tokens` counts all input, cache reads and writes included; `output_tokens` counts
@@ -70,8 +70,7 @@ class Upstream:
     manifest: Any = None
 
 
-@dataclass(frozen=True, slots=True)
-class UpstreamRequest:
+class UpstreamRequest(NamedTuple):
     """One HTTP request to a provider, complete. Header names are lower case."""
 
     method: str
@@ -80,7 +79,7 @@ class UpstreamRequest:
     body: bytes | None = None
 
 
-class Verdict(enum.StrEnum):
+class Verdict(Word):
     """How an attempt ended, in the fixed taxonomy. What follows from each is `Outcome`'s."""
 
     OK = "ok"
@@ -107,8 +106,7 @@ _PROVIDER_FAULTS = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """An attempt's verdict with what the provider said.
 
     `status` is the upstream's HTTP status (0 when there was none), `retry_after` is in
@@ -148,11 +146,13 @@ class Outcome:
 class Answer:
     """A whole (non-streamed) answer in the client's words.
 
-    AI operations fill `body` with OpenAI-shaped JSON; data operations fill `data` (an object
+    AI operations fill `body` with OpenAI-shaped JSON, and `document` with what is in it where they
+    have read it anyway; data operations fill `data` (an object
     or a list in the operation's canonical schema), from which the gateway makes the envelope.
     """
 
     body: bytes = b""
+    document: Any = None
     data: Any = None
     page: dict[str, Any] | None = None
     as_of: str | None = None

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from lib.money import MICRO, per_million_rounded_up
 from providers.call import Usage
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Prices:
     """µUSD per million tokens or units, and µUSD per call; None is unknown, which is not the
     same as free.
@@ -26,9 +27,17 @@ class Prices:
     unit: int | None = None
     call: int | None = None
 
-    @property
+    @cached_property
     def known(self) -> bool:
         return not (self.input is None and self.unit is None and self.call is None)
+
+    @cached_property
+    def _dearest_input(self) -> int:
+        return max(self.input or 0, self.cached_input or 0, self.cache_write or 0)
+
+    @cached_property
+    def _dearest_output(self) -> int:
+        return max(self.output or 0, self.reasoning or 0)
 
     def covers(self, usage: Usage) -> bool:
         """Whether everything that `usage` counts has a price. Units, of which every call has
@@ -63,10 +72,9 @@ class Prices:
     def worst(self, usage: Usage) -> int:
         """µUSD that no usage of as many tokens and units passes, whatever they turn out to be
         parts of."""
-        dearest = max(_or(price, self.input) for price in (self.cached_input, self.cache_write))
         return per_million_rounded_up(
-            max(0, usage.input_tokens) * max(self.input or 0, dearest)
-            + max(0, usage.output_tokens) * max(self.output or 0, self.reasoning or 0)
+            max(0, usage.input_tokens) * self._dearest_input
+            + max(0, usage.output_tokens) * self._dearest_output
             + max(0, usage.units) * (self.unit or 0)
             + (self.call or 0) * MICRO
         )

@@ -10,7 +10,6 @@ database is stored, so a dump can neither be used nor be tried offline.
 
 from __future__ import annotations
 
-import enum
 import hashlib
 import hmac
 import re
@@ -18,13 +17,15 @@ import secrets
 import zlib
 from typing import NamedTuple
 
+from lib.words import Word
+
 PATTERN = r"pb_(live|test)_([0-9A-Za-z]{12})_([0-9A-Za-z]{30})([0-9A-Za-z]{6})"
 _KEY = re.compile(PATTERN + r"\Z")
 _BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _VALUES = {digit: value for value, digit in enumerate(_BASE62)}
 
 
-class Mode(enum.StrEnum):
+class Mode(Word):
     """Live keys reach providers; test keys always the sandbox, for nothing."""
 
     LIVE = "live"

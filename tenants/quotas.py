@@ -17,11 +17,12 @@ from typing import Any
 import jsonschema_rs
 
 from lib.money import to_micro
+from lib.words import Word
 from tenants.limits import MAX_ITEMS, OPERATIONS_SCHEMA, ItemFault, check_items, covers
 from tenants.windows import Window
 
 
-class Metric(enum.StrEnum):
+class Metric(Word):
     """What is counted. Cost is µUSD, credits are a data provider's units."""
 
     REQUESTS = "requests"

@@ -6,6 +6,7 @@ be loaded then. The data path keeps a book beside its snapshot (gateway/live.py)
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ class PriceVersion:
 
 
 UNKNOWN = PriceVersion()
+MAX_REMEMBERED = 10_000
 _since = attrgetter("since")
 
 
@@ -41,10 +43,29 @@ class PriceBook:
         self._versions: Mapping[Thing, list[PriceVersion]] = {
             thing: sorted(found, key=_since) for thing, found in by_thing.items()
         }
+        self._changes = sorted({each.since for found in by_thing.values() for each in found})
+        self._latest: dict[Thing, tuple[float, float, PriceVersion]] = {}
 
     def price(self, provider: str, model: str, operation: str, at: float) -> PriceVersion:
         """The version in force at `at` (unix seconds): the model's own, or else the provider's
         for all models; of each first the operation's. UNKNOWN where there is none."""
+        thing = (provider, model, operation)
+        known = self._latest.get(thing)
+        if known is None or not known[0] <= at < known[1]:
+            if len(self._latest) >= MAX_REMEMBERED:
+                self._latest.clear()
+            known = self._latest[thing] = (*self._span(at), self._price(*thing, at))
+        return known[2]
+
+    def _span(self, at: float) -> tuple[float, float]:
+        """From the last change of any price until the next one."""
+        index = bisect_right(self._changes, at)
+        return (
+            self._changes[index - 1] if index else -math.inf,
+            self._changes[index] if index < len(self._changes) else math.inf,
+        )
+
+    def _price(self, provider: str, model: str, operation: str, at: float) -> PriceVersion:
         names = (model, models.EVERY_MODEL) if model else ("",)
         for name in names:
             for of in (operation, ""):

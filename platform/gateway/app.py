@@ -266,7 +266,9 @@ class Gateway:
             identity, plan.route.operation, plan.route.name, exchange.address
         )
         offers = self._offers(identity, plan)
-        metrics = demand.metrics.union(*(offer.metrics for offer in offers if offer))
+        metrics = demand.metrics
+        for offer in offers:
+            metrics = metrics | offer.metrics if offer else metrics
         if identity.mode is Mode.TEST:
             metrics -= {Metric.COST}  # it is free, whatever the model
         limited = limit_output(call, plan) if metrics & BY_OUTPUT else 0

@@ -7,6 +7,7 @@ not JSON text of a sane depth never becomes an object.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from itertools import chain
 from typing import Any
 
 import orjson
@@ -69,7 +70,7 @@ class Exchange:
 
     def check_headers(self) -> None:
         """Raises Problem (431) for more than 32 KiB of them."""
-        if sum(len(name) + len(value) for name, value in self._raw_headers) > MAX_HEADER_BYTES:
+        if sum(map(len, chain.from_iterable(self._raw_headers))) > MAX_HEADER_BYTES:
             raise Problem(
                 "The request headers are larger than 32 KiB in all. Send fewer or shorter ones.",
                 code="headers_too_large",

@@ -31,7 +31,7 @@ def _of_whole(served: Served) -> float | None:
     answer = served.answer
     assert answer is not None  # noqa: S101 - the caller asked
     if served.call.operation == "chat.completions":
-        return quality.of_chat(served.call, answer.body)
+        return quality.of_chat(served.call, answer)
     return None if answer.body else quality.of_data(answer.data)
 
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 import orjson
 from jsonschema_rs import Draft202012Validator, RegexOptions
 
-from providers.call import Call
+from providers.call import Answer, Call
 
 GOOD: Final = 1.0
 TRUNCATED: Final = 0.7  # the limit may have been the caller's own
@@ -29,11 +29,11 @@ _REFERENCE = re.compile(rb'"\$(ref|dynamicRef|recursiveRef)"')
 _BY_FINISH: Final[Mapping[Any, float]] = {"length": TRUNCATED, "content_filter": REFUSED}
 
 
-def of_chat(call: Call, body: bytes) -> float | None:
+def of_chat(call: Call, answer: Answer) -> float | None:
     """Of a whole chat.completion; None for one too long to read."""
-    if len(body) > MAX_READ:
+    if len(answer.body) > MAX_READ:
         return None
-    choice = orjson.loads(body)["choices"][0]
+    choice = (answer.document or orjson.loads(answer.body))["choices"][0]
     message = choice["message"]
     if message.get("refusal"):
         return REFUSED

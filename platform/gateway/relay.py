@@ -8,7 +8,6 @@ and without `[DONE]`, so that it can never look like success.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -128,15 +127,15 @@ def bill(served: Served, reservation: Reservation, why: str = "") -> None:
 def _estimated(served: Served, told: Usage | None) -> Usage:
     """What was told so far, with at least as many output tokens as the text that came makes
     likely."""
-    known = told or replace(served.estimate(), output_tokens=0)
+    known = told or served.estimate()._replace(output_tokens=0)
     seen = -(-served.meter.output_characters // CHARACTERS_PER_TOKEN)
-    return replace(known, output_tokens=max(known.output_tokens, seen), estimated=True)
+    return known._replace(output_tokens=max(known.output_tokens, seen), estimated=True)
 
 
 def as_one_unit(usage: Usage) -> Usage:
     """An answer is one unit where nothing else is said: as the row will say, which must be
     enough to compute its cost again."""
-    return usage if usage.units else replace(usage, units=1)
+    return usage if usage.units else usage._replace(units=1)
 
 
 def price_of(served: Served, reservation: Reservation, prices: PriceBook) -> PriceVersion:

@@ -36,7 +36,10 @@ class Mean:
         self._half_life = half_life
 
     def add(self, value: float, now: float, weight: float = 1.0) -> None:
-        total = min(self.weight(now), MEMORY) + weight
+        total = weight
+        if self._weight:
+            known = self._weight * 0.5 ** ((now - self._since) / self._half_life)
+            total += known if known < MEMORY else MEMORY
         self.value += (value - self.value) * weight / total
         self._weight, self._since = total, now
 

@@ -6,8 +6,7 @@ output the call may get; a chat call that sets no limit to its output is given o
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from gateway.routing import Candidate, Plan
 from lib.money import marked_up
@@ -25,8 +24,7 @@ BY_OUTPUT = frozenset({Metric.TOKENS, Metric.COST})
 _PLAIN = frozenset({Metric.REQUESTS, Metric.CREDITS, Metric.BYTES})
 
 
-@dataclass(frozen=True, slots=True)
-class WorstCase:
+class WorstCase(NamedTuple):
     """By candidate: tokens, what it costs us and what the tenant is charged, in µUSD."""
 
     tokens: tuple[int, ...] = ()
@@ -115,7 +113,7 @@ def _usage(call: Call, candidate: Candidate, size: int) -> Usage:
     told = candidate.target.provider.adapter.estimate(call, candidate.upstream)
     if call.operation not in TOKENS_ARE_COUNTED:
         return told
-    return replace(told, input_tokens=max(told.input_tokens, size), units=0)
+    return told._replace(input_tokens=max(told.input_tokens, size), units=0)
 
 
 def _cost(candidate: Candidate, plan: Plan, usage: Usage, pricing: Pricing, at: float) -> int:

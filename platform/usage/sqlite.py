@@ -208,4 +208,6 @@ def _attempt_row(attempt: AttemptRecord) -> tuple[Any, ...]:
 
 def _moment(moment: dt.datetime) -> str:
     """As Django stores it: naive UTC text."""
-    return moment.astimezone(dt.UTC).replace(tzinfo=None).isoformat(" ")
+    if moment.tzinfo is not dt.UTC:
+        moment = moment.astimezone(dt.UTC)
+    return moment.isoformat(" ").removesuffix("+00:00")

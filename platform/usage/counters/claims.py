@@ -47,24 +47,25 @@ class RateClaim:
     key: str
     width: int = field(init=False)
     metric: Metric = field(init=False)
+    settles: bool = field(init=False)
+    _place: int = field(init=False)
 
     def __post_init__(self) -> None:
+        metric = Metric(self.limit.metric.value)
         object.__setattr__(self, "width", self.limit.per_seconds * MICROSECONDS // SLICES)
-        object.__setattr__(self, "metric", Metric(self.limit.metric.value))
-
-    @property
-    def settles(self) -> bool:
-        return self.metric is not Metric.REQUESTS
+        object.__setattr__(self, "metric", metric)
+        object.__setattr__(self, "settles", metric is not Metric.REQUESTS)
+        object.__setattr__(self, "_place", _PLACE[metric])
 
     def amount(self, amounts: Amounts) -> int:
-        return amounts[_PLACE[self.metric]]
+        return amounts[self._place]
 
 
 @dataclass(frozen=True, slots=True)
 class QuotaClaim:
     """An amount of a quota's current window.
 
-    `key` and `counter` name the counter. `since` (µs) is when every gateway had begun to count
+    `key` and `counter`, together `cell`, name the counter. `since` (µs) is when every gateway had begun to count
     by this quota as it is now: a counter that is missing then stands for nothing used only if
     its window began later; else it is filled from the ledger (`subject` says by which columns).
     """
@@ -75,8 +76,14 @@ class QuotaClaim:
     since: int
     subject: tuple[tuple[str, int | str], ...]
     weight: int = 1
+    cell: tuple[str, str] = field(init=False)
+    _place: int = field(init=False)
 
     settles = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "cell", (self.key, self.quota.counter))
+        object.__setattr__(self, "_place", _PLACE[self.quota.metric])
 
     @property
     def counter(self) -> str:
@@ -92,7 +99,7 @@ class QuotaClaim:
         return self.begins >= self.since
 
     def amount(self, amounts: Amounts) -> int:
-        return amounts[_PLACE[self.quota.metric]] * self.weight
+        return amounts[self._place] * self.weight
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,17 +132,18 @@ class Part:
 class Hold:
     """What one call has been granted: its own part first, then one for each try at a provider.
 
-    `id` is the request id. `moment` (µs, the counters' clock) is when it was granted.
+    `id` is the request id. `moment` (µs, the counters' clock) is when it was granted. `settles`:
+    whether anything is left to say about it at the end.
     """
 
     id: str
     parts: list[Part] = field(default_factory=list)
     moment: int = 0
+    settles: bool = False
 
-    @property
-    def settles(self) -> bool:
-        """Whether anything is left to say about it at the end."""
-        return any(claim.settles for part in self.parts for claim in part.claims)
+    def take(self, part: Part) -> None:
+        self.parts.append(part)
+        self.settles = self.settles or any([claim.settles for claim in part.claims])
 
 
 class State(NamedTuple):

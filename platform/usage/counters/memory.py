@@ -8,7 +8,7 @@ passed and 64 of 65 parts of it are usable, in memory that does not grow with th
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 from lib.clock import Clock, SystemClock
 from usage.counters.claims import (
@@ -27,7 +27,7 @@ from usage.counters.claims import (
     nobody_listens,
 )
 
-AGED_AT_ONCE = 3  # counters looked at a call, to drop those that say nothing any more
+AGED_AT_ONCE = 3  # counters looked at by a call after one that made new ones; else it is one
 KEEP_PAST = 3 * 86_400 * MICROSECONDS  # a clock may be set back by days
 
 
@@ -104,6 +104,7 @@ class MemoryCounters:
         self._holds: dict[str, Hold] = {}
         self._counted: dict[str, set[tuple[str, str]]] = {}
         self._aging: deque[RateClaim | QuotaClaim] = deque()
+        self._looks = 1
 
     ready = True
 
@@ -140,11 +141,14 @@ class MemoryCounters:
     def settle(self, hold: Hold, used: Sequence[Amounts]) -> None:
         if hold.settles and self._holds.pop(hold.id, None) is None:
             return
+        counted = self._counted.pop(hold.id, ())
         for part, actual in zip(hold.parts, used, strict=True):
+            reserved = part.amounts
             for claim in part.claims:
-                if claim.settles:
-                    self._settle(hold, claim, claim.amount(part.amounts), claim.amount(actual))
-        self._counted.pop(hold.id, None)
+                if type(claim) is QuotaClaim:
+                    self._settle_quota(claim, reserved, actual, counted)
+                elif claim.settles:
+                    self._settle(hold, claim, claim.amount(actual) - claim.amount(reserved))
 
     async def begin_filling(self, claim: QuotaClaim) -> tuple[int, Sequence[str]]:
         cell = self._cell(claim)
@@ -177,9 +181,9 @@ class MemoryCounters:
     def _count(self, hold: Hold, claim: QuotaClaim, cell: Cell) -> None:
         """What it used is in the counter: nothing of it is reserved any more."""
         counted = self._counted.setdefault(hold.id, set())
-        if (claim.key, claim.counter) in counted:
+        if claim.cell in counted:
             return
-        counted.add((claim.key, claim.counter))
+        counted.add(claim.cell)
         for part in hold.parts:
             for own in part.claims:
                 if _same(own, claim):
@@ -224,36 +228,40 @@ class MemoryCounters:
         return fits
 
     def _take(self, hold: Hold, part: Part, now: int) -> None:
-        hold.parts.append(part)
-        keep = False
+        hold.take(part)
         for claim in part.claims:
-            keep = keep or claim.settles
             amount = claim.amount(part.amounts)
             if type(claim) is RateClaim:
                 self._windows[claim.key].add(claim.width, now, amount)
             elif type(claim) is QuotaClaim:
-                self._cells[claim.key, claim.counter].reserved += amount
+                self._cells[claim.cell].reserved += amount
             else:
                 self._slots[claim.key] = self._slots.get(claim.key, 0) + 1
-        if keep:
+        if hold.settles:
             self._holds[hold.id] = hold
 
-    def _settle(
-        self, hold: Hold, claim: RateClaim | QuotaClaim | SlotClaim, reserved: int, actual: int
+    def _settle_quota(
+        self,
+        claim: QuotaClaim,
+        reserved: Amounts,
+        actual: Amounts,
+        counted: Container[tuple[str, str]],
     ) -> None:
+        cell = self._cells[claim.cell]
+        cell.changes += 1
+        if claim.cell in counted:
+            return
+        cell.reserved -= claim.amount(reserved)
+        if cell.used is not None:
+            cell.used += claim.amount(actual)
+            self.on_use(claim, cell.used)
+
+    def _settle(self, hold: Hold, claim: RateClaim | SlotClaim, more: int) -> None:
+        """`more` than was reserved has been used, or less where it is negative."""
         if type(claim) is RateClaim:
             window = self._windows.get(claim.key)
             if window is not None:
-                window.correct(claim.width, hold.moment, actual - reserved)
-        elif type(claim) is QuotaClaim:
-            cell = self._cells[claim.key, claim.counter]
-            cell.changes += 1
-            if (claim.key, claim.counter) in self._counted.get(hold.id, ()):
-                return
-            cell.reserved -= reserved
-            if cell.used is not None:
-                cell.used += actual
-                self.on_use(claim, cell.used)
+                window.correct(claim.width, hold.moment, more)
         else:
             left = self._slots[claim.key] - 1
             if left:
@@ -264,13 +272,15 @@ class MemoryCounters:
     def _window(self, claim: RateClaim) -> Window:
         window = self._windows[claim.key] = Window()
         self._aging.append(claim)
+        self._looks = AGED_AT_ONCE
         return window
 
     def _cell(self, claim: QuotaClaim) -> Cell:
-        cell = self._cells.get((claim.key, claim.counter))
+        cell = self._cells.get(claim.cell)
         if cell is None:
-            cell = self._cells[claim.key, claim.counter] = Cell(claim.period.ends)
+            cell = self._cells[claim.cell] = Cell(claim.period.ends)
             self._aging.append(claim)
+            self._looks = AGED_AT_ONCE
         return cell
 
     def _missing(self, cell: Cell, claim: QuotaClaim) -> bool:
@@ -281,8 +291,10 @@ class MemoryCounters:
         return cell.used is None or cell.stamp < claim.since
 
     def _age(self, now: int) -> None:
-        """Drop counters that say nothing any more, a few at a time: no call pays for many."""
-        for _ in range(min(AGED_AT_ONCE, len(self._aging))):
+        """Drop counters that say nothing any more, a few at a time: no call pays for many, and
+        one that makes new ones looks at more."""
+        looks, self._looks = self._looks, 1
+        for _ in range(min(looks, len(self._aging))):
             claim = self._aging.popleft()
             if type(claim) is RateClaim:
                 window = self._windows[claim.key]
@@ -291,13 +303,13 @@ class MemoryCounters:
                 else:
                     del self._windows[claim.key]
             elif type(claim) is QuotaClaim:
-                cell = self._cells[claim.key, claim.counter]
+                cell = self._cells[claim.cell]
                 past = int(self._clock.now() * MICROSECONDS) - KEEP_PAST
                 if cell.reserved or cell.ends is None or cell.ends * MICROSECONDS > past:
                     self._aging.append(claim)
                 else:
-                    del self._cells[claim.key, claim.counter]
+                    del self._cells[claim.cell]
 
 
 def _same(one: object, other: QuotaClaim) -> bool:
-    return isinstance(one, QuotaClaim) and (one.key, one.counter) == (other.key, other.counter)
+    return isinstance(one, QuotaClaim) and one.cell == other.cell

@@ -129,9 +129,9 @@ class SharedCounters:
         admission = _admission(answer, parts)
         if admission.granted:
             hold.moment = hold.moment or int(answer[1])
-            hold.parts.append(base)
+            hold.take(base)
             if admission.chosen >= 0:
-                hold.parts.append(options[admission.chosen])
+                hold.take(options[admission.chosen])
         elif settles and not hold.parts:
             del self._holds[hold.id]
         return admission

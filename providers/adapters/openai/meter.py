@@ -55,14 +55,15 @@ class ChatMeter:
             self._count(document)
             self.output_characters = characters(choices[0]["message"])
             if not (plain and self._is_told_right(document)):
-                repairs = self._repairs(document, _WHOLE, choices)
-                body = orjson.dumps({**document, **repairs}) if repairs else body
+                if repairs := self._repairs(document, _WHOLE, choices):
+                    document = {**document, **repairs}
+                    body = orjson.dumps(document)
         except _MISREAD:
             raise _bad("The answer is no chat completion.") from None
         if self._call.stream:
             self._head = wire.Head(**self._identity(document))  # for the count that follows
         self.complete = True
-        return Answer(body=body)
+        return Answer(body, document)
 
     def feed(self, chunk: bytes) -> list[bytes]:
         said: list[bytes] = []

@@ -10,7 +10,7 @@ import pytest
 
 from gateway import quality
 from gateway.quality import EMPTY, GOOD, MALFORMED, OFF_SCHEMA, REFUSED, TRUNCATED
-from providers.call import Call
+from providers.call import Answer, Call
 from tests.gateway.unit.rig import event
 
 JSON = {"type": "json_object"}
@@ -52,11 +52,11 @@ WHOLE: dict[str, tuple[Any, bytes, float]] = {
 
 @pytest.mark.parametrize(("asked", "told", "expected"), WHOLE.values(), ids=WHOLE.keys())
 def test_whole_answers(asked: Any, told: bytes, expected: float) -> None:
-    assert quality.of_chat(call(asked), told) == expected
+    assert quality.of_chat(call(asked), Answer(told)) == expected
 
 
 def test_what_is_too_long_is_not_read() -> None:
-    assert quality.of_chat(call(), body("x" * quality.MAX_READ)) is None
+    assert quality.of_chat(call(), Answer(body("x" * quality.MAX_READ))) is None
     assert quality.of_stream(call(), [b"x" * (quality.MAX_READ + 1)]) is None
 
 
@@ -101,5 +101,5 @@ HOSTILE: dict[str, Any] = {
 @pytest.mark.parametrize("of", HOSTILE.values(), ids=HOSTILE.keys())
 def test_a_hostile_schema_is_done_with_at_once(of: Any) -> None:
     begun = time.process_time()
-    assert quality.of_chat(call(schema(of)), body(json.dumps("a" * 2000 + "!"))) is not None
+    assert quality.of_chat(call(schema(of)), Answer(body(json.dumps("a" * 2000 + "!")))) is not None
     assert time.process_time() - begun < 2
