@@ -160,7 +160,7 @@ def _count(told: Any, name: str) -> int:
     if type(told) is not dict:  # quicker than asking for a Mapping, and JSON makes no other
         return 0
     figure = told.get(name)
-    if type(figure) is not int and type(figure) is not float:
+    if figure is None or (type(figure) is not int and type(figure) is not float):
         return 0
     return int(figure) if 0 < figure < _ABSURD else 0
 
@@ -197,7 +197,7 @@ def estimate(call: Call, upstream: Upstream) -> Usage:
     output = 0
     if call.operation == "chat.completions":
         asked = (call.params.get("max_completion_tokens"), call.params.get("max_tokens"))
-        output = max((limit for limit in asked if limit), default=0)
+        output = max([limit for limit in asked if limit], default=0)
         output = output or upstream.max_output or DEFAULT_MAX_OUTPUT
     return Usage(input_estimate(call), output, units=1, estimated=True)
 

@@ -53,14 +53,14 @@ class Observer:
         self.in_flight = 0
         self._output = output or sys.stdout.buffer
         self._lines: list[bytes] = []
-        self._counts: defaultdict[tuple[Any, ...], int] = defaultdict(int)
-        self._latencies: defaultdict[str, list[float]] = defaultdict(list)
+        self._seconds: defaultdict[tuple[str, int], list[float]] = defaultdict(list)
+        self._attempts: defaultdict[tuple[str, str, str], int] = defaultdict(int)
+        self._used: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
         self._timer: asyncio.TimerHandle | None = None
 
     def observe(self, exchange: Exchange, operation: str) -> None:
         seconds = exchange.elapsed
-        self._counts[REQUESTS, operation, str(exchange.status)] += 1
-        self._latencies[operation].append(seconds)
+        self._seconds[operation, exchange.status].append(seconds)
         event: dict[str, Any] = {
             "event": "call",
             "level": "info",
@@ -71,8 +71,7 @@ class Observer:
             "ms": round(seconds * 1000, 2),
             "address": exchange.address,
         }
-        client_request_id = exchange.client_request_id
-        if client_request_id:
+        if client_request_id := exchange.client_request_id:
             event["client_request_id"] = client_request_id
         if exchange.reservation is not None:
             self._observe_use(exchange.reservation, event)
@@ -88,36 +87,42 @@ class Observer:
             self._timer.cancel()
             self._timer = None
         lines, self._lines = self._lines, []
-        counts, self._counts = self._counts, defaultdict(int)
-        latencies, self._latencies = self._latencies, defaultdict(list)
-        for (metric, *labels), amount in counts.items():
-            metric.labels(*labels).inc(amount)
-        for operation, seconds in latencies.items():
-            histogram = LATENCY.labels(operation)
-            for one in seconds:
-                histogram.observe(one)
+        self._count()
         IN_FLIGHT.set(self.in_flight)
         self._output.write(b"".join(lines))
         self._output.flush()
 
+    def _count(self) -> None:
+        for (operation, status), seconds in self._seconds.items():
+            REQUESTS.labels(operation, str(status)).inc(len(seconds))
+            histogram = LATENCY.labels(operation)
+            for one in seconds:
+                histogram.observe(one)
+        for labels, tries in self._attempts.items():
+            ATTEMPTS.labels(*labels).inc(tries)
+        for provider, (read, made, charged) in self._used.items():
+            TOKENS.labels(provider, "input").inc(read)
+            TOKENS.labels(provider, "output").inc(made)
+            CHARGED.labels(provider).inc(charged)
+        for gathered in (self._seconds, self._attempts, self._used):
+            gathered.clear()
+
     def _observe_use(self, reservation: Reservation, event: dict[str, Any]) -> None:
-        record, counts = reservation.record, self._counts
-        for attempt in reservation.attempts:
-            counts[ATTEMPTS, attempt.provider, record.operation, attempt.verdict] += 1
-        provider = record.provider
-        if provider:
-            counts[TOKENS, provider, "input"] += record.input_tokens
-            counts[TOKENS, provider, "output"] += record.output_tokens
-            counts[CHARGED, provider] += record.charge
-        event |= {
-            "tenant": record.tenant_id,
-            "key": record.key_id,
-            "mode": record.mode,
-            "provider": provider,
-            "model": record.model,
-            "attempts": len(reservation.attempts),
-            "code": record.code,
-            "input_tokens": record.input_tokens,
-            "output_tokens": record.output_tokens,
-            "charge_microusd": record.charge,
-        }
+        record, attempts = reservation.record, reservation.attempts
+        for attempt in attempts:
+            self._attempts[attempt.provider, record.operation, attempt.verdict] += 1
+        if record.provider:
+            used = self._used[record.provider]
+            used[0] += record.input_tokens
+            used[1] += record.output_tokens
+            used[2] += record.charge
+        event["tenant"] = record.tenant_id
+        event["key"] = record.key_id
+        event["mode"] = record.mode
+        event["provider"] = record.provider
+        event["model"] = record.model
+        event["attempts"] = len(attempts)
+        event["code"] = record.code
+        event["input_tokens"] = record.input_tokens
+        event["output_tokens"] = record.output_tokens
+        event["charge_microusd"] = record.charge

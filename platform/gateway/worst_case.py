@@ -6,6 +6,7 @@ output the call may get; a chat call that sets no limit to its output is given o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from gateway.routing import Candidate, Plan
@@ -27,9 +28,9 @@ _PLAIN = frozenset({Metric.REQUESTS, Metric.CREDITS, Metric.BYTES})
 class WorstCase(NamedTuple):
     """By candidate: tokens, what it costs us and what the tenant is charged, in µUSD."""
 
-    tokens: tuple[int, ...] = ()
-    costs: tuple[int, ...] = ()
-    charges: tuple[int, ...] = ()
+    tokens: Sequence[int] = ()
+    costs: Sequence[int] = ()
+    charges: Sequence[int] = ()
     units: int = 1
 
     def amounts(self, size: int) -> Amounts:
@@ -56,9 +57,9 @@ class Pricing(Protocol):
 def limit_output(call: Call, plan: Plan) -> int:
     """Give a chat call that sets no limit to its output the least that any candidate's model
     may answer with; 0 where it has set one, or needs none."""
-    if call.operation != CHAT or any(call.params.get(name) for name in OUTPUT_LIMITS):
+    if call.operation != CHAT or any([call.params.get(name) for name in OUTPUT_LIMITS]):
         return 0
-    limit = min(each.upstream.max_output or DEFAULT_MAX_OUTPUT for each in plan.candidates)
+    limit = min([each.upstream.max_output or DEFAULT_MAX_OUTPUT for each in plan.candidates])
     set_output_limit(call, limit)
     return limit
 
@@ -95,15 +96,14 @@ def worst_case(
     request's in bytes, `at` unix seconds. Raises PriceUnknown."""
     if metrics <= _PLAIN:
         return _NOTHING_COUNTED
-    usages = [_usage(call, candidate, size) for candidate in plan.candidates]
-    tokens = tuple(usage.input_tokens + usage.output_tokens for usage in usages)
-    if Metric.COST not in metrics:
-        return WorstCase(tokens, (0,) * len(tokens), (0,) * len(tokens))
-    costs = tuple(
-        _cost(candidate, plan, usage, pricing, at)
-        for candidate, usage in zip(plan.candidates, usages, strict=True)
-    )
-    return WorstCase(tokens, costs, tuple(marked_up(cost, markup) for cost in costs))
+    tokens, costs, charges = [], [], []
+    for candidate in plan.candidates:
+        usage = _usage(call, candidate, size)
+        cost = _cost(candidate, plan, usage, pricing, at) if Metric.COST in metrics else 0
+        tokens.append(usage.input_tokens + usage.output_tokens)
+        costs.append(cost)
+        charges.append(marked_up(cost, markup))
+    return WorstCase(tokens, costs, charges)
 
 
 _NOTHING_COUNTED = WorstCase()

@@ -13,11 +13,10 @@ _BASE32 = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's: no i, l, o, u
 
 def uuid7() -> str:
     """A UUIDv7 as text: 48 bits of milliseconds, then 74 random bits."""
-    value = int.from_bytes(os.urandom(10))
-    rand_a, rand_b = value >> 68, value & 0x3FFF_FFFF_FFFF_FFFF
-    number = (time.time_ns() // 1_000_000) << 80 | 0x7 << 76 | rand_a << 64 | 0b10 << 62 | rand_b
-    text = f"{number:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    milliseconds, random = time.time_ns() // 1_000_000, os.urandom(10).hex()
+    text = f"{milliseconds:012x}"
+    variant = "89ab"[int(random[0], 16) & 3]
+    return f"{text[:8]}-{text[8:]}-7{random[1:4]}-{variant}{random[4:7]}-{random[7:19]}"
 
 
 def first_uuid7(moment: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import io
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -92,7 +93,7 @@ class ALedger(TestCase):
                 provider=provider,
                 model_id=f"m{number}",
                 effective_from=START,
-                **{kind: getattr(one, kind) for kind in Prices.__slots__},
+                **asdict(one),
             )
             for number, one in enumerate(prices)
         ]

@@ -203,7 +203,10 @@ class MemoryCounters:
             amount = claim.amount(part.amounts)
             if type(claim) is RateClaim:
                 window = self._windows.get(claim.key) or self._window(claim)
-                left = claim.limit.limit - window.forget(claim.width, now) - amount
+                counts = window.counts
+                if counts and counts[0][0] < now // claim.width - SLICES:
+                    window.forget(claim.width, now)
+                left = claim.limit.limit - window.total - amount
                 if left < 0:
                     fits = False
                     wait = window.wait(claim, now, amount)

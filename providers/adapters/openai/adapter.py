@@ -66,7 +66,9 @@ def _body(call: Call, upstream: Upstream) -> bytes:
     if call.body and not changes:
         return call.body
     merged = call.params | changes
-    return orjson.dumps({k: v for k, v in merged.items() if v is not _GONE})
+    for name in [name for name, value in changes.items() if value is _GONE]:
+        del merged[name]
+    return orjson.dumps(merged)
 
 
 def _common_changes(call: Call, upstream: Upstream) -> dict[str, Any]:

@@ -205,12 +205,10 @@ def _is_identified(document: Mapping[str, Any]) -> bool:
 def _corrected(told: Mapping[str, Any], usage: Usage) -> dict[str, Any]:
     """The figures that must change for the contract: output counts the reasoning (xAI's does
     not), and the total is there."""
-    right = {
-        "prompt_tokens": usage.input_tokens,
-        "completion_tokens": usage.output_tokens,
-        "total_tokens": usage.input_tokens + usage.output_tokens,
-    }
-    return {name: figure for name, figure in right.items() if told.get(name) != figure}
+    prompt, output = usage.input_tokens, usage.output_tokens
+    figures = (("prompt_tokens", prompt), ("completion_tokens", output))
+    right = (*figures, ("total_tokens", prompt + output))
+    return {name: figure for name, figure in right if told.get(name) != figure}
 
 
 def _bad(message: str) -> StreamFault:

@@ -84,7 +84,7 @@ def characters(message: Mapping[str, Any]) -> int:
     for call in message.get("tool_calls") or ():
         function = call.get("function") or {}
         texts += [function.get("name"), function.get("arguments")]
-    return sum(len(text) for text in texts if isinstance(text, str))
+    return sum([len(text) for text in texts if isinstance(text, str)])
 
 
 def _message(message: Fields) -> Fields:
