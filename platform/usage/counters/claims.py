@@ -65,9 +65,10 @@ class RateClaim:
 class QuotaClaim:
     """An amount of a quota's current window.
 
-    `key` and `counter`, together `cell`, name the counter. `since` (µs) is when every gateway had begun to count
-    by this quota as it is now: a counter that is missing then stands for nothing used only if
-    its window began later; else it is filled from the ledger (`subject` says by which columns).
+    `key` and `counter`, together `cell`, name the counter. `since` (µs) is when every gateway
+    had begun to count by this quota as it is now: a counter that is missing then stands for
+    nothing used only if its window began later; else it is filled from the ledger (`subject`
+    says by which columns).
     """
 
     quota: Quota

@@ -145,7 +145,7 @@ class MemoryCounters:
         for part, actual in zip(hold.parts, used, strict=True):
             reserved = part.amounts
             for claim in part.claims:
-                if type(claim) is QuotaClaim:
+                if isinstance(claim, QuotaClaim):
                     self._settle_quota(claim, reserved, actual, counted)
                 elif claim.settles:
                     self._settle(hold, claim, claim.amount(actual) - claim.amount(reserved))

@@ -54,10 +54,10 @@ class ChatMeter:
                 choices = [whole_choice(c, n) for n, c in enumerate(choices)]
             self._count(document)
             self.output_characters = characters(choices[0]["message"])
-            if not (plain and self._is_told_right(document)):
-                if repairs := self._repairs(document, _WHOLE, choices):
-                    document = {**document, **repairs}
-                    body = orjson.dumps(document)
+            is_right = plain and self._is_told_right(document)
+            if not is_right and (repairs := self._repairs(document, _WHOLE, choices)):
+                document = {**document, **repairs}
+                body = orjson.dumps(document)
         except _MISREAD:
             raise _bad("The answer is no chat completion.") from None
         if self._call.stream:
