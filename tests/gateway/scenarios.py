@@ -9,15 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-OK, CUT = "ok", "cut"
-# What an error may be, by its code, with its status (docs/errors.md).
-STATUSES = {
-    "upstream_rejected": 502,
-    "provider_unavailable": 503,
-    "circuit_open": 503,
-    "upstream_timeout": 504,
-    "deadline_exceeded": 504,
-}
+from tests.chaos.words import CUT, OK
+
 Words = frozenset[str]
 FINE: Words = frozenset({OK})
 DOWN: Words = frozenset({"provider_unavailable"})
