@@ -13,7 +13,7 @@ from typing import Any
 
 from tests.chaos.client import Seen
 
-OK, CUT = "ok", "cut"
+OK, CUT, UNBILLED = "ok", "cut", "unbilled"
 # What an error may be where something behind the gateway fails, with its status (docs/errors.md).
 STATUSES = {
     "upstream_rejected": 502,
@@ -57,12 +57,15 @@ def _whole(seen: Seen, asked: str) -> str:
 def _streamed(seen: Seen, asked: str) -> str:
     told = events(seen)
     finishes = [finish for _, finish in _choices(told) if finish]
-    if told[-1] == "[DONE]" and asked in text_of(told) and finishes == ["stop"]:
-        return OK
-    is_error = told[-1] != "[DONE]" and "error" in json.loads(told[-1])
-    if is_error and "stop" not in finishes and "[DONE]" not in told:
+    is_whole = asked in text_of(told) and finishes == ["stop"]
+    if told[-1] == "[DONE]":
+        return OK if is_whole else f"WRONG: {told[-3:]}"
+    error = json.loads(told[-1]).get("error", {})
+    if error and not finishes and "[DONE]" not in told:
         return CUT
-    return f"WRONG: {told}"
+    if is_whole and error.get("code") == "store_unavailable":
+        return UNBILLED
+    return f"WRONG: {told[-3:]}"
 
 
 def text_of(told: Sequence[str]) -> str:
