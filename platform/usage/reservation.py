@@ -12,6 +12,7 @@ for the request id; and whatever was granted by the counters is settled with wha
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -19,7 +20,7 @@ from typing import Self
 
 from lib.clock import Clock
 from lib.money import marked_up
-from lib.problems import Problem
+from lib.problems import DeadlineExceeded, Problem, Unavailable
 from providers.call import Usage, Verdict
 from usage.admission import Grant
 from usage.counters.claims import NOTHING, Amounts
@@ -62,6 +63,9 @@ class Reservation:
             return
         if not self.attempts:
             self.grant.settle(NOTHING, ())  # nothing was asked of any provider
+        elif isinstance(error, DeadlineExceeded):
+            with contextlib.suppress(Unavailable):  # its time is over: that is what it hears
+                await self.settle(status=error.status, code=error.code)
         elif isinstance(error, Problem):
             await self.settle(status=error.status, code=error.code)
         elif isinstance(error, asyncio.CancelledError):

@@ -53,13 +53,19 @@ providers:
   - {<<: *near, slug: far, base_url: "http://127.0.0.1:{far}/far/v1"}
 plans: [{slug: unlimited, rate_limits: []}]
 tenants:
-  - slug: acme
+  - &tenant
+    slug: strict
     plan: unlimited
     projects: [{slug: default}]
     keys: [{name: live, mode: live, scopes: ["*", "health:read"]}]
     quotas:
       - {scope: tenant, metric: requests, window: day, limit: 10000000}
       - {scope: tenant, metric: tokens, window: day, limit: 100000000000}
+  - <<: *tenant
+    slug: lenient
+    quotas:
+      - {scope: tenant, metric: requests, window: day, limit: 10000000, hard: false}
+      - {scope: tenant, metric: tokens, window: day, limit: 100000000000, hard: false}
 """
 
 
@@ -119,12 +125,17 @@ class Line:
         return await asyncio.gather(*made)
 
     async def recovers(self, seconds: float) -> float:
-        """How long until both kinds are answered again (seconds). Raises TimeoutError."""
+        """How long until both kinds are answered again (seconds)."""
         begun = time.monotonic()
-        async with asyncio.timeout(seconds):
-            while {told.word for told in await self.calls(1, 2000)} != {OK}:
-                await asyncio.sleep(0.02)
+        while {told.word for told in (last := await self.calls(1, 2000))} != {OK}:
+            assert time.monotonic() - begun < seconds, (self.name, [told.word for told in last])
+            await asyncio.sleep(0.02)
         return time.monotonic() - begun
+
+    @property
+    def tenant(self) -> str:
+        """Whose calls it has: where the store is not what is bad, a busy one refuses nobody."""
+        return "strict" if self.name == "store" else "lenient"
 
     @property
     def wrong(self) -> list[str]:
@@ -171,7 +182,7 @@ class BadLines(Site):
         urllib.request.urlopen(urllib.request.Request(url, pace, method="PUT"), timeout=10).close()
         self.apply(CONFIGURATION.replace("{far}", str(self.proxies["upstream"].port)))
         for line in self.lines.values():
-            line.key = self.keys["acme/live"]
+            line.key = self.keys[f"{line.tenant}/live"]
 
     def stop(self) -> None:
         with ThreadPoolExecutor() as threads:

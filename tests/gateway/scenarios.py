@@ -56,6 +56,7 @@ class Scenario:
 
 # So that the first event is read before the fault: what fails with it is never begun.
 _PACED = {"pace_ms": 20}
+BOMB = {"gzip_bomb": "50MB"}
 
 
 def _cut(how: str) -> Scenario:
@@ -97,7 +98,7 @@ SCENARIOS = [
     Scenario("wrong-content-type", {"wrong_content_type": "text/html"}, FINE, NONSENSE),
     Scenario("truncated-json", {"truncated_json": True}, NONSENSE, FINE),
     Scenario("empty-body", {"empty_body": True}, NONSENSE),
-    Scenario("gzip-bomb", {"gzip_bomb": "50MB"}, NONSENSE),
+    Scenario("gzip-bomb", BOMB, NONSENSE),
     _down("all-down", "all-down-too"),
     _down("all-down-too", "all-down"),
     _unsteady("flapping", {"flap": 3}, calls=8),

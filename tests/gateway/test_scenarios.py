@@ -21,7 +21,7 @@ from tests.chaos.client import Seen, call, prompt
 from tests.chaos.reporting import FIGURES
 from tests.chaos.standing import by_ledger, told
 from tests.chaos.words import CUT, OK, events, text_of, word_of
-from tests.gateway.scenarios import SCENARIOS, Scenario, configuration
+from tests.gateway.scenarios import BOMB, SCENARIOS, Scenario, configuration
 from tests.patience import eventually
 from tests.services.process import free_port, until
 from tests.services.system import System
@@ -193,12 +193,16 @@ class Bench(System):
         self.sandbox.start(lambda: self.get(f"{self.sandbox_url}/_sandbox/calls")[0] == 200)
         self.apply(configuration(TIMEOUTS, refused=free_port(), black_hole=black_hole))
         for scenario in SCENARIOS:
-            self.sandbox_call("PUT", f"/_sandbox/faults/{scenario.name}", scenario.fault)
+            self._sandbox("PUT", f"_sandbox/faults/{scenario.name}", scenario.fault)
+        # It makes its bomb once, and is deaf to all others meanwhile.
+        self._sandbox("PUT", "_sandbox/faults/warm", BOMB)
+        self._sandbox("POST", "warm/v1/chat/completions", prompt(1, 0, stream=False))
         self.start_gateway()
 
-    def sandbox_call(self, method: str, path: str, document: Any, **headers: str) -> None:
+    def _sandbox(self, method: str, path: str, document: Any) -> None:
+        headers = {"authorization": "Bearer sk-lab-0123456789"}
         request = urllib.request.Request(
-            self.sandbox_url + path, json.dumps(document).encode(), headers, method=method
+            f"{self.sandbox_url}/{path}", json.dumps(document).encode(), headers, method=method
         )
         urllib.request.urlopen(request, timeout=10).close()
 
