@@ -31,7 +31,9 @@ NEIGHBOURS = {
     "silent-kept": "Never answers, and no breaker",
 }
 WARM_SECONDS = 0.5  # of each phase, which count for nothing
-NEVER_OPENS = "{consecutive_failures: 1000000, minimum_calls: 1000000}"
+NEVER_OPENS = (
+    "{consecutive_failures: 1000000, minimum_calls: 1000000, window: {type: time, seconds: 1}}"
+)
 
 _PROVIDER = """
   - slug: {slug}

@@ -35,7 +35,14 @@ LINES = ("upstream", "store", "database")
 MB = 2**20
 GRACE = 0.1  # seconds after its deadline by which a call must have ended
 RIGHT = {
-    "upstream": {OK, CUT, "provider_unavailable", "upstream_timeout", "deadline_exceeded"},
+    "upstream": {
+        OK,
+        CUT,
+        "circuit_open",
+        "provider_unavailable",
+        "upstream_timeout",
+        "deadline_exceeded",
+    },
     "store": {OK, "store_unavailable"},
     "database": {OK, CUT, UNBILLED, "store_unavailable", "deadline_exceeded"},
 }
@@ -48,7 +55,7 @@ providers:
     base_url: "{sandbox}/near/v1"
     allow_private_network: true
     credentials: [{name: main, secret: sk-lab-0123456789}]
-    breaker: {consecutive_failures: 1000000, minimum_calls: 1000000}
+    breaker: {consecutive_failures: 1000000, open_seconds: 1}
     models: [{id: gpt-x, context: 128000, max_output: 4096,
               input_usd_per_million: "1", output_usd_per_million: "2"}]
   - {<<: *near, slug: far, base_url: "http://127.0.0.1:{far}/far/v1"}

@@ -137,7 +137,9 @@ _ROUTE = """
     targets: [{targets}]
     timeouts: {timeouts}
 """
-_NEVER_OPENS = "{consecutive_failures: 10000, minimum_calls: 10000}"
+_NEVER_OPENS = (
+    "{consecutive_failures: 10000, minimum_calls: 10000, window: {type: time, seconds: 1}}"
+)
 
 
 def configuration(timeouts: str, **places: int) -> str:
