@@ -31,7 +31,7 @@ check: $(VENV)/tools.stamp ## Format, lint, types, layers, migrations, deploymen
 bench: $(VENV)/tools.stamp ## The benchmark of docs/operate/benchmark.md
 	@$(TEST_ENV) $(BIN)/python tests/bench/run.py
 
-chaos: $(VENV)/tools.stamp ## The long kill tests
+chaos: $(VENV)/tools.stamp ## The long kill tests and sieges (PATCHBAY_CHAOS_MINUTES=… for longer ones)
 	@$(BIN)/python -m pytest -m chaos --long
 
 secret: ## Print a secret that is good for any setting

@@ -357,6 +357,7 @@ class Gateway:
         """From the first attempt to the last byte, which leaves when the row is durable."""
         reservation.record.streamed = call.stream
         sending = self._sending(exchange, reservation, plan)
+        reservation.deadline = sending.deadline
         async with reservation:
             with (
                 CancelWhenClientLeaves(exchange.receive),

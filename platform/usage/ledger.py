@@ -7,6 +7,7 @@ A request id has one final row for ever: a second one is silently the first (uni
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -25,6 +26,7 @@ BUSY_BATCH = 4
 FULL_BATCH = 16
 COMPANY_SECONDS = 0.002
 PATIENCE = 5.0  # seconds the writer keeps trying before it tells the waiting calls
+LOOK_SECONDS = 0.025  # while it tries: how often it looks whose call may wait no longer
 
 
 @dataclass(slots=True)
@@ -73,6 +75,7 @@ class Journal(Protocol):
 class _Waiting:
     entry: Entry
     done: asyncio.Future[None]
+    until: float
 
 
 @dataclass(slots=True)
@@ -81,14 +84,17 @@ class Ledger:
 
     journal: Journal
     _waiting: list[_Waiting] = field(default_factory=list)
+    _batch: list[_Waiting] = field(default_factory=list)  # which the writer is at
     _flush: asyncio.Handle | None = None
     _writer: asyncio.Task[None] | None = None
     _last_batch: int = 0
+    _looking: asyncio.TimerHandle | None = None
 
-    async def commit(self, entry: Entry) -> None:
-        """Raises Unavailable (store_unavailable) when the database stays away."""
+    async def commit(self, entry: Entry, *, until: float = math.inf) -> None:
+        """Raises Unavailable (store_unavailable) when the database stays away, or is not back by
+        `until` (the loop's time); then the entry may be written all the same, later."""
         loop = asyncio.get_running_loop()
-        waiting = _Waiting(entry, loop.create_future())
+        waiting = _Waiting(entry, loop.create_future(), until)
         self._waiting.append(waiting)
         if self._writer is None:
             if self._flush is None:
@@ -127,12 +133,23 @@ class Ledger:
 
     async def _write(self, batch: list[_Waiting]) -> None:
         """Write this batch and all that comes meanwhile, waiting as long as it takes."""
+        self._looking = asyncio.get_running_loop().call_later(LOOK_SECONDS, self._look)
         try:
             while batch:
+                self._batch = batch
                 await self._write_patiently(batch)
                 batch = self._take()
         finally:
-            self._writer = None
+            self._looking.cancel()
+            self._writer, self._batch = None, []
+
+    def _look(self) -> None:
+        """Who may wait no longer hears that the ledger is away; the others wait on."""
+        loop = asyncio.get_running_loop()
+        self._looking = loop.call_later(LOOK_SECONDS, self._look)
+        now = loop.time()
+        late = [each for each in (*self._batch, *self._waiting) if each.until <= now]
+        _release(late, _store_unavailable())
 
     async def _write_patiently(self, batch: list[_Waiting]) -> None:
         try:

@@ -7,7 +7,11 @@ the rows that it inserted: those of a call that had its row already add nothing.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import datetime as dt
+import os
+import socket
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +21,8 @@ import psycopg
 from usage import deltas
 from usage.ledger import Entry, Final, Opened, StoreLost
 from usage.record import ATTEMPT_COLUMNS, RECORD_COLUMNS
+
+ANSWER_SECONDS = 3.0  # after which a server that says nothing is taken for gone
 
 
 def _insert(table: str, columns: Sequence[str], rows: str = "") -> str:
@@ -65,9 +71,15 @@ class PostgresJournal:
     async def write(self, entries: Sequence[Entry]) -> None:
         try:
             connection = await self._connect()
-            async with connection.pipeline(), connection.transaction():
-                for statement, parameters in _statements(entries):
-                    await connection.execute(statement, parameters)
+            # Called off, the driver first asks the server to cancel, and waits: for good where
+            # the network swallows it all. A socket that ends it believes at once.
+            patience = asyncio.get_running_loop().call_later(ANSWER_SECONDS, _hang_up, connection)
+            try:
+                async with connection.pipeline(), connection.transaction():
+                    for statement, parameters in _statements(entries):
+                        await connection.execute(statement, parameters)
+            finally:
+                patience.cancel()
         except (psycopg.OperationalError, psycopg.InternalError) as error:
             await self._drop()  # internal: read-only after a fail-over, say
             raise StoreLost(type(error).__name__) from None
@@ -89,6 +101,12 @@ class PostgresJournal:
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.close()
+
+
+def _hang_up(connection: psycopg.AsyncConnection[Any]) -> None:
+    gone_already = contextlib.suppress(OSError, psycopg.Error)
+    with gone_already, socket.socket(fileno=os.dup(connection.fileno())) as same:
+        same.shutdown(socket.SHUT_RDWR)
 
 
 def _statements(entries: Sequence[Entry]) -> list[tuple[str, list[Any]]]:

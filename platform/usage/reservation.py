@@ -12,19 +12,22 @@ for the request id; and whatever was granted by the counters is settled with wha
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import math
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
 from lib.clock import Clock
 from lib.money import marked_up
-from lib.problems import Problem
+from lib.problems import DeadlineExceeded, Problem, Unavailable
 from providers.call import Usage, Verdict
 from usage.admission import Grant
 from usage.counters.claims import NOTHING, Amounts
 from usage.ledger import Final, Ledger, Opened
 from usage.record import AttemptRecord, Record
 
+ROW_SECONDS = 0.04  # for which a call that met its deadline still waits for its row
 HUNG_UP = 499  # the client left; nginx's number, as no standard has one
 
 
@@ -34,7 +37,8 @@ class HungUp(Exception):
 
 @dataclass(slots=True)
 class Reservation:
-    """`record` is filled in on the way; `settle` commits it."""
+    """`record` is filled in on the way; `settle` commits it. `deadline` is the loop's time by
+    which the call must have ended, whether the ledger can be written or not."""
 
     ledger: Ledger
     clock: Clock
@@ -43,6 +47,7 @@ class Reservation:
     grant: Grant
     attempts: list[AttemptRecord] = field(default_factory=list)
     settled: bool = False
+    deadline: float = math.inf
     _opened: bool = False
 
     async def __aenter__(self) -> Self:
@@ -58,6 +63,9 @@ class Reservation:
             return
         if not self.attempts:
             self.grant.settle(NOTHING, ())  # nothing was asked of any provider
+        elif isinstance(error, DeadlineExceeded):
+            with contextlib.suppress(Unavailable):  # its time is over: that is what it hears
+                await self.settle(status=error.status, code=error.code)
         elif isinstance(error, Problem):
             await self.settle(status=error.status, code=error.code)
         elif isinstance(error, asyncio.CancelledError):
@@ -76,7 +84,8 @@ class Reservation:
         self.record.attempts = len(self.attempts)
         self._opened = True  # the row may get there although we are called off while we wait
         expires_at = self.clock.now() + expires_in
-        await self.ledger.commit(Opened(self.record, expires_at, self.grant.process))
+        entry = Opened(self.record, expires_at, self.grant.process)
+        await self.ledger.commit(entry, until=self._until)
 
     def use(self, usage: Usage, *, cost: int, estimate: str = "") -> None:
         """What the call used and what it costs (µUSD); committed with `settle`."""
@@ -98,12 +107,16 @@ class Reservation:
         told = len(self.attempts) == 1 and self.attempts[0].verdict == Verdict.OK
         attempts = () if told else self.attempts
         try:
-            await self.ledger.commit(Final(record, attempts, self._opened))
+            await self.ledger.commit(Final(record, attempts, self._opened), until=self._until)
         except BaseException:
             self.grant.settle_by_ledger()  # the row may be there all the same
             raise
         if self.grant.settles:
             self.grant.settle(amounts_of(record), list(map(_tried, self.attempts)))
+
+    @property
+    def _until(self) -> float:
+        return max(self.deadline, asyncio.get_running_loop().time() + ROW_SECONDS)
 
     def _note_what_the_last_took(self) -> None:
         """Of all attempts only the last can have answered, and so used anything we know of."""

@@ -27,8 +27,9 @@ API takes the same names as keys of its JSON.
     provider=slug, model=name        only there
 
 What is said of streams alone does nothing to whole answers, and the reverse. For the
-control API there are also `times` (so many calls, then over), `probability` (0 to 1) and `seed`
-(of that chance), and in JSON `spec` (a string as above).
+control API there are also `times` (so many calls, then over), `flap` (so many calls, as many
+without, and again), `probability` (0 to 1) and `seed` (of that chance), and in JSON `spec` (a
+string as above).
 """
 
 from __future__ import annotations
@@ -186,6 +187,8 @@ class Script:
     times: int | None
     probability: float
     chance: random.Random
+    flap: int = 0
+    met: int = 0  # calls that it was asked about
 
     @classmethod
     def read(cls, document: Mapping[str, Any]) -> Script:
@@ -194,20 +197,23 @@ class Script:
             raise FaultError("The body must be a JSON object or a spec.")
         fields = dict(document)
         times, seed = fields.pop("times", None), fields.pop("seed", 0)
-        probability = fields.pop("probability", 1)
-        if times is not None and (not isinstance(times, int) or times < 0):
-            raise FaultError("'times' must be a whole number.")
+        probability, flap = fields.pop("probability", 1), fields.pop("flap", 0)
+        for name, number in (("times", 0 if times is None else times), ("flap", flap)):
+            if not isinstance(number, int) or number < 0:
+                raise FaultError(f"{name!r} must be a whole number.")
         if not isinstance(probability, int | float) or not 0 <= probability <= 1:
             raise FaultError("'probability' must be from 0 to 1.")
         spelled = _fields(str(fields.pop("spec", "")))
         chance = random.Random(str(seed))
-        return cls(from_fields({**fields, **spelled}), times, float(probability), chance)
+        fault = from_fields({**fields, **spelled})
+        return cls(fault, times, float(probability), chance, flap)
 
     @classmethod
     def parse(cls, spec: str) -> Script:
-        """From a spec that may also have `times`, `probability` and `seed`. Raises FaultError."""
+        """From a spec that may also have `times`, `flap`, `probability` and `seed`. Raises
+        FaultError."""
         fields = _fields(spec)
-        for name, kind in (("times", int), ("probability", float)):
+        for name, kind in (("times", int), ("flap", int), ("probability", float)):
             try:
                 fields |= {name: kind(fields[name])} if name in fields else {}
             except ValueError:
@@ -217,6 +223,9 @@ class Script:
     def strikes(self, provider: str, model: str) -> bool:
         """Whether this call is hit; counts it if so."""
         if self.times == 0 or not self.fault.concerns(provider, model):
+            return False
+        self.met += 1
+        if self.flap and (self.met - 1) // self.flap % 2:
             return False
         if self.probability < 1 and self.chance.random() >= self.probability:
             return False

@@ -76,12 +76,11 @@ def main() -> None:
         sys.exit("The benchmark drives load with wrk: `apt-get install wrk`, then again.")
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        upstream = stack.enter_context(_upstream())
-        environment, key = _prepare(folder, upstream)
-        bare = stack.enter_context(_bare(upstream))
-        gateway = stack.enter_context(_gateway(environment, folder))
-        scripts = _Scripts(folder, key)
-        _report(_measure(arguments, scripts, bare, gateway))
+        url = stack.enter_context(upstream())
+        environment, key = prepare(folder, CONFIGURATION.format(upstream=url))
+        bare = stack.enter_context(_bare(url))
+        ours = stack.enter_context(gateway(environment, folder))
+        _report(_measure(arguments, _Scripts(folder, key), bare, ours))
 
 
 def _arguments() -> argparse.Namespace:
@@ -186,8 +185,8 @@ def _percentile(text: str, percent: int) -> float:
 
 
 @contextmanager
-def _upstream() -> Iterator[str]:
-    port = _free_port()
+def upstream() -> Iterator[str]:
+    port = free_port()
     command = [sys.executable, "-m", "providers.sandbox", "--speed", "--port", str(port)]
     with _process(command, core=1, port=port, environment=ENVIRONMENT):
         yield f"http://127.0.0.1:{port}/v1"
@@ -201,7 +200,7 @@ def _bare(upstream: str) -> Iterator[Server]:
 
 
 @contextmanager
-def _gateway(environment: dict[str, str], folder: Path) -> Iterator[Server]:
+def gateway(environment: dict[str, str], folder: Path) -> Iterator[Server]:
     path = "/api/v1/chat/completions"
     with _server("config.asgi:application", path, environment, log=folder / "log") as server:
         yield server
@@ -211,7 +210,7 @@ def _gateway(environment: dict[str, str], folder: Path) -> Iterator[Server]:
 def _server(
     application: str, path: str, environment: dict[str, str], *, log: Path | None = None
 ) -> Iterator[Server]:
-    port = _free_port()
+    port = free_port()
     command = [sys.executable, "-m", "uvicorn", application, "--app-dir", str(HERE)]
     command += ["--port", str(port), "--loop", "uvloop", "--http", "httptools"]
     command += ["--no-access-log", "--no-proxy-headers", "--log-level", "warning"]
@@ -254,8 +253,8 @@ def _await_port(process: subprocess.Popen[bytes], port: int) -> None:
     sys.exit(f"nothing listens on port {port} after 20 s")
 
 
-def _prepare(folder: Path, upstream: str) -> tuple[dict[str, str], str]:
-    """An empty database with the benchmark's tenant and route; its environment and key."""
+def prepare(folder: Path, configuration: str) -> tuple[dict[str, str], str]:
+    """A new database with what is configured; its environment, and the key of `bench/bench`."""
     environment = {
         **ENVIRONMENT,
         "DATABASE_URL": f"sqlite:///{folder}/bench.sqlite3",
@@ -263,14 +262,14 @@ def _prepare(folder: Path, upstream: str) -> tuple[dict[str, str], str]:
         "LOG_LEVEL": "info",
     }
     file, keys = folder / "bench.yaml", folder / "keys.json"
-    file.write_text(CONFIGURATION.format(upstream=upstream))
+    file.write_text(configuration)
     for arguments in (["migrate", "-v0"], ["apply", str(file), "--keys-out", str(keys)]):
         command = [sys.executable, "manage.py", *arguments]
         subprocess.run(command, check=True, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
     return environment, json.loads(keys.read_text())["bench/bench"]
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])

@@ -101,6 +101,25 @@ async def test_what_comes_during_a_slow_write_is_the_next_batch() -> None:
     assert [len(batch) for batch in journal.batches] == [1, 40]
 
 
+@on_loop
+async def test_who_may_wait_no_longer_is_told_and_the_others_wait_on() -> None:
+    journal = ScriptedJournal()
+    ledger, loop = Ledger(journal), asyncio.get_running_loop()
+    journal.gate.clear()
+    hasty = [asyncio.create_task(ledger.commit(final(), until=loop.time() + 0.05))]
+    patient = asyncio.create_task(ledger.commit(final()))
+    await eventually(lambda: journal.tries)
+    hasty.append(asyncio.create_task(ledger.commit(final(), until=loop.time() + 0.05)))
+    begun = loop.time()
+    told = await asyncio.gather(*hasty, return_exceptions=True)
+    assert [type(each) for each in told] == [Unavailable, Unavailable]
+    assert loop.time() - begun < 1 and not patient.done()
+    journal.gate.set()
+    await patient
+    await ledger.close()
+    assert len(journal.written) == 3
+
+
 @both
 @on_loop
 async def test_callers_who_give_up_lose_and_spoil_nothing(at_once: bool) -> None:

@@ -12,11 +12,13 @@ import pytest
 from psycopg.rows import tuple_row
 
 from lib.problems import Unavailable
+from tests.chaos.fault_proxy import BlackHole, FaultProxy
 from tests.loops import eventually, on_loop, ticking
 from tests.services.postgres import Postgres
 from tests.usage.conftest import Store
 from tests.usage.entries import final, opened
 from usage import ledger as ledger_module
+from usage import postgres as postgres_module
 from usage.ledger import Final, Ledger, Opened, StoreLost
 from usage.postgres import PostgresJournal
 
@@ -82,6 +84,30 @@ async def test_killed_and_restarted_in_the_middle_every_entry_is_written_exactly
         (1200,)
     ]
     assert await asyncio.to_thread(lambda: postgres_store.open_calls) == []
+
+
+@on_loop
+async def test_a_network_that_swallows_everything_holds_the_writer_for_no_longer_than_said(
+    postgres_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Called off, the driver would wait for the server's word, which never comes."""
+    monkeypatch.setattr(postgres_module, "ANSWER_SECONDS", 0.2)
+    proxy = FaultProxy(int(postgres_store.settings["PORT"]))
+    proxy.start()
+    journal = PostgresJournal({**postgres_store.settings, "HOST": "127.0.0.1", "PORT": proxy.port})
+    loop = asyncio.get_running_loop()
+    try:
+        await journal.write([final()])
+        with proxy.toxic(BlackHole()):
+            begun = loop.time()
+            with pytest.raises(StoreLost):
+                await journal.write([final()])
+            assert loop.time() - begun < 2
+        await journal.write([final()])
+    finally:
+        await journal.close()
+        proxy.stop()
+    assert len(await asyncio.to_thread(lambda: postgres_store.request_ids)) >= 2
 
 
 @on_loop

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 
-from lib.problems import Forbidden, QuotaExceeded, Unavailable, UpstreamTimeout
+from lib.problems import DeadlineExceeded, Forbidden, QuotaExceeded, Unavailable, UpstreamTimeout
 from providers.call import Usage
 from tests.clocks import ManualClock
 from tests.loops import on_loop
@@ -190,6 +190,19 @@ async def test_an_error_after_the_settlement_changes_nothing(error: type[BaseExc
 
     case = await leave(body, error)
     assert (case.journal.row.status, case.journal.row.code) == (200, "ok")
+
+
+@on_loop
+async def test_a_call_that_ran_out_of_time_hears_that_though_its_row_cannot_be_written() -> None:
+    async def body(case: Case) -> None:
+        case.journal.gate.clear()
+        case.reservation.deadline = asyncio.get_running_loop().time()
+        raise DeadlineExceeded
+
+    case = await leave(body, DeadlineExceeded)
+    case.journal.gate.set()
+    await case.reservation.ledger.close()
+    assert (case.journal.row.status, case.journal.row.code) == (504, "deadline_exceeded")
 
 
 @on_loop

@@ -105,6 +105,20 @@ def test_chance_is_the_same_for_the_same_seed(probability: float, seed: int) -> 
     assert strikes() == strikes()
 
 
+@pytest.mark.parametrize("document", [{"status": 500, "flap": 2}, "status=500;flap=2"])
+def test_a_flapping_provider_fails_and_recovers_in_turn(document: Any) -> None:
+    script = Script.parse(document) if isinstance(document, str) else Script.read(document)
+    assert [script.strikes("p", "m") for _ in range(7)] == [
+        True,
+        True,
+        False,
+        False,
+        True,
+        True,
+        False,
+    ]
+
+
 def test_the_more_particular_script_wins() -> None:
     book = FaultBook()
     for slug, document in (
@@ -147,7 +161,16 @@ def test_a_header_for_another_provider_leaves_the_script_standing(
 
 @pytest.mark.parametrize(
     "document",
-    [[], "x", {"times": -1}, {"times": "x"}, {"probability": 2}, {"nonsense": 1}, {"spec": "huh"}],
+    [
+        [],
+        "x",
+        {"times": -1},
+        {"times": "x"},
+        {"flap": -1},
+        {"probability": 2},
+        {"nonsense": 1},
+        {"spec": "huh"},
+    ],
 )
 def test_the_control_api_refuses_nonsense(sandbox: SandboxServer, document: Any) -> None:
     with pytest.raises(ValueError, match=r"\w"):
