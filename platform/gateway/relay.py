@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from billing.book import UNKNOWN, PriceBook, PriceVersion
-from gateway.dispatch import Served, attempts_of
+from gateway.attempt import Served, attempts_of
 from gateway.exchange import EVENT_STREAM, Exchange
 from gateway.quality import wants_all
 from lib.clock import rfc3339, utc
