@@ -54,9 +54,11 @@ class Dispatcher:
 
     def resting(self, candidate: Candidate) -> bool:
         """Whether a breaker before it is open, or none of its credentials may be used now."""
-        return any(map(self.breakers.rests, candidate.breakers)) or bool(
-            self.retrying.pool.seconds_left(candidate.upstreams)
-        )
+        left = self.retrying.pool.seconds_left(candidate.upstreams)
+        return left > 0 or self.is_open(candidate)
+
+    def is_open(self, candidate: Candidate) -> bool:
+        return any(map(self.breakers.rests, candidate.breakers))
 
     def breakers_of(self, candidate: Candidate, reservation: Reservation) -> Sequence[Breaker]:
         """The provider's and the target's. Sandbox failures are scripted: they may rest nobody's
@@ -98,8 +100,8 @@ class _Search:
             if served is not None:
                 return served
         if self._retries is not None:
-            deadline, resting = self._sending.deadline, self._dispatcher.resting
-            while (again := await self._retries.wait(deadline, resting)) is not None:
+            deadline, is_open = self._sending.deadline, self._dispatcher.is_open
+            while (again := await self._retries.wait(deadline, is_open)) is not None:
                 served = await self._try(again)
                 if served is not None:
                     return served

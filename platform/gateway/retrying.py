@@ -75,9 +75,10 @@ class Retries:
             lend=True
         )
 
-    async def wait(self, deadline: float, resting: Callable[[Candidate], bool]) -> int | None:
+    async def wait(self, deadline: float, is_open: Callable[[Candidate], bool]) -> int | None:
         """Wait for the target that may be asked again soonest, which is then paid for; its
-        place. None, at once, where none may be by `deadline` (the loop's time)."""
+        place. None, at once, where none may be by `deadline` (the loop's time). `is_open` tells
+        whether a breaker before a target is."""
         now = self._retrying.clock.monotonic()
         left = deadline - asyncio.get_running_loop().time()
         for place in sorted(self._standings, key=lambda place: self._standings[place].again_at):
@@ -85,7 +86,7 @@ class Retries:
             wait = max(0.0, standing.again_at - now)
             if wait >= left:
                 return None
-            if not resting(candidate) and self._retrying.budget(candidate).take():
+            if not is_open(candidate) and self._retrying.budget(candidate).take():
                 standing.again_at = math.inf  # unless it is tried, and fails once more
                 await self._retrying.sleep(wait)
                 return place
