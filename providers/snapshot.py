@@ -128,6 +128,7 @@ class RouteSpec:
     strategy: str
     targets: tuple[TargetSpec, ...]
     timeouts: Mapping[str, int] = field(default_factory=dict)
+    rescue: str = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,6 +301,7 @@ def _route(
         strategy=row.strategy,
         targets=tuple(targets),
         timeouts=row.timeouts,
+        rescue=row.rescue,
     )
 
 

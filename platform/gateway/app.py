@@ -379,7 +379,7 @@ class Gateway:
                 served.price = price_of(served, reservation, prices)
                 if served.answer is None:
                     last = await relay_stream(
-                        exchange, served, reservation, deadline=sending.deadline
+                        exchange, served, reservation, deadline=sending.deadline, prices=prices
                     )
                 else:
                     last = await relay_whole(exchange, operation, served, reservation)
@@ -387,6 +387,7 @@ class Gateway:
             await exchange.end(last)
         else:
             await exchange.answer(last)
+        served = served.last
         in_time = asyncio.get_running_loop().time() < sending.deadline
         ended_well = learn(self.scores, served, reservation, in_time=in_time)
         if session is not None and ended_well:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import orjson
 import structlog
@@ -32,10 +32,28 @@ from usage.reservation import Reservation
 log = structlog.get_logger("patchbay.dispatch")
 
 
+class Search(Protocol):
+    """A call's way from target to target. `asked` is what the client asked, `rescue` how a
+    stream of its route is rescued."""
+
+    @property
+    def asked(self) -> Call: ...
+
+    @property
+    def rescue(self) -> str: ...
+
+    async def further(self, call: Call) -> Served | None:
+        """The next target's answer to `call`, of those behind the one that answered last.
+        Raises Problem."""
+        ...
+
+
 @dataclass(slots=True)
 class Served:
     """The attempt that answers. A stream has `events` already and more in `response`; of what
     was sent on, `kept` is the last part or, with `keeps_all`, everything worth reading.
+
+    Of a stream that may be rescued, `search` finds who carries it on, and `heir` is who did.
 
     As a scope it lets the provider's connection go, whichever way it is left. What comes of a
     stream is the provider's success unless a fault was recorded by then.
@@ -50,6 +68,8 @@ class Served:
     answer: Answer | None = None
     events: list[bytes] = field(default_factory=list)
     chunks: AsyncIterator[bytes] | None = None
+    search: Search | None = None
+    heir: Served | None = None
     keeps_all: bool = False
     kept: list[bytes] = field(default_factory=list)
     _kept_bytes: int = 0
@@ -60,6 +80,11 @@ class Served:
         elif self._kept_bytes <= MAX_READ:
             self.kept += events
             self._kept_bytes += sum(map(len, events))
+
+    @property
+    def last(self) -> Served:
+        """Whose text the client had last."""
+        return self if self.heir is None else self.heir.last
 
     def __enter__(self) -> Self:
         return self

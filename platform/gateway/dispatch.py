@@ -21,6 +21,7 @@ from providers.call import Call
 from providers.transport import Transport
 from usage.reservation import Reservation
 
+NO_RESCUE = "none"
 LEASE_MARGIN = 5.0  # seconds past its deadline after which a probe has surely died
 
 OPEN, NO_ROOM = "skipped_circuit_open", "skipped_quota"
@@ -72,6 +73,10 @@ class Dispatcher:
         return (whole, self.breakers.of(own + target.name, policies.target))
 
 
+def call_may_be_rescued(call: Call, plan: Plan) -> bool:
+    return plan.route.rescue != NO_RESCUE and call.stream
+
+
 class _Search:
     """One call's way from target to target, until one answers."""
 
@@ -85,8 +90,9 @@ class _Search:
         sending: Sending,
     ) -> None:
         self._dispatcher = dispatcher
-        self._call = call
+        self.asked = self._call = call
         self._plan = plan
+        self._place = 0  # of whose stream may be rescued
         self._reservation = reservation
         self._sending = sending
         self._retries: Retries | None = None
@@ -120,8 +126,22 @@ class _Search:
             except Failed as failed:
                 if not self._goes_on(place, failed):
                     return None
-            else:
-                self._count(place)
+            self._count(place)
+            if call_may_be_rescued(self._call, self._plan):
+                self._place, served.search = place, self
+            return served
+        return None
+
+    @property
+    def rescue(self) -> str:
+        return self._plan.route.rescue
+
+    async def further(self, call: Call) -> Served | None:
+        """Who carries on the stream that broke off."""
+        self._call = call
+        for place in range(self._place + 1, len(self._plan.candidates)):
+            served = await self._try(place)
+            if served is not None:
                 return served
         return None
 

@@ -9,7 +9,7 @@ import pytest
 
 from providers import credential_pool
 from providers.call import Outcome, Upstream, Verdict
-from providers.credential_pool import MOST_REST, REST, CredentialPool
+from providers.credential_pool import MOST_REST, OF_THE_CREDENTIAL, REST, CredentialPool
 from tests.clocks import ManualClock
 
 
@@ -100,7 +100,7 @@ def test_the_snapshot_knows_better_once_it_is_written() -> None:
 
 
 @pytest.mark.parametrize(
-    "verdict", set(Verdict) - {Verdict.AUTH, Verdict.RATE_LIMITED, Verdict.QUOTA_EXHAUSTED}
+    "verdict", [verdict for verdict in Verdict if verdict not in OF_THE_CREDENTIAL]
 )
 def test_nothing_else_says_anything_of_a_credential(verdict: Verdict) -> None:
     stage = Stage("a")
