@@ -98,15 +98,15 @@ def lines(system: System) -> Callable[[str, str], Line]:
 
 
 def journal_line(system: System, request_id: str) -> Mapping[str, Any]:
-    """What the sandbox wrote down of a call, once it has ended."""
+    """What the sandbox wrote down of a call, once it has ended: of its last try, for what breaks
+    off before an event that the client could see may be asked for again."""
 
     def written() -> list[str]:
         whole = system.journal.read_text().rpartition("\n")[0]  # the last may be half-written
         return [each for each in whole.splitlines() if request_id in each]
 
     until(lambda: bool(written()))
-    (found,) = written()
-    return json.loads(found)  # type: ignore[no-any-return]
+    return json.loads(written()[-1])  # type: ignore[no-any-return]
 
 
 def settled(system: System, request_id: str) -> Mapping[str, Any]:
