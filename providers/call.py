@@ -72,12 +72,16 @@ class Upstream:
 
 @dataclass(frozen=True, slots=True)
 class UpstreamRequest:
-    """One HTTP request to a provider, complete. Header names are lower case."""
+    """One HTTP request to a provider, complete. Header names are lower case.
+
+    `bulkhead` says whose connections it may use up: it never waits for anybody else's.
+    """
 
     method: str
     url: str
     headers: Mapping[str, str]
     body: bytes | None = None
+    bulkhead: str = ""
 
 
 class Verdict(enum.StrEnum):
@@ -95,6 +99,7 @@ class Verdict(enum.StrEnum):
     BAD_PAYLOAD = "bad_payload"
     TIMEOUT = "timeout"
     UNREACHABLE = "unreachable"
+    SATURATED = "skipped_saturated"  # nothing was sent: all connections to it are in use
 
 
 _TRANSIENT = frozenset(

@@ -227,7 +227,8 @@ class _Attempt:
             self._permits.release()
             raise
         try:
-            served = await self._begin(_with(request, sending.headers), sending.deadline)
+            request = _with(request, sending.headers, self._candidate.bulkhead)
+            served = await self._begin(request, sending.deadline)
         except (TransportFault, StreamFault) as fault:
             self._fail(fault.outcome)
         except TimeoutError:
@@ -331,9 +332,11 @@ def _is_the_targets(outcome: Outcome, candidate: Candidate) -> bool:
 
 
 def problem_of(problem: Problem, outcome: Outcome) -> Problem:
-    """The adapter's problem; a time-out is ours to name."""
+    """The adapter's problem; a time-out and a full bulkhead are ours to name."""
     if outcome.verdict is Verdict.TIMEOUT:
         return UpstreamTimeout()
+    if outcome.verdict is Verdict.SATURATED:
+        return Unavailable(retry_after=1)
     return problem
 
 
@@ -370,6 +373,6 @@ def _is_event_stream(response: Response) -> bool:
     return kind.lower().startswith("text/event-stream")
 
 
-def _with(request: UpstreamRequest, extra: Mapping[str, str]) -> UpstreamRequest:
+def _with(request: UpstreamRequest, extra: Mapping[str, str], bulkhead: str) -> UpstreamRequest:
     headers = {**request.headers, **extra}
-    return UpstreamRequest(request.method, request.url, headers, request.body)
+    return UpstreamRequest(request.method, request.url, headers, request.body, bulkhead)
