@@ -7,7 +7,6 @@ import contextlib
 import dataclasses
 import random
 
-
 from providers.call import UpstreamRequest, Verdict
 from providers.timeouts import Timeouts
 from providers.transport import Http1Transport, TransportFault
