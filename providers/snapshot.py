@@ -110,6 +110,7 @@ class RouteSpec:
     strategy: str
     targets: tuple[TargetSpec, ...]
     timeouts: Mapping[str, int] = field(default_factory=dict)
+    hedge: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,6 +278,7 @@ def _route(
         strategy=row.strategy,
         targets=tuple(targets),
         timeouts=row.timeouts,
+        hedge=row.hedge,
     )
 
 

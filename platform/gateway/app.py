@@ -30,7 +30,7 @@ from gateway.learning import learn
 from gateway.live import Live
 from gateway.observation import Observer
 from gateway.paths import Door
-from gateway.relay import price_of, relay_stream, relay_whole
+from gateway.relay import price_losers, price_of, relay_stream, relay_whole
 from gateway.routing import Plan, Wish, resolve
 from gateway.scores import Scores
 from gateway.sessions import HEADER as SESSION
@@ -370,6 +370,8 @@ class Gateway:
                 await self.dispatcher.serve(call, plan, reservation, sending) as served,
             ):
                 served.price = price_of(served, reservation, prices)
+                if plan.route.hedge:
+                    price_losers(reservation, prices)
                 if served.answer is None:
                     last = await relay_stream(
                         exchange, served, reservation, deadline=sending.deadline
@@ -395,7 +397,7 @@ class Gateway:
             headers["traceparent"] = trace
         if reservation.record.mode == Mode.TEST:
             headers |= _sandbox_script(exchange)
-        return Sending(asyncio.get_running_loop().time() + seconds, headers)
+        return Sending(asyncio.get_running_loop().time() + seconds, headers, plan.timeouts)
 
 
 def _granted(exchange: Exchange, grant: Grant) -> Grant:

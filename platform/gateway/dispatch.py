@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Self
 
 import orjson
 
 from billing.book import UNKNOWN, PriceVersion
+from gateway.hedging import HEDGED_AWAY, Hedging
 from gateway.quality import MAX_READ
 from gateway.routing import Candidate, Plan
 from gateway.scores import Scores
@@ -30,6 +32,7 @@ from providers.breaker import Breaker
 from providers.breakers import OF_A_TENANT, Breakers, Permits
 from providers.call import Answer, Call, Outcome, UpstreamRequest, Usage, Verdict
 from providers.openai_wire import as_chunks
+from providers.timeouts import Timeouts
 from providers.transport import Response, Transport, TransportFault
 from usage.record import AttemptRecord
 from usage.reservation import Reservation
@@ -80,10 +83,11 @@ class Served:
 @dataclass(frozen=True, slots=True)
 class Sending:
     """What goes with every attempt of a call: the loop's time by which it must have ended,
-    and headers for the provider (request id, trace)."""
+    headers for the provider (request id, trace), and how long it may wait for what."""
 
     deadline: float
     headers: Mapping[str, str]
+    timeouts: Timeouts
 
 
 @dataclass(slots=True)
@@ -94,6 +98,7 @@ class Dispatcher:
     breakers: Breakers
     clock: Clock
     scores: Scores
+    hedging: Hedging = field(default_factory=Hedging)
 
     async def serve(
         self, call: Call, plan: Plan, reservation: Reservation, sending: Sending
@@ -104,33 +109,33 @@ class Dispatcher:
         """
         unsupported: Unsupported | None = None
         last: Problem | None = None
-        grant = reservation.grant
+        hedge: _Hedge | None = None
         for place, candidate in enumerate(plan.candidates):
+            if hedge is not None and place == hedge.place:
+                continue  # it was asked beside the first
             lease = sending.deadline - asyncio.get_running_loop().time() + LEASE_MARGIN
-            permits = await self.breakers.admit(self._breakers(candidate, reservation), lease)
+            permits = await self.breakers.admit(self.breakers_of(candidate, reservation), lease)
             if permits is None:
                 _note_skipped(reservation, candidate, self.clock, _OPEN)
                 continue
-            try:
-                has_room = await grant.admits(place)
-            except BaseException:
-                permits.release()
-                raise
-            if not has_room:
-                permits.release()
+            if not await _has_room(reservation, place, permits):
                 _note_skipped(reservation, candidate, self.clock, _NO_ROOM)
                 continue
-            grant.tries(len(reservation.attempts))
             attempt = _Attempt(
                 self,
                 call,
                 candidate=candidate,
-                plan=plan,
                 reservation=reservation,
                 permits=permits,
+                sending=sending,
             )
             try:
-                return await attempt.run(sending)
+                if hedge is None and plan.route.hedge and candidate.target.model is None:
+                    hedge = _Hedge(self, call, plan, reservation=reservation, sending=sending)
+                    return await hedge.run(place, attempt)
+                served = await attempt.begin()
+                attempt.answered(served)
+                return served
             except Unsupported as problem:
                 unsupported = problem
             except _Failed as failed:
@@ -143,7 +148,7 @@ class Dispatcher:
         """Whether a breaker before it is open."""
         return any(map(self.breakers.rests, candidate.breakers))
 
-    def _breakers(self, candidate: Candidate, reservation: Reservation) -> Sequence[Breaker]:
+    def breakers_of(self, candidate: Candidate, reservation: Reservation) -> Sequence[Breaker]:
         """The provider's and the target's. Sandbox failures are scripted: they may rest nobody's
         target but the tenant's own."""
         record, target = reservation.record, candidate.target
@@ -168,7 +173,7 @@ class Dispatcher:
         attempts += [skip.as_attempt() for skip in plan.skipped if not skip.wished]
         if not tried:
             wait = min(
-                max(breaker.seconds_left() for breaker in self._breakers(c, reservation))
+                max(breaker.seconds_left() for breaker in self.breakers_of(c, reservation))
                 for c in plan.candidates
             )
             return Unavailable(
@@ -204,23 +209,30 @@ class _Attempt:
         call: Call,
         *,
         candidate: Candidate,
-        plan: Plan,
         reservation: Reservation,
         permits: Permits,
+        sending: Sending,
     ) -> None:
         self._dispatcher = dispatcher
         self._call = call
         self._candidate = candidate
-        self._timeouts = plan.timeouts
+        self._timeouts = sending.timeouts
         self._reservation = reservation
+        self._part = reservation.grant.current
         self._permits = permits
+        self._sending = sending
         self._adapter = candidate.target.provider.adapter
         self._response: Response | None = None
         self._until = 0.0  # the loop's time at which waiting ends: whose bound it was is told by it
         self._started = dispatcher.clock.monotonic()
+        self._leaves_as = "hung_up"
+        self.verdict = ""  # how it ended, once that is on record
+        self.seconds = 0.0  # how long it took
 
-    async def run(self, sending: Sending) -> Served:
-        """Raises _Failed, Unsupported when nothing was sent, or DeadlineExceeded."""
+    async def begin(self) -> Served:
+        """The answer, to be noted with `answered`. Raises _Failed, Unsupported when nothing was
+        sent, or DeadlineExceeded."""
+        sending = self._sending
         try:
             request = self._adapter.request(self._call, self._candidate.upstream)
         except InvalidRequest:  # Unsupported is one too
@@ -237,20 +249,30 @@ class _Attempt:
             self._abandon("deadline")
             raise DeadlineExceeded(attempts=attempts_of(self._reservation)) from None
         except BaseException:
-            self._abandon("hung_up")
+            self._abandon(self._leaves_as)
             raise
-        self._note(Verdict.OK, served.response.status)
         return served
+
+    def answered(self, served: Served) -> None:
+        """It is the one whose answer is heard."""
+        self._note(Verdict.OK, served.response.status)
+
+    def lose(self) -> None:
+        """Another one has answered: however it ends now, that is why."""
+        self._leaves_as = HEDGED_AWAY
 
     def _abandon(self, why: str) -> None:
         """The attempt ended through no fault of the provider's."""
         self._note(why, 0)
-        self._permits.release()
         self.close()
 
     def close(self) -> None:
+        """Let go of everything. An answer that nobody heard is on record as an attempt."""
         if self._response is not None:
+            if not self.verdict:
+                self._note(self._leaves_as, self._response.status)
             self._response.close()
+        self._permits.release()
 
     async def _begin(self, request: UpstreamRequest, deadline: float) -> Served:
         """Within `first_byte` the head must be here (of a stream, the first event), and by
@@ -306,20 +328,94 @@ class _Attempt:
         raise _Failed(outcome, problem_of(self._adapter.problem(outcome), outcome)) from None
 
     def _note(self, verdict: str, status: int) -> None:
-        clock = self._dispatcher.clock
-        now = clock.monotonic()
-        self._reservation.attempts.append(
+        clock, attempts = self._dispatcher.clock, self._reservation.attempts
+        self.verdict, self.seconds = str(verdict), clock.monotonic() - self._started
+        self._reservation.grant.tried(len(attempts), self._part)
+        attempts.append(
             AttemptRecord(
                 request_id=self._call.request_id,
-                number=len(self._reservation.attempts) + 1,
+                number=len(attempts) + 1,
                 created_at=utc(clock.now()),
                 provider=self._candidate.upstream.provider,
                 model=self._candidate.upstream.model,
-                verdict=str(verdict),
+                verdict=self.verdict,
                 status=status,
-                latency_ms=round((now - self._started) * 1000),
+                latency_ms=round(self.seconds * 1000),
             )
         )
+
+
+class _Hedge:
+    """One call, whose first target is helped out by another when it is slow. `place` is that
+    one's in the plan, -1 while none was asked."""
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        call: Call,
+        plan: Plan,
+        *,
+        reservation: Reservation,
+        sending: Sending,
+    ) -> None:
+        self.place = -1
+        self._dispatcher = dispatcher
+        self._call = call
+        self._plan = plan
+        self._reservation = reservation
+        self._sending = sending
+
+    async def run(self, place: int, attempt: _Attempt) -> Served:
+        """Raises what the attempt raises."""
+        watched = self._dispatcher.hedging.of(self._plan.candidates[place].name)
+        served: Served
+        winner, served = await watched.race(attempt, partial(self._another, place))
+        winner.answered(served)
+        if attempt.verdict in (Verdict.OK, HEDGED_AWAY):  # of which the latter took that at least
+            watched.latencies.add(attempt.seconds)
+        return served
+
+    async def _another(self, first: int) -> _Attempt | None:
+        """An attempt at the next target that may help and has room."""
+        for place in range(first + 1, len(self._plan.candidates)):
+            if self._may_help(first, place):
+                return await self._let_in(place)
+        return None
+
+    def _may_help(self, first: int, place: int) -> bool:
+        """Not as a probe of a breaker, and never on our credential after the tenant's own."""
+        candidates = self._plan.candidates
+        if candidates[first].own and candidates[place].houses:
+            return False
+        breakers = self._dispatcher.breakers_of(candidates[place], self._reservation)
+        return not any(breaker.rests or breaker.wants_probe for breaker in breakers)
+
+    async def _let_in(self, place: int) -> _Attempt | None:
+        dispatcher, candidate = self._dispatcher, self._plan.candidates[place]
+        breakers = dispatcher.breakers_of(candidate, self._reservation)
+        permits = await dispatcher.breakers.admit(breakers)
+        if permits is None or not await _has_room(self._reservation, place, permits):
+            return None
+        self.place = place
+        return _Attempt(
+            dispatcher,
+            self._call,
+            candidate=candidate,
+            reservation=self._reservation,
+            permits=permits,
+            sending=self._sending,
+        )
+
+
+async def _has_room(reservation: Reservation, place: int, permits: Permits) -> bool:
+    """Whether the candidate's own limits let it in; else its permits are given back."""
+    has_room = False
+    try:
+        has_room = await reservation.grant.admits(place)
+    finally:
+        if not has_room:
+            permits.release()
+    return has_room
 
 
 _CREDENTIALS = frozenset({Verdict.AUTH, Verdict.QUOTA_EXHAUSTED, Verdict.RATE_LIMITED})

@@ -11,6 +11,7 @@ import asyncio
 from bisect import bisect_left, insort
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 ANSWERS = 200  # of which the percentile is, the latest
@@ -69,33 +70,6 @@ class Budget:
 
     def give_back(self) -> None:
         self._hundredths += 100
-
-
-class Watched:
-    """A target that is asked first on a hedged route."""
-
-    __slots__ = ("budget", "latencies")
-
-    def __init__(self) -> None:
-        self.latencies = Latencies()
-        self.budget = Budget()
-
-
-class Hedging:
-    """All that are watched, by their names; those heard of last stay."""
-
-    def __init__(self) -> None:
-        self._watched: OrderedDict[str, Watched] = OrderedDict()
-
-    def of(self, name: str) -> Watched:
-        watched = self._watched.get(name)
-        if watched is not None:
-            self._watched.move_to_end(name)
-            return watched
-        while len(self._watched) >= MAX_TARGETS:
-            self._watched.popitem(last=False)
-        watched = self._watched[name] = Watched()
-        return watched
 
 
 class Runner(Protocol[T_co]):
@@ -170,3 +144,50 @@ class Race(Generic[R, T]):
             for task, runner in self._tasks.items():
                 if task is not self._winner:  # who never came to run has let go of nothing
                     runner.close()
+
+
+class Watched:
+    """A target that is asked first on a hedged route."""
+
+    __slots__ = ("budget", "latencies")
+
+    def __init__(self) -> None:
+        self.latencies = Latencies()
+        self.budget = Budget()
+
+    async def race(self, first: R, another: Callable[[], Awaitable[R | None]]) -> tuple[R, Any]:
+        """Who answered, and what: `first`, which is an attempt at this target, or when that is
+        slow perhaps `another`. Raises what the first raises if nobody answers."""
+        self.budget.earn()
+        delay = self.latencies.percentile()
+        if delay is None:
+            return first, await first.begin()
+        return await Race[R, Any]().run(first, partial(self._afford, another), delay)
+
+    async def _afford(self, another: Callable[[], Awaitable[R | None]]) -> R | None:
+        if not self.budget.take():
+            return None
+        found = None
+        try:
+            found = await another()
+        finally:
+            if found is None:
+                self.budget.give_back()
+        return found
+
+
+class Hedging:
+    """All that are watched, by their names; those heard of last stay."""
+
+    def __init__(self) -> None:
+        self._watched: OrderedDict[str, Watched] = OrderedDict()
+
+    def of(self, name: str) -> Watched:
+        watched = self._watched.get(name)
+        if watched is not None:
+            self._watched.move_to_end(name)
+            return watched
+        while len(self._watched) >= MAX_TARGETS:
+            self._watched.popitem(last=False)
+        watched = self._watched[name] = Watched()
+        return watched
