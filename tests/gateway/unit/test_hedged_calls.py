@@ -23,7 +23,6 @@ from tenants.limits import LimitMetric, RateLimit, Scope
 from tenants.quotas import Metric, Quota, QuotaScope
 from tenants.windows import Window
 from tests.gateway.unit.rig import (
-    Callers,
     Client,
     Reply,
     Rig,
@@ -122,8 +121,7 @@ def stage(rig: Rig) -> Stage:
         clock=rig.clock,
         transport=rig.upstreams,
     )
-    stage = Stage(rig)
-    return stage
+    return Stage(rig)
 
 
 def percentile(seconds: list[float], percent: int) -> float:
