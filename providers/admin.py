@@ -8,6 +8,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin
+from django.contrib.admin import EmptyFieldListFilter
 from django.core.exceptions import ValidationError
 from django.db.models import Count, JSONField, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
@@ -162,21 +163,43 @@ class CredentialForm(forms.ModelForm):  # type: ignore[type-arg]
 @admin.register(Credential)
 class CredentialAdmin(ModelAdmin):  # type: ignore[misc]
     form = CredentialForm
-    list_display = ["provider", "name", "tenant", "ends_with", "enabled", "created_at"]
-    list_filter = ["enabled", "provider"]
+    list_display = ["provider", "name", "tenant", "ends_with", "enabled", "drained", "created_at"]
+    list_filter = ["enabled", ("drained_at", EmptyFieldListFilter), "provider"]
     list_select_related = ["provider", "tenant"]
     search_fields = ["name", "provider__slug", "public_id"]
-    fields = ["provider", "tenant", "name", "secret", "ends_with", "enabled", "public_id"]
+    fields = [
+        "provider",
+        "tenant",
+        "name",
+        "secret",
+        "ends_with",
+        "enabled",
+        "drained",
+        "public_id",
+    ]
     autocomplete_fields = ["provider", "tenant"]
+    actions = ["use_again"]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         """Provider and tenant stay: the secret was given for them and is sealed to the tenant."""
-        kept = ["ends_with", "public_id"]
+        kept = ["ends_with", "drained", "public_id"]
         return [*kept, "provider", "tenant"] if obj else kept
 
     @admin.display(description="ends with")
     def ends_with(self, credential: Credential) -> str:
         return f"…{credential.last_four}" if credential.last_four else "-"
+
+    @admin.display(description="drained", ordering="drained_at", empty_value="-")
+    def drained(self, credential: Credential) -> str | None:
+        """Since when it is not used, and how the provider refused it."""
+        since = credential.drained_at
+        return f"{since:%Y-%m-%d %H:%M} UTC, {credential.drained_reason}" if since else None
+
+    @admin.action(description="Use again", permissions=["change"])
+    def use_again(self, request: HttpRequest, queryset: QuerySet[Credential]) -> None:
+        for credential in queryset:
+            services.use_credential_again(credential=credential)
+        self.message_user(request, "Used again everywhere within a second.")
 
     def save_model(self, request: HttpRequest, obj: Credential, form: Any, change: bool) -> None:
         if secret := form.cleaned_data.get("secret"):

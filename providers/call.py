@@ -58,7 +58,8 @@ class Upstream:
 
     `settings` is the provider row's JSON: what differs between services of one dialect
     (auth header, extra headers, query, refused parameters). `manifest` is a data provider's
-    compiled definition. `secret` is None for a keyless provider.
+    compiled definition. `secret` is None for a keyless provider; `credential` is the name of
+    what holds it, by which its rests are known (providers/credential_pool.py).
     """
 
     provider: str
@@ -68,6 +69,7 @@ class Upstream:
     settings: Mapping[str, Any] = field(default_factory=dict)
     max_output: int | None = None
     manifest: Any = None
+    credential: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -159,6 +159,11 @@ class Credential(Published):
     def set_secret(self, secret: str) -> None:
         self.sealed = seal_secret(secret, self.seal_owner)
         self.last_four = secret[-4:] if len(secret) >= 12 else ""
+        self.use_again()
+
+    def use_again(self) -> None:
+        """What the provider refused was another secret, or has been put right since."""
+        self.drained_at, self.drained_reason = None, ""
 
     def secret(self) -> str:
         """Raises lib.sealing.SealBroken."""

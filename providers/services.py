@@ -7,9 +7,11 @@ import datetime as dt
 import structlog
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.db import transaction
+from django.utils import timezone
 
 from accounts.models import User
-from providers.models import BreakerOverride, Model, Provider, Route
+from lib.sealing import SealBroken
+from providers.models import BreakerOverride, Credential, Model, Provider, Route
 
 log = structlog.get_logger("patchbay.providers")
 
@@ -20,6 +22,31 @@ def switch_provider(*, provider: Provider, enabled: bool) -> Provider:
     provider.enabled = enabled
     provider.save(update_fields=["enabled"])
     return provider
+
+
+def drain_credential(*, public_id: str, secret: str, reason: str) -> None:
+    """The provider refused it: no worker uses it from a second on until staff say so. Where it
+    has another secret by now, or is gone, or drained already, nothing happens."""
+    row = Credential.objects.filter(public_id=public_id, drained_at=None).first()
+    if row is None or not _holds(row, secret):
+        return
+    unchanged = Credential.objects.filter(pk=row.pk, sealed=row.sealed, drained_at=None)
+    unchanged.update(drained_at=timezone.now(), drained_reason=reason[:200])
+
+
+@transaction.atomic
+def use_credential_again(*, credential: Credential) -> Credential:
+    """Whatever the provider had against it has been put right."""
+    credential.use_again()
+    credential.save(update_fields=["drained_at", "drained_reason"])
+    return credential
+
+
+def _holds(credential: Credential, secret: str) -> bool:
+    try:
+        return credential.secret() == secret
+    except SealBroken:
+        return False
 
 
 @transaction.atomic

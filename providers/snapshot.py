@@ -22,6 +22,7 @@ from providers.breaker import Override, State
 from providers.breaker_policy import Policies, PolicyFault, parse
 from providers.call import Upstream
 from providers.dialects import adapter_for
+from providers.retry_policy import RetryPolicy
 from providers.timeouts import Timeouts
 from tenants.limits import RateLimit, Scope, compile_rate_limits
 from tenants.models import HousePolicy, in_force_since
@@ -31,9 +32,20 @@ log = structlog.get_logger("patchbay.snapshot")
 
 
 @dataclass(frozen=True, slots=True)
+class CredentialSpec:
+    """One of our secrets towards a provider. `drained`: the provider refused it, and nobody has
+    said since that it is to be used again."""
+
+    public_id: str
+    secret: str = field(repr=False)
+    drained: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ProviderSpec:
-    """A provider as calls see it. `secrets` maps a tenant's id, or None for the house's, to
-    the first enabled credential's secret."""
+    """A provider as calls see it. `secrets` maps a tenant's id, or None for the house's, to all
+    enabled credentials, in the order in which they were made: the drained ones too, for a
+    tenant whose own is drained must not be served with the house's."""
 
     slug: str
     adapter: Adapter
@@ -43,15 +55,16 @@ class ProviderSpec:
     needs_credential: bool
     allow_private_network: bool
     timeouts: Timeouts
-    secrets: Mapping[int | None, str]
+    secrets: Mapping[int | None, tuple[CredentialSpec, ...]]
     rate_limits: tuple[RateLimit, ...] = ()
     quotas: tuple[Quota, ...] = ()
     quotas_since: int = 0  # µs: all gateways count by these quotas from then on
     time_zone: str = "UTC"
     breaker: Policies = field(default_factory=Policies)
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
 
-    def secret_for(self, tenant_id: int | None) -> str | None:
-        return self.secrets.get(tenant_id) or self.secrets.get(None)
+    def credentials_of(self, tenant_id: int | None) -> tuple[CredentialSpec, ...]:
+        return self.secrets.get(tenant_id) or self.secrets.get(None) or ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,22 +89,26 @@ class TargetSpec:
     def name(self) -> str:
         return f"{self.provider.slug}/{self.model.model_id}" if self.model else self.provider.slug
 
-    def live(self, tenant_id: int | None) -> Upstream | None:
-        """The real upstream, or None when it needs a credential and there is none."""
-        secret = self.provider.secret_for(tenant_id)
-        if secret is None and self.provider.needs_credential:
-            return None
-        return self._upstream(secret, self.provider.base_url)
+    def live(self, tenant_id: int | None) -> tuple[Upstream, ...]:
+        """The real upstream, once for each credential; none where it needs one and there is
+        none."""
+        provider = self.provider
+        credentials = provider.credentials_of(tenant_id)
+        if not credentials and not provider.needs_credential:
+            return (self._upstream(None, provider.base_url),)
+        return tuple(
+            self._upstream(each.secret, provider.base_url, each.public_id) for each in credentials
+        )
 
     def sandbox(self, sandbox_url: str) -> Upstream:
         """The same provider, played by the sandbox: its slug, then its own path."""
         path = urlsplit(self.provider.base_url).path.rstrip("/")
         return self._upstream("sandbox-secret", f"{sandbox_url}/{self.provider.slug}{path}")
 
-    def _upstream(self, secret: str | None, base_url: str) -> Upstream:
-        known = self.upstreams.get((secret, base_url))
+    def _upstream(self, secret: str | None, base_url: str, credential: str = "") -> Upstream:
+        known = self.upstreams.get((credential, base_url))
         if known is None:
-            known = self.upstreams[secret, base_url] = Upstream(
+            known = self.upstreams[credential, base_url] = Upstream(
                 provider=self.provider.slug,
                 base_url=base_url,
                 model=self.model.model_id if self.model else "",
@@ -99,6 +116,7 @@ class TargetSpec:
                 settings=self.provider.settings,
                 max_output=self.model.max_output if self.model else None,
                 manifest=self.provider.manifest,
+                credential=credential,
             )
         return known
 
@@ -111,6 +129,7 @@ class RouteSpec:
     targets: tuple[TargetSpec, ...]
     timeouts: Mapping[str, int] = field(default_factory=dict)
     hedge: bool = False
+    rescue: str = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +187,9 @@ def _left_out_if_broken(kind: str, name: str) -> Iterator[None]:
 
 
 def _provider(
-    row: models.Provider, secrets: Mapping[int | None, str], house: HousePolicy
+    row: models.Provider,
+    secrets: Mapping[int | None, tuple[CredentialSpec, ...]],
+    house: HousePolicy,
 ) -> ProviderSpec:
     parts = urlsplit(row.base_url)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
@@ -227,13 +248,16 @@ def _quotas(row: models.Provider, house: HousePolicy) -> tuple[Quota, ...]:
     return merge_quotas(quotas, compile_quotas(row.quotas, QuotaScope.PROVIDER))
 
 
-def _load_secrets() -> dict[int, dict[int | None, str]]:
-    secrets: dict[int, dict[int | None, str]] = {}
+def _load_secrets() -> dict[int, dict[int | None, tuple[CredentialSpec, ...]]]:
+    secrets: dict[int, dict[int | None, tuple[CredentialSpec, ...]]] = {}
     for row in models.Credential.objects.filter(enabled=True).order_by("pk"):
         try:
-            secrets.setdefault(row.provider_id, {}).setdefault(row.tenant_id, row.secret())
+            spec = CredentialSpec(row.public_id, row.secret(), row.drained_at is not None)
         except SealBroken as error:
             log.error("credential_unusable", credential=row.public_id, reason=str(error))
+            continue
+        owners = secrets.setdefault(row.provider_id, {})
+        owners[row.tenant_id] = (*owners.get(row.tenant_id, ()), spec)
     return secrets
 
 
@@ -279,6 +303,7 @@ def _route(
         targets=tuple(targets),
         timeouts=row.timeouts,
         hedge=row.hedge,
+        rescue=row.rescue,
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from urllib.parse import parse_qsl
 
 import structlog
@@ -17,9 +18,11 @@ from accounts.identity import Identities, Identity
 from billing.book import PriceBook
 from gateway import listing
 from gateway.arranging import Arranger
+from gateway.attempt import Sending
 from gateway.batch import Batch
 from gateway.breaker_metrics import keep_publishing
-from gateway.dispatch import Dispatcher, Sending
+from gateway.credential_metrics import DrainedMetrics
+from gateway.dispatch import Dispatcher
 from gateway.exchange import Exchange, Receive, Scope, Send
 from gateway.explanation import HEADER as EXPLAIN
 from gateway.hangup import CancelWhenClientLeaves
@@ -46,9 +49,10 @@ from gateway.worst_case import (
 from lib.clock import Clock, SystemClock, utc
 from lib.problems import InvalidRequest, MethodNotAllowed, Problem, Unauthenticated
 from providers.breakers import Alone, Breakers, Shared
-from providers.call import Call
+from providers.call import Call, Upstream
 from providers.operations import Kind, Operation, parse_query, validate
 from providers.operations.batch import parse_batch
+from providers.snapshot import Snapshot
 from providers.transport import Http1Transport, Transport
 from tenants.keys import Mode
 from tenants.quotas import Metric
@@ -96,6 +100,7 @@ class Gateway:
     shedder: Shedder = field(init=False)
     _loop: asyncio.AbstractEventLoop | None = None
     _beside: list[asyncio.Task[None]] = field(default_factory=list)
+    _drained: DrainedMetrics = field(default_factory=DrainedMetrics)
     idempotency: Idempotency = field(init=False)
 
     def __post_init__(self) -> None:
@@ -103,8 +108,9 @@ class Gateway:
         self.scores = Scores(self.clock)
         self.live.on_word = lambda word: self.scores.rated(word.target, word.score)
         breakers = Breakers(self.clock, self.shared_breakers)
-        self.live.on_snapshot = lambda snapshot: breakers.apply(snapshot.breaker_overrides)
         self.dispatcher = Dispatcher(self.transport, breakers, self.clock, self.scores)
+        self.dispatcher.means.on_drained = self._drain
+        self.live.on_snapshot = self._follow
         self.arranger = Arranger(self.scores, self.dispatcher.resting)
         self.idempotency = Idempotency(self.clock, self.options.deadline_ms / 1000)
         self.shedder = Shedder(self.clock, self.options.max_in_flight)
@@ -142,6 +148,16 @@ class Gateway:
         except (CountersAway, TimeoutError):
             asked.cancel()
             return [None] * len(claims)
+
+    def _follow(self, snapshot: Snapshot) -> None:
+        """What lives longer than a snapshot learns of a new one."""
+        self.dispatcher.breakers.apply(snapshot.breaker_overrides)
+        self.dispatcher.retrying.pool.settled()
+        self._drained.publish(snapshot.providers)
+
+    def _drain(self, upstream: Upstream, reason: str) -> None:
+        pool = self.dispatcher.retrying.pool
+        self.live.drain(upstream, reason, then=partial(pool.written, upstream.credential))
 
     async def handle(self, door: Door, scope: Scope, receive: Receive, send: Send) -> None:
         """One request. Whatever happens inside, one answer goes out, or none if nobody waits."""
@@ -374,7 +390,7 @@ class Gateway:
                     price_losers(reservation, prices)
                 if served.answer is None:
                     last = await relay_stream(
-                        exchange, served, reservation, deadline=sending.deadline
+                        exchange, served, reservation, deadline=sending.deadline, prices=prices
                     )
                 else:
                     last = await relay_whole(exchange, operation, served, reservation)
@@ -382,6 +398,7 @@ class Gateway:
             await exchange.end(last)
         else:
             await exchange.answer(last)
+        served = served.last
         in_time = asyncio.get_running_loop().time() < sending.deadline
         ended_well = learn(self.scores, served, reservation, in_time=in_time)
         if session is not None and ended_well:
@@ -397,7 +414,7 @@ class Gateway:
             headers["traceparent"] = trace
         if reservation.record.mode == Mode.TEST:
             headers |= _sandbox_script(exchange)
-        return Sending(asyncio.get_running_loop().time() + seconds, headers, plan.timeouts)
+        return Sending(asyncio.get_running_loop().time() + seconds, headers)
 
 
 def _granted(exchange: Exchange, grant: Grant) -> Grant:

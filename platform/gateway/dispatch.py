@@ -1,93 +1,34 @@
-"""Dispatch: try the plan's targets in order until one answers.
-
-For a stream "answers" means that its first event has come: whatever fails before that, the
-next target may take over, and the client has not seen a byte.
-"""
+"""Dispatch: try the plan's targets in order until one answers, and then perhaps once more."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+import math
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Self
+from typing import Any
 
-import orjson
-
-from billing.book import UNKNOWN, PriceVersion
+from gateway.attempt import Attempt, Failed, Means, Sending, Served, attempts_of, note_skipped
 from gateway.hedging import HEDGED_AWAY, Hedging
-from gateway.quality import MAX_READ
+from gateway.retrying import Retries, Retrying
 from gateway.routing import Candidate, Plan
 from gateway.scores import Scores
-from lib.clock import Clock, utc
-from lib.problems import (
-    DeadlineExceeded,
-    InvalidRequest,
-    Problem,
-    Unavailable,
-    UpstreamTimeout,
-)
-from providers.adapter import Meter, StreamFault, Unsupported
+from lib.clock import Clock
+from lib.problems import Problem, Unavailable
+from providers.adapter import Unsupported
 from providers.breaker import Breaker
 from providers.breakers import OF_A_TENANT, Breakers, Permits
-from providers.call import Answer, Call, Outcome, UpstreamRequest, Usage, Verdict
-from providers.openai_wire import as_chunks
-from providers.timeouts import Timeouts
-from providers.transport import Response, Transport, TransportFault
-from usage.record import AttemptRecord
+from providers.call import Call, Verdict
+from providers.transport import Transport
 from usage.reservation import Reservation
 
+NO_RESCUE = "none"
+LEASE_MARGIN = 5.0  # seconds past its deadline after which a probe has surely died
 
-@dataclass(slots=True)
-class Served:
-    """The attempt that answers. A stream has `events` already and more in `response`; of what
-    was sent on, `kept` is the last part or, with `keeps_all`, everything worth reading.
-
-    As a scope it lets the provider's connection go, whichever way it is left. What comes of a
-    stream is the provider's success unless a fault was recorded by then.
-    """
-
-    candidate: Candidate
-    meter: Meter
-    call: Call
-    response: Response
-    permits: Permits
-    price: PriceVersion = UNKNOWN
-    answer: Answer | None = None
-    events: list[bytes] = field(default_factory=list)
-    chunks: AsyncIterator[bytes] | None = None
-    keeps_all: bool = False
-    kept: list[bytes] = field(default_factory=list)
-    _kept_bytes: int = 0
-
-    def keep(self, events: list[bytes]) -> None:
-        if not self.keeps_all:
-            self.kept = events
-        elif self._kept_bytes <= MAX_READ:
-            self.kept += events
-            self._kept_bytes += sum(map(len, events))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.permits.record(Outcome(Verdict.OK, self.response.status))
-        self.response.close()
-
-    def estimate(self) -> Usage:
-        """The worst case, for when the provider does not tell."""
-        candidate = self.candidate
-        return candidate.target.provider.adapter.estimate(self.call, candidate.upstream)
-
-
-@dataclass(frozen=True, slots=True)
-class Sending:
-    """What goes with every attempt of a call: the loop's time by which it must have ended,
-    headers for the provider (request id, trace), and how long it may wait for what."""
-
-    deadline: float
-    headers: Mapping[str, str]
-    timeouts: Timeouts
+OPEN, NO_ROOM = "skipped_circuit_open", "skipped_quota"
+RESTS, NO_CREDENTIAL = "skipped_credential_rests", "skipped_no_credential"
+SKIPS = (OPEN, NO_ROOM, RESTS, NO_CREDENTIAL)
 
 
 @dataclass(slots=True)
@@ -99,53 +40,28 @@ class Dispatcher:
     clock: Clock
     scores: Scores
     hedging: Hedging = field(default_factory=Hedging)
+    retrying: Retrying = field(init=False)
+    means: Means = field(init=False)
 
-    async def serve(
+    def __post_init__(self) -> None:
+        self.retrying = Retrying(self.clock)
+        self.means = Means(self.transport, self.clock, self.scores, self.retrying.pool)
+
+    def serve(
         self, call: Call, plan: Plan, reservation: Reservation, sending: Sending
-    ) -> Served:
+    ) -> Coroutine[Any, Any, Served]:
         """The attempt that answers: `with await dispatcher.serve(…) as served:`.
 
         Raises the Problem the caller should see when nobody does.
         """
-        unsupported: Unsupported | None = None
-        last: Problem | None = None
-        hedge: _Hedge | None = None
-        for place, candidate in enumerate(plan.candidates):
-            if hedge is not None and place == hedge.place:
-                continue  # it was asked beside the first
-            lease = sending.deadline - asyncio.get_running_loop().time() + LEASE_MARGIN
-            permits = await self.breakers.admit(self.breakers_of(candidate, reservation), lease)
-            if permits is None:
-                _note_skipped(reservation, candidate, self.clock, _OPEN)
-                continue
-            if not await _has_room(reservation, place, permits):
-                _note_skipped(reservation, candidate, self.clock, _NO_ROOM)
-                continue
-            attempt = _Attempt(
-                self,
-                call,
-                candidate=candidate,
-                reservation=reservation,
-                permits=permits,
-                sending=sending,
-            )
-            try:
-                if hedge is None and plan.route.hedge and candidate.target.model is None:
-                    hedge = _Hedge(self, call, plan, reservation=reservation, sending=sending)
-                    return await hedge.run(place, attempt)
-                served = await attempt.begin()
-                attempt.answered(served)
-                return served
-            except Unsupported as problem:
-                unsupported = problem
-            except _Failed as failed:
-                last = failed.problem
-                if not failed.outcome.falls_back:
-                    raise failed.problem from None
-        raise self._nobody(plan, reservation, unsupported, last)
+        return _Search(self, call, plan, reservation=reservation, sending=sending).run()
 
     def resting(self, candidate: Candidate) -> bool:
-        """Whether a breaker before it is open."""
+        """Whether a breaker before it is open, or none of its credentials may be used now."""
+        left = self.retrying.pool.seconds_left(candidate.upstreams)
+        return left > 0 or self.is_open(candidate)
+
+    def is_open(self, candidate: Candidate) -> bool:
         return any(map(self.breakers.rests, candidate.breakers))
 
     def breakers_of(self, candidate: Candidate, reservation: Reservation) -> Sequence[Breaker]:
@@ -159,195 +75,13 @@ class Dispatcher:
             return (whole,)
         return (whole, self.breakers.of(own + target.name, policies.target))
 
-    def _nobody(
-        self,
-        plan: Plan,
-        reservation: Reservation,
-        unsupported: Unsupported | None,
-        last: Problem | None,
-    ) -> Problem:
-        tried = [note for note in reservation.attempts if note.verdict not in _SKIPS]
-        if unsupported and not tried:
-            return unsupported
-        attempts = attempts_of(reservation)
-        attempts += [skip.as_attempt() for skip in plan.skipped if not skip.wished]
-        if not tried:
-            wait = min(
-                max(breaker.seconds_left() for breaker in self.breakers_of(c, reservation))
-                for c in plan.candidates
-            )
-            return Unavailable(
-                "Every provider of this route is resting after failures. Try again shortly.",
-                code="circuit_open",
-                retry_after=int(wait) + 1,
-                attempts=attempts,
-            )
-        if last is not None and len(tried) == 1:
-            last.extra.setdefault("attempts", attempts)
-            return last
-        return Unavailable(attempts=attempts, retry_after=1)
+
+def call_may_be_rescued(call: Call, plan: Plan) -> bool:
+    return plan.route.rescue != NO_RESCUE and call.stream
 
 
-LEASE_MARGIN = 5.0  # seconds past its deadline after which a probe has surely died
-_OPEN, _NO_ROOM = _SKIPS = ("skipped_circuit_open", "skipped_quota")
-
-
-class _Failed(Exception):
-    """One attempt's end without an answer."""
-
-    def __init__(self, outcome: Outcome, problem: Problem) -> None:
-        self.outcome = outcome
-        self.problem = problem
-
-
-class _Attempt:
-    """One try at one target: sends, waits for the first bytes, judges, and keeps the notes."""
-
-    def __init__(
-        self,
-        dispatcher: Dispatcher,
-        call: Call,
-        *,
-        candidate: Candidate,
-        reservation: Reservation,
-        permits: Permits,
-        sending: Sending,
-    ) -> None:
-        self._dispatcher = dispatcher
-        self._call = call
-        self._candidate = candidate
-        self._timeouts = sending.timeouts
-        self._reservation = reservation
-        self._part = reservation.grant.current
-        self._permits = permits
-        self._sending = sending
-        self._adapter = candidate.target.provider.adapter
-        self._response: Response | None = None
-        self._until = 0.0  # the loop's time at which waiting ends: whose bound it was is told by it
-        self._started = dispatcher.clock.monotonic()
-        self._leaves_as = "hung_up"
-        self.verdict = ""  # how it ended, once that is on record
-        self.seconds = 0.0  # how long it took
-
-    async def begin(self) -> Served:
-        """The answer, to be noted with `answered`. Raises _Failed, Unsupported when nothing was
-        sent, or DeadlineExceeded."""
-        sending = self._sending
-        try:
-            request = self._adapter.request(self._call, self._candidate.upstream)
-        except InvalidRequest:  # Unsupported is one too
-            self._permits.release()
-            raise
-        try:
-            request = _with(request, sending.headers, self._candidate.bulkhead)
-            served = await self._begin(request, sending.deadline)
-        except (TransportFault, StreamFault) as fault:
-            self._fail(fault.outcome)
-        except TimeoutError:
-            if self._until < sending.deadline:
-                self._fail(Outcome(Verdict.TIMEOUT, message="no first byte in time"))
-            self._abandon("deadline")
-            raise DeadlineExceeded(attempts=attempts_of(self._reservation)) from None
-        except BaseException:
-            self._abandon(self._leaves_as)
-            raise
-        return served
-
-    def answered(self, served: Served) -> None:
-        """It is the one whose answer is heard."""
-        self._note(Verdict.OK, served.response.status)
-
-    def lose(self) -> None:
-        """Another one has answered: however it ends now, that is why."""
-        self._leaves_as = HEDGED_AWAY
-
-    def _abandon(self, why: str) -> None:
-        """The attempt ended through no fault of the provider's."""
-        self._note(why, 0)
-        self.close()
-
-    def close(self) -> None:
-        """Let go of everything. An answer that nobody heard is on record as an attempt."""
-        if self._response is not None:
-            if not self.verdict:
-                self._note(self._leaves_as, self._response.status)
-            self._response.close()
-        self._permits.release()
-
-    async def _begin(self, request: UpstreamRequest, deadline: float) -> Served:
-        """Within `first_byte` the head must be here (of a stream, the first event), and by
-        the deadline all of a whole answer."""
-        adapter, upstream = self._adapter, self._candidate.upstream
-        loop = asyncio.get_running_loop()
-        self._until = min(loop.time() + self._timeouts.first_byte, deadline)
-        async with asyncio.timeout_at(self._until) as limit:
-            response = self._response = await self._dispatcher.transport.send(
-                request, self._timeouts, allow_private=self._candidate.allow_private
-            )
-            meter = adapter.meter(self._call, upstream)
-            served = Served(self._candidate, meter, self._call, response, self._permits)
-            if self._call.stream and response.status == 200 and _is_event_stream(response):
-                await self._first_events(served)
-                self._permits.began()
-            else:
-                self._until = deadline
-                limit.reschedule(deadline)
-                await self._whole(served)
-        return served
-
-    async def _first_events(self, served: Served) -> None:
-        served.chunks = served.response.chunks()
-        async for chunk in served.chunks:
-            served.events = served.meter.feed(chunk)
-            if served.events or served.meter.complete:
-                return
-        raise StreamFault(Outcome(Verdict.BAD_PAYLOAD, 200, "the stream ended before it began"))
-
-    async def _whole(self, served: Served) -> None:
-        response = served.response
-        body = await response.read()
-        outcome = self._adapter.outcome(response.status, response.headers, body)
-        if not outcome.is_answer:
-            raise StreamFault(outcome)
-        answer = served.meter.whole(outcome, body)
-        self._permits.record(outcome)
-        if self._call.stream:
-            # Asked for a stream, answered whole (a blocked prompt, say): told as a stream.
-            served.events = as_chunks(orjson.loads(answer.body))
-        else:
-            served.answer = answer
-
-    def _fail(self, outcome: Outcome) -> None:
-        """Always raises _Failed."""
-        self._note(outcome.verdict, outcome.status)
-        self._permits.record(outcome)
-        if _is_the_targets(outcome, self._candidate):
-            seconds = self._dispatcher.clock.monotonic() - self._started
-            self._dispatcher.scores.failed(self._candidate.name, seconds)
-        self.close()
-        raise _Failed(outcome, problem_of(self._adapter.problem(outcome), outcome)) from None
-
-    def _note(self, verdict: str, status: int) -> None:
-        clock, attempts = self._dispatcher.clock, self._reservation.attempts
-        self.verdict, self.seconds = str(verdict), clock.monotonic() - self._started
-        self._reservation.grant.tried(len(attempts), self._part)
-        attempts.append(
-            AttemptRecord(
-                request_id=self._call.request_id,
-                number=len(attempts) + 1,
-                created_at=utc(clock.now()),
-                provider=self._candidate.upstream.provider,
-                model=self._candidate.upstream.model,
-                verdict=self.verdict,
-                status=status,
-                latency_ms=round(self.seconds * 1000),
-            )
-        )
-
-
-class _Hedge:
-    """One call, whose first target is helped out by another when it is slow. `place` is that
-    one's in the plan, -1 while none was asked."""
+class _Search:
+    """One call's way from target to target, until one answers."""
 
     def __init__(
         self,
@@ -358,28 +92,86 @@ class _Hedge:
         reservation: Reservation,
         sending: Sending,
     ) -> None:
-        self.place = -1
         self._dispatcher = dispatcher
-        self._call = call
+        self.asked = self._call = call
         self._plan = plan
+        self._place = 0  # of whose stream may be rescued
         self._reservation = reservation
         self._sending = sending
+        self._retries: Retries | None = None
+        self._unsupported: Unsupported | None = None
+        self._last: Problem | None = None
+        self._helper: int | None = None  # who was asked besides, -1: nobody was needed yet
 
-    async def run(self, place: int, attempt: _Attempt) -> Served:
-        """Raises what the attempt raises."""
-        watched = self._dispatcher.hedging.of(self._plan.candidates[place].name)
-        served: Served
-        winner, served = await watched.race(attempt, partial(self._another, place))
-        winner.answered(served)
+    async def run(self) -> Served:
+        """Raises the Problem the caller should see."""
+        for place in range(len(self._plan.candidates)):
+            if place == self._helper:
+                continue
+            served = await self._try(place)
+            if served is not None:
+                return served
+        if self._retries is not None:
+            deadline, is_open = self._sending.deadline, self._dispatcher.is_open
+            while (again := await self._retries.wait(deadline, is_open)) is not None:
+                served = await self._try(again)
+                if served is not None:
+                    return served
+        raise self._nobody()
+
+    async def _try(self, place: int) -> Served | None:
+        """None where the target was passed over, or failed as another one may not. Raises the
+        Problem that ends the call."""
+        candidate = self._plan.candidates[place]
+        while (attempt := await self._let_in(place, candidate)) is not None:
+            try:
+                served = await self._answer(place, attempt)
+            except Unsupported as problem:
+                self._unsupported = problem
+                return None
+            except Failed as failed:
+                if not self._goes_on(place, failed):
+                    return None
+            self._count(place)
+            if call_may_be_rescued(self._call, self._plan):
+                self._place, served.search = place, self
+            return served
+        return None
+
+    @property
+    def rescue(self) -> str:
+        return self._plan.route.rescue
+
+    async def further(self, call: Call) -> Served | None:
+        """Who carries on the stream that broke off."""
+        self._call = call
+        for place in range(self._place + 1, len(self._plan.candidates)):
+            served = await self._try(place)
+            if served is not None:
+                return served
+        return None
+
+    async def _answer(self, place: int, attempt: Attempt) -> Served:
+        candidate = self._plan.candidates[place]
+        hedges = self._plan.route.hedge and candidate.target.model is None and self._helper is None
+        if not hedges:
+            served = await attempt.begin()
+            attempt.answered(served)
+            return served
+        self._helper = -1
+        watched = self._dispatcher.hedging.of(candidate.name)
+        answer: Served
+        winner, answer = await watched.race(attempt, partial(self._another, place))
+        winner.answered(answer)
         if attempt.verdict in (Verdict.OK, HEDGED_AWAY):  # of which the latter took that at least
             watched.latencies.add(attempt.seconds)
-        return served
+        return answer
 
-    async def _another(self, first: int) -> _Attempt | None:
+    async def _another(self, first: int) -> Attempt | None:
         """An attempt at the next target that may help and has room."""
         for place in range(first + 1, len(self._plan.candidates)):
             if self._may_help(first, place):
-                return await self._let_in(place)
+                return await self._let_in_besides(place)
         return None
 
     def _may_help(self, first: int, place: int) -> bool:
@@ -390,85 +182,113 @@ class _Hedge:
         breakers = self._dispatcher.breakers_of(candidates[place], self._reservation)
         return not any(breaker.rests or breaker.wants_probe for breaker in breakers)
 
-    async def _let_in(self, place: int) -> _Attempt | None:
-        dispatcher, candidate = self._dispatcher, self._plan.candidates[place]
-        breakers = dispatcher.breakers_of(candidate, self._reservation)
-        permits = await dispatcher.breakers.admit(breakers)
-        if permits is None or not await _has_room(self._reservation, place, permits):
+    async def _let_in_besides(self, place: int) -> Attempt | None:
+        attempt = await self._admitted(place, self._plan.candidates[place])
+        if isinstance(attempt, str):
             return None
-        self.place = place
-        return _Attempt(
-            dispatcher,
+        self._helper = place
+        return attempt
+
+    def _goes_on(self, place: int, failed: Failed) -> bool:
+        """Whether to try another credential of the same target. Raises the Problem of what is
+        the caller's own fault."""
+        self._count(place)
+        self._last = failed.problem
+        if not failed.outcome.falls_back:
+            raise failed.problem from None
+        if self._retries is None:
+            self._retries = Retries(self._dispatcher.retrying, self._plan)
+        return self._retries.failed(place, failed.outcome)
+
+    def _count(self, place: int) -> None:
+        """A first try pays for a part of the retries to come."""
+        if self._retries is None or not self._retries.tried(place):
+            candidate = self._plan.candidates[place]
+            self._dispatcher.retrying.budget(candidate).first(candidate.target.provider.retry)
+
+    async def _let_in(self, place: int, candidate: Candidate) -> Attempt | None:
+        """An attempt that credentials, breakers and quotas allow; else why not is noted."""
+        attempt = await self._admitted(place, candidate)
+        if isinstance(attempt, str):
+            self._skip(place, attempt)
+            return None
+        return attempt
+
+    async def _admitted(self, place: int, candidate: Candidate) -> Attempt | str:
+        upstream = self._dispatcher.retrying.pool.pick(candidate.upstreams)
+        if upstream is None:
+            left = self._dispatcher.retrying.pool.seconds_left(candidate.upstreams)
+            return NO_CREDENTIAL if left == math.inf else RESTS
+        dispatcher, reservation = self._dispatcher, self._reservation
+        lease = self._sending.deadline - asyncio.get_running_loop().time() + LEASE_MARGIN
+        breakers = dispatcher.breakers_of(candidate, reservation)
+        permits = await dispatcher.breakers.admit(breakers, lease)
+        if permits is None:
+            return OPEN
+        if not await self._has_room(place, permits):
+            return NO_ROOM
+        return Attempt(
+            dispatcher.means,
             self._call,
             candidate=candidate,
-            reservation=self._reservation,
+            upstream=upstream,
+            reservation=reservation,
             permits=permits,
             sending=self._sending,
         )
 
+    async def _has_room(self, place: int, permits: Permits) -> bool:
+        has_room = False
+        try:
+            has_room = await self._reservation.grant.admits(place)
+        finally:
+            if not has_room:
+                permits.release()
+        return has_room
 
-async def _has_room(reservation: Reservation, place: int, permits: Permits) -> bool:
-    """Whether the candidate's own limits let it in; else its permits are given back."""
-    has_room = False
-    try:
-        has_room = await reservation.grant.admits(place)
-    finally:
-        if not has_room:
-            permits.release()
-    return has_room
+    def _skip(self, place: int, why: str) -> None:
+        """Note it, but of a target that was tried already: what is told of it is how it failed."""
+        if self._retries is None or not self._retries.tried(place):
+            candidate = self._plan.candidates[place]
+            note_skipped(self._reservation, candidate, self._dispatcher.clock, why)
 
+    def _nobody(self) -> Problem:
+        notes = self._reservation.attempts
+        tried = [note for note in notes if note.verdict not in SKIPS]
+        if self._unsupported and not tried:
+            return self._unsupported
+        attempts = attempts_of(self._reservation)
+        attempts += [skip.as_attempt() for skip in self._plan.skipped if not skip.wished]
+        if not tried:
+            return self._nobody_tried(attempts)
+        if self._last is not None and len({(note.provider, note.model) for note in tried}) == 1:
+            self._last.extra.setdefault("attempts", attempts)
+            return self._last
+        return Unavailable(attempts=attempts, retry_after=self._retry_after())
 
-_CREDENTIALS = frozenset({Verdict.AUTH, Verdict.QUOTA_EXHAUSTED, Verdict.RATE_LIMITED})
-
-
-def _is_the_targets(outcome: Outcome, candidate: Candidate) -> bool:
-    """Whether a failure says something of the target for all: not the caller's own fault, nor
-    that of a tenant's own credential."""
-    return outcome.falls_back and not (candidate.own and outcome.verdict in _CREDENTIALS)
-
-
-def problem_of(problem: Problem, outcome: Outcome) -> Problem:
-    """The adapter's problem; a time-out and a full bulkhead are ours to name."""
-    if outcome.verdict is Verdict.TIMEOUT:
-        return UpstreamTimeout()
-    if outcome.verdict is Verdict.SATURATED:
-        return Unavailable(retry_after=1)
-    return problem
-
-
-def attempts_of(reservation: Reservation) -> list[dict[str, Any]]:
-    """The attempts so far, as `meta.attempts` and problems tell them."""
-    return [
-        {
-            "provider": note.provider,
-            "outcome": note.verdict,
-            "status": note.status,
-            "latency_ms": note.latency_ms,
-        }
-        for note in reservation.attempts
-    ]
-
-
-def _note_skipped(reservation: Reservation, candidate: Candidate, clock: Clock, why: str) -> None:
-    reservation.attempts.append(
-        AttemptRecord(
-            request_id=reservation.record.request_id,
-            number=len(reservation.attempts) + 1,
-            created_at=utc(clock.now()),
-            provider=candidate.upstream.provider,
-            model=candidate.upstream.model,
-            verdict=why,
-            status=0,
-            latency_ms=0,
+    def _nobody_tried(self, attempts: list[dict[str, Any]]) -> Problem:
+        wait = self._retry_after()
+        if {RESTS, NO_CREDENTIAL}.isdisjoint(note.verdict for note in self._reservation.attempts):
+            return Unavailable(
+                "Every provider of this route is resting after failures. Try again shortly.",
+                code="circuit_open",
+                retry_after=wait,
+                attempts=attempts,
+            )
+        return Unavailable(
+            "No credential for this route's providers may be used now: they limited or refused "
+            "it. `attempts` says which; a refused one is for its owner to replace.",
+            retry_after=wait,
+            attempts=attempts,
         )
-    )
 
+    def _retry_after(self) -> int | None:
+        """Whole seconds until a target may be tried again, 1 at least; None where that is for
+        somebody to bring about."""
+        wait = min(map(self._seconds_left, self._plan.candidates))
+        return None if wait == math.inf else int(wait) + 1
 
-def _is_event_stream(response: Response) -> bool:
-    kind: str = response.headers.get("content-type") or ""
-    return kind.lower().startswith("text/event-stream")
-
-
-def _with(request: UpstreamRequest, extra: Mapping[str, str], bulkhead: str) -> UpstreamRequest:
-    headers = {**request.headers, **extra}
-    return UpstreamRequest(request.method, request.url, headers, request.body, bulkhead)
+    def _seconds_left(self, candidate: Candidate) -> float:
+        breakers = self._dispatcher.breakers_of(candidate, self._reservation)
+        rests = max(breaker.seconds_left() for breaker in breakers)
+        return max(rests, self._dispatcher.retrying.pool.seconds_left(candidate.upstreams))

@@ -7,7 +7,7 @@ whose deadline passed while the answer came, says nothing: neither need be the t
 from __future__ import annotations
 
 from gateway import quality
-from gateway.dispatch import Served
+from gateway.attempt import Served
 from gateway.scores import Scores
 from usage.reservation import Reservation
 

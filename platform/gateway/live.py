@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
+from functools import partial
 
 import structlog
 
@@ -15,7 +16,8 @@ from lib.models import Revision, Topic
 from lib.problems import Unavailable
 from lib.stores import StoreAway
 from lib.threads import LookUps
-from providers import snapshot
+from providers import services, snapshot
+from providers.call import Upstream
 from providers.snapshot import Snapshot
 from usage import feedback
 from usage.feedback import Word
@@ -24,6 +26,7 @@ log = structlog.get_logger("patchbay.live")
 
 POLL_SECONDS = 0.5
 LISTEN_SECONDS = 5.0
+DRAIN_AGAIN_SECONDS = 1.0
 _UNKNOWN = Snapshot()
 
 
@@ -41,6 +44,7 @@ class Live:
         self._numbers: dict[str, int] | None = None
         self._look_ups = LookUps()
         self._task: asyncio.Task[None] | None = None
+        self._draining: set[asyncio.Task[None]] = set()
 
     @property
     def loaded(self) -> bool:
@@ -56,6 +60,8 @@ class Live:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
+        for draining in self._draining:
+            draining.cancel()
         self._look_ups.close()
 
     async def poll(self) -> None:
@@ -82,6 +88,27 @@ class Live:
                 code="store_unavailable",
                 retry_after=2,
             ) from None
+
+    def drain(self, upstream: Upstream, reason: str, then: Callable[[], None]) -> None:
+        """Have it written that a provider refused a credential, and `then` say that it is."""
+        task = asyncio.create_task(self._drain(upstream, reason, then))
+        self._draining.add(task)
+        task.add_done_callback(self._draining.discard)
+
+    async def _drain(self, upstream: Upstream, reason: str, then: Callable[[], None]) -> None:
+        write = partial(
+            services.drain_credential,
+            public_id=upstream.credential,
+            secret=upstream.secret or "",
+            reason=reason,
+        )
+        while True:
+            try:
+                await self._look_ups.run(write)
+            except StoreAway:
+                await asyncio.sleep(DRAIN_AGAIN_SECONDS)
+            else:
+                return then()
 
     async def _reload(self) -> None:
         known = self._numbers or {}

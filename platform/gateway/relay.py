@@ -8,16 +8,19 @@ and without `[DONE]`, so that it can never look like success.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import orjson
 
 from billing.book import UNKNOWN, PriceBook, PriceVersion
-from gateway.dispatch import Served, attempts_of
+from gateway.attempt import Served, attempts_of
 from gateway.exchange import EVENT_STREAM, Exchange
 from gateway.hedging import HEDGED_AWAY
 from gateway.quality import wants_all
+from gateway.rescue import Rescue
 from lib.clock import rfc3339, utc
 from lib.problems import DeadlineExceeded, Problem, UpstreamRejected
 from providers.adapter import StreamFault
@@ -25,9 +28,11 @@ from providers.call import Outcome, Usage, Verdict
 from providers.openai_wire import CHARACTERS_PER_TOKEN
 from providers.operations import Kind, Operation
 from providers.transport import TransportFault
+from usage.record import AttemptRecord
 from usage.reservation import Reservation
 
 _UNFINISHED = Outcome(Verdict.BAD_PAYLOAD, 200, "the stream ended before its end")
+Through = Callable[[list[bytes]], list[bytes]]
 OPEN_MARGIN = 30.0  # seconds past its deadline after which an open call has surely died
 
 
@@ -48,7 +53,12 @@ async def relay_whole(
 
 
 async def relay_stream(
-    exchange: Exchange, served: Served, reservation: Reservation, *, deadline: float
+    exchange: Exchange,
+    served: Served,
+    reservation: Reservation,
+    *,
+    deadline: float,
+    prices: PriceBook,
 ) -> bytes:
     """Send a stream up to its last bytes, which are returned when the call is settled."""
     note_served(exchange, served, reservation)
@@ -61,18 +71,22 @@ async def relay_stream(
         await reservation.open(worst, cost, expires_in=left + OPEN_MARGIN)
         await exchange.start(200, EVENT_STREAM)
         async with asyncio.timeout_at(deadline):
-            await _pump(exchange, served)
+            if served.search is None:
+                await _pump(exchange, served)
+            else:
+                await _rescue(exchange, served, reservation, prices).run()
     except (StreamFault, TransportFault) as fault:
         served.permits.record(fault.outcome)
-        return await _cut(exchange, served, reservation, _broken_off(fault.outcome.message))
+        return await _cut(exchange, served.last, reservation, _broken_off(fault.outcome.message))
     except TimeoutError:
-        return await _cut(exchange, served, reservation, DeadlineExceeded())
+        return await _cut(exchange, served.last, reservation, DeadlineExceeded())
     except asyncio.CancelledError:
-        bill(served, reservation, why="hung_up")
+        bill(served.last, reservation, why="hung_up")
         raise
     except BaseException:
-        bill(served, reservation, why="cut")
+        bill(served.last, reservation, why="cut")
         raise
+    served = served.last
     if not served.meter.complete:
         served.permits.record(_UNFINISHED)
         return await _cut(exchange, served, reservation, _broken_off("it just ended"))
@@ -81,19 +95,50 @@ async def relay_stream(
     return b"".join(served.meter.close())
 
 
-async def _pump(exchange: Exchange, served: Served) -> None:
-    if served.events:
-        served.keep(served.events)
-        await exchange.more(b"".join(served.events))
+async def _pump(exchange: Exchange, served: Served, through: Through | None = None) -> None:
+    """Send what comes, or what `through` makes of it."""
+    events = served.events if through is None else through(served.events)
+    if events:
+        served.keep(events)
+        await exchange.more(b"".join(events))
     if served.chunks is None or served.meter.complete:
         return
     async for chunk in served.chunks:
         events = served.meter.feed(chunk)
+        if events and through is not None:
+            events = through(events)
         if events:
             served.keep(events)
             await exchange.more(b"".join(events))
         if served.meter.complete:
             return  # whatever a provider might still send says nothing more
+
+
+def _rescue(
+    exchange: Exchange, served: Served, reservation: Reservation, prices: PriceBook
+) -> Rescue:
+    record, first = reservation.record, served.call
+
+    def account(one: Served, note: AttemptRecord) -> None:
+        usage = as_one_unit(used(one, broken=True)[0])
+        version = _version(one, reservation, prices)
+        note.tokens, note.units = usage.input_tokens + usage.output_tokens, usage.units
+        note.cost = version.prices.cost(usage)
+
+    def take(before: Served, now: Served) -> None:
+        before.heir = now
+        now.price = price_of(now, reservation, prices)
+        now.keeps_all = wants_all(first)
+        record.provider, record.model = now.candidate.provider, now.candidate.model
+
+    return Rescue(
+        served,
+        mode=served.search.rescue if served.search else "",
+        attempts=reservation.attempts,
+        pump=partial(_pump, exchange),
+        account=account,
+        take=take,
+    )
 
 
 async def _cut(
@@ -117,13 +162,18 @@ def bill(served: Served, reservation: Reservation, why: str = "") -> None:
     `why` says what broke the answer off, if anything did; then the provider's count so far
     may be less than it made, and the larger figure counts.
     """
-    told = served.meter.usage
-    if told is not None and (served.meter.complete or not why):
-        usage, flag = told, "not_told" if told.estimated else ""
-    else:
-        usage, flag = _estimated(served, told), why or "not_told"
+    usage, is_told = used(served, broken=bool(why))
+    flag = ("not_told" if usage.estimated else "") if is_told else why or "not_told"
     usage = as_one_unit(usage)
     reservation.use(usage, cost=served.price.prices.cost(usage), estimate=flag)
+
+
+def used(served: Served, *, broken: bool) -> tuple[Usage, bool]:
+    """What an attempt used, and whether the provider told it."""
+    told = served.meter.usage
+    if told is not None and (served.meter.complete or not broken):
+        return told, True
+    return _estimated(served, told), False
 
 
 def _estimated(served: Served, told: Usage | None) -> Usage:
@@ -142,13 +192,17 @@ def as_one_unit(usage: Usage) -> Usage:
 
 def price_of(served: Served, reservation: Reservation, prices: PriceBook) -> PriceVersion:
     """The version in force when the call came, noted on its record. Test mode is free."""
+    version = _version(served, reservation, prices)
+    reservation.record.price_id = version.id
+    return version
+
+
+def _version(served: Served, reservation: Reservation, prices: PriceBook) -> PriceVersion:
     record, upstream = reservation.record, served.candidate.upstream
     if record.mode == "test":
         return UNKNOWN
     at = record.created_at.timestamp()
-    version = prices.price(upstream.provider, upstream.model, record.operation, at)
-    record.price_id = version.id
-    return version
+    return prices.price(upstream.provider, upstream.model, record.operation, at)
 
 
 def price_losers(reservation: Reservation, prices: PriceBook) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from accounts.identity import Identity
 from gateway.strategies import Turns, wanted_output
 from lib.problems import Forbidden, InvalidRequest, NotFound, Unavailable
+from providers.breakers import OF_A_TENANT
 from providers.call import Call, Upstream
 from providers.openai_wire import input_estimate
 from providers.operations import Kind, Operation
@@ -23,11 +24,14 @@ class Candidate:
 
     `name` is what its scores are kept by, `breakers` are what stands before it: in test mode,
     where failures are scripted, the tenant's own. `own`: with a credential of the tenant's.
+    `upstreams` is that far side once for each credential that is not drained, if any is left;
+    they differ in nothing else from `upstream`.
     """
 
     target: TargetSpec
     upstream: Upstream
     allow_private: bool
+    upstreams: tuple[Upstream, ...]
     name: str = ""
     breakers: tuple[str, ...] = ()
     own: bool = False
@@ -218,9 +222,9 @@ def _plan(
     skipped: list[Skipped] = []
     for target in route.targets:
         reason = _unfit(target, needs, wish, tokens)
-        upstream = None if reason else _upstream(target, identity, sandbox_url)
-        if upstream is not None:
-            candidates.append(_candidate(target, upstream, identity, route))
+        upstreams = () if reason else _upstreams(target, identity, sandbox_url)
+        if upstreams:
+            candidates.append(_candidate(target, upstreams, identity, route))
         else:
             model = target.model.model_id if target.model else ""
             skipped.append(Skipped(target.provider.slug, reason or "no_credential", model))
@@ -250,13 +254,19 @@ def houses_after_own(plan: Plan) -> list[Candidate]:
 
 
 def _candidate(
-    target: TargetSpec, upstream: Upstream, identity: Identity, route: RouteSpec
+    target: TargetSpec, upstreams: tuple[Upstream, ...], identity: Identity, route: RouteSpec
 ) -> Candidate:
     is_test = identity.mode is Mode.TEST
-    whose = f"test:{identity.tenant_id}:" if is_test else ""
+    whose = _whose(identity)
+    drained = {
+        each.public_id
+        for each in target.provider.credentials_of(identity.tenant_id)
+        if each.drained
+    }
     return Candidate(
         target,
-        upstream,
+        upstreams[0],
+        upstreams=tuple(each for each in upstreams if each.credential not in drained),
         allow_private=is_test or target.provider.allow_private_network,
         name=whose + target.name,
         breakers=(whose + target.provider.slug, whose + target.name),
@@ -332,10 +342,20 @@ def _unfit(target: TargetSpec, needs: frozenset[str], wish: Wish, tokens: int) -
     return ""
 
 
-def _upstream(target: TargetSpec, identity: Identity, sandbox_url: str) -> Upstream | None:
-    if identity.mode is Mode.TEST:
-        return target.sandbox(sandbox_url) if sandbox_url else None
-    return target.live(identity.tenant_id)
+def _upstreams(target: TargetSpec, identity: Identity, sandbox_url: str) -> tuple[Upstream, ...]:
+    """With each credential that this caller may use. The sandbox takes any, and what a tenant
+    scripts there rests its own only."""
+    if identity.mode is not Mode.TEST:
+        return target.live(identity.tenant_id)
+    if not sandbox_url:
+        return ()
+    upstream = target.sandbox(sandbox_url)
+    return (replace(upstream, credential=_whose(identity) + upstream.provider),)
+
+
+def _whose(identity: Identity) -> str:
+    """What the names of a tenant's own breakers and credentials in test mode begin with."""
+    return f"{OF_A_TENANT}{identity.tenant_id}:" if identity.mode is Mode.TEST else ""
 
 
 def _nobody(operation: Operation, skipped: list[Skipped], wish: Wish) -> Exception:

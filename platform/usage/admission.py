@@ -61,22 +61,39 @@ class Grant:
     away: bool = False  # counted by this process alone, since the store was away
     uncounted: list[QuotaClaim] = field(default_factory=list)  # for the same reason
     settled: bool = False
+    _unused: bool = True  # nobody was tried with what was claimed for the chosen candidate
     current: int = 0  # the part of the target that was let in last; 0 where it has none
     _tries: dict[int, int] = field(default_factory=dict)  # an attempt's number → its part
 
     async def admits(self, place: int) -> bool:
-        """Whether the candidate at `place` may be tried: its provider's counters have room, and
-        are claimed of from now on. False also where nobody can tell."""
-        if self.away or not self.options or place == self.chosen:
+        """Whether the candidate at `place` may be tried, for the first time or again: its
+        provider's counters have room for one try more, and are claimed of from now on. False
+        also where nobody can tell."""
+        if self.away or not self.options:
             return True
         if place < self.chosen:
             return False
-        part = self.options[place]
+        if place == self.chosen and self._unused:
+            self._unused = False
+            return True
+        part = self._further(place)
         self.current = 0
         if part.claims and not await self.admissions.extend(self, part):
             return False
         self.current = len(self.hold.parts) - 1 if part.claims else 0
         return True
+
+    def _further(self, place: int) -> Part:
+        """What a try there claims. A slot that the call holds already does for its next try."""
+        part = self.options[place]
+        held = {
+            claim.key
+            for other in self.hold.parts
+            for claim in other.claims
+            if type(claim) is SlotClaim
+        }
+        claims = [claim for claim in part.claims if claim.key not in held]
+        return Part(claims, part.amounts, part.provider)
 
     def tried(self, number: int, part: int) -> None:
         """The attempt `number` (from 0) was made at the target with that part."""
@@ -186,8 +203,9 @@ class Admissions:
                 ledger = await self.truth.used([grant.hold.id])
             except StoreAway:
                 continue
-            used = ledger.get(grant.hold.id, {})
-            self.settle(grant, [used.get(part.provider, NOTHING) for part in grant.hold.parts])
+            used = dict(ledger.get(grant.hold.id, {}))
+            # A provider that was tried more than once has several parts: all of it is the first's.
+            self.settle(grant, [used.pop(part.provider, NOTHING) for part in grant.hold.parts])
             return
 
     async def _recount(self) -> None:

@@ -306,3 +306,40 @@ def test_the_admins_sign_in_locks_too() -> None:
     assert locked.status_code == 429
     assert locked["Content-Type"].startswith("text/html")
     assert int(locked["Retry-After"]) == 900
+
+
+def test_a_drained_credential_is_seen_and_used_again(browser: Client) -> None:
+    row, other = CredentialFactory(), CredentialFactory()
+    Credential.objects.update(drained_at=timezone.now(), drained_reason="401: revoked <b>")
+    page = browser.get(reverse("admin:providers_credential_changelist")).content.decode()
+    assert page.count("401: revoked &lt;b&gt;") == 2
+    assert act(browser, "providers_credential", "use_again", row).status_code == 302
+    row.refresh_from_db()
+    other.refresh_from_db()
+    assert (row.drained_at, row.drained_reason) == (None, "")
+    assert other.drained_at is not None
+
+
+def test_a_new_secret_in_the_admin_takes_a_credential_back(browser: Client) -> None:
+    row = CredentialFactory()
+    Credential.objects.update(drained_at=timezone.now(), drained_reason="401")
+    change = reverse("admin:providers_credential_change", args=[row.pk])
+    form = {"name": row.name, "enabled": "on"}
+    assert browser.post(change, {**form, "secret": ""}).status_code == 302
+    row.refresh_from_db()
+    assert row.drained_at is not None
+    assert browser.post(change, {**form, "secret": "sk-new-0123456789"}).status_code == 302
+    row.refresh_from_db()
+    assert (row.drained_at, row.drained_reason) == (None, "")
+
+
+def test_who_may_only_look_takes_no_credential_back() -> None:
+    looker = UserFactory(is_staff=True)
+    looker.user_permissions.add(Permission.objects.get(codename="view_credential"))
+    browser = Client()
+    browser.force_login(looker)
+    row = CredentialFactory()
+    Credential.objects.update(drained_at=timezone.now())
+    act(browser, "providers_credential", "use_again", row)
+    row.refresh_from_db()
+    assert row.drained_at is not None

@@ -8,7 +8,7 @@ import pytest
 from pytest_django import DjangoAssertNumQueries
 
 from providers import models
-from providers.snapshot import Snapshot, load
+from providers.snapshot import ProviderSpec, Snapshot, load
 from providers.timeouts import Timeouts
 from tenants.models import HousePolicy
 from tests.factories import (
@@ -125,26 +125,41 @@ def test_a_tenants_own_credential_serves_nobody_else() -> None:
     found = load().route(CHAT, "m")
     assert found
     target = found.targets[0]
-    mine = target.live(owner.pk)
-    assert mine and mine.secret == "sk-owner"
-    assert target.live(other.pk) is None and target.live(None) is None
+    assert [upstream.secret for upstream in target.live(owner.pk)] == ["sk-owner"]
+    assert target.live(other.pk) == target.live(None) == ()
     CredentialFactory(provider=provider, secret="sk-house")
     target = load().providers["lab"]
-    assert [target.secret_for(pk) for pk in (owner.pk, other.pk, None)] == [
-        "sk-owner",
-        "sk-house",
-        "sk-house",
+    assert [secrets_of(target, pk) for pk in (owner.pk, other.pk, None)] == [
+        ["sk-owner"],
+        ["sk-house"],
+        ["sk-house"],
     ]
 
 
-def test_the_first_enabled_credential_that_opens_counts() -> None:
+def secrets_of(provider: ProviderSpec, tenant_id: int | None) -> list[str]:
+    return [each.secret for each in provider.credentials_of(tenant_id)]
+
+
+def test_a_drained_credential_is_known_as_such_and_still_the_tenants_own() -> None:
+    """Were it left out, the tenant would be served with the house's."""
+    owner = TenantFactory()
+    provider = ProviderFactory(slug="lab")
+    CredentialFactory(provider=provider, secret="sk-house")
+    own = CredentialFactory(provider=provider, tenant=owner, secret="sk-owner")
+    models.Credential.objects.filter(pk=own.pk).update(drained_at=own.created_at)
+    (found,) = load().providers["lab"].credentials_of(owner.pk)
+    assert (found.public_id, found.drained) == (own.public_id, True)
+    assert "sk-owner" not in repr(found)
+
+
+def test_all_enabled_credentials_that_open_count_in_their_order() -> None:
     provider = ProviderFactory(slug="lab")
     CredentialFactory(provider=provider, secret="sk-off", enabled=False)
     broken = CredentialFactory(provider=provider, secret="sk-broken")
     models.Credential.objects.filter(pk=broken.pk).update(sealed="00000000:junk")
     CredentialFactory(provider=provider, secret="sk-good")
     CredentialFactory(provider=provider, secret="sk-later")
-    assert load().providers["lab"].secret_for(None) == "sk-good"
+    assert secrets_of(load().providers["lab"], None) == ["sk-good", "sk-later"]
 
 
 def test_a_keyless_provider_needs_no_credential() -> None:
@@ -152,8 +167,8 @@ def test_a_keyless_provider_needs_no_credential() -> None:
     ModelFactory(provider=provider, model_id="m")
     found = load().route(CHAT, "m")
     assert found
-    upstream = found.targets[0].live(5)
-    assert upstream and upstream.secret is None
+    (upstream,) = found.targets[0].live(5)
+    assert upstream.secret is None
 
 
 def test_the_sandbox_plays_a_provider_without_its_secret() -> None:

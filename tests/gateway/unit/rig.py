@@ -21,7 +21,15 @@ from providers.call import UpstreamRequest
 from providers.catalogue import documents
 from providers.dialects import adapter_for
 from providers.prices import Prices
-from providers.snapshot import ModelSpec, ProviderSpec, RouteSpec, Snapshot, TargetSpec
+from providers.retry_policy import RetryPolicy
+from providers.snapshot import (
+    CredentialSpec,
+    ModelSpec,
+    ProviderSpec,
+    RouteSpec,
+    Snapshot,
+    TargetSpec,
+)
 from providers.timeouts import Timeouts
 from tenants import keys
 from tenants.keys import Mode
@@ -291,7 +299,17 @@ def provider(slug: str, adapter: str = "openai", **fields: Any) -> ProviderSpec:
         "timeouts": Timeouts(),
         "secrets": {None: f"sk-{slug}"},
     }
-    return ProviderSpec(slug=slug, adapter=adapter_for(adapter), **plain | fields)
+    spec = plain | fields
+    spec["secrets"] = {owner: held(secrets) for owner, secrets in spec["secrets"].items()}
+    return ProviderSpec(slug=slug, adapter=adapter_for(adapter), **spec)
+
+
+def held(secrets: str | Sequence[str | CredentialSpec]) -> tuple[CredentialSpec, ...]:
+    """Credentials by their secrets, under names made of these."""
+    each_of = [secrets] if isinstance(secrets, str) else secrets
+    return tuple(
+        CredentialSpec(f"crd_{each}", each) if isinstance(each, str) else each for each in each_of
+    )
 
 
 def data_provider(slug: str) -> ProviderSpec:
@@ -340,6 +358,19 @@ def snapshot(*routes: RouteSpec, **fields: Any) -> Snapshot:
     }
     named = {(r.operation, r.name if is_model[r.operation] else ""): r for r in routes}
     return Snapshot(routes=named, **fields)
+
+
+ONCE = RetryPolicy(max_attempts=1)
+
+
+class Halves:
+    """Chance, held still: every random wait is half as long as it may be."""
+
+    def random(self) -> float:
+        return 0.5
+
+    def betavariate(self, alpha: float, beta: float) -> float:
+        return 0.5
 
 
 PLAIN = Prices(1_000_000, 2_000_000)
@@ -407,8 +438,17 @@ class Rig:
             clock=self.clock,
             transport=self.upstreams,
         )
+        self.waits: list[float] = []
+        retrying = self.gateway.dispatcher.retrying
+        retrying.sleep, retrying.random = self._wait, Halves()
         self.key = callers.add()
         self.serve(route(target("lab")))
+
+    async def _wait(self, seconds: float) -> None:
+        """A call's wait before a retry, which takes no time but the clock's."""
+        self.waits.append(seconds)
+        self.clock.advance(seconds)
+        await asyncio.sleep(0)
 
     def serve(
         self, *routes: RouteSpec, prices: Mapping[str, Prices] | None = None, **fields: Any

@@ -15,6 +15,7 @@ from providers.call import Verdict
 from providers.transport import TransportFault
 from tests.gateway.unit.rig import (
     FOREVER,
+    ONCE,
     Part,
     Rig,
     chat,
@@ -138,6 +139,7 @@ async def test_whatever_ends_a_call_early_gives_its_probe_back(
         return permits
 
     monkeypatch.setattr(rig.gateway.dispatcher.breakers, "admit", noted)
+    rig.serve(route(target(provider("lab", retry=ONCE))))
     ways: list[Any] = [
         chat,
         failure,
@@ -151,6 +153,7 @@ async def test_whatever_ends_a_call_early_gives_its_probe_back(
         rig.upstreams.script = lambda request, way=way: way()
         for streams in (False, True):
             await rig.chat(stream=streams)
+            rig.clock.advance(1)  # a credential that was limited rests so long
     assert len(given) == 2 * len(ways)
     assert all(permit.over for permits in given for permit in permits._each)
 

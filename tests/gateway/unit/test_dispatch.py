@@ -15,6 +15,7 @@ from tenants.keys import Mode
 from tests.gateway.unit.rig import (
     DONE,
     FOREVER,
+    ONCE,
     WHOLE_STREAM,
     Client,
     Part,
@@ -195,7 +196,7 @@ async def test_retry_after_is_true(rig: Rig) -> None:
 
 @on_loop
 async def test_the_next_target_serves_while_one_rests(rig: Rig) -> None:
-    rig.serve(route(target("one"), target("two")))
+    rig.serve(route(target("one"), target(provider("two", retry=ONCE))))
     rig.upstreams.by_provider(one=failure)
     for _ in range(OPEN_AFTER + 1):
         client = await rig.chat()

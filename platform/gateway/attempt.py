@@ -1,0 +1,344 @@
+"""One attempt: one try at one target, with one of our credentials.
+
+For a stream it is over, and well, when its first event has come: whatever fails before that,
+another attempt may take over, and the client has not seen a byte.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, Self
+
+import orjson
+import structlog
+
+from billing.book import UNKNOWN, PriceVersion
+from gateway.hedging import HEDGED_AWAY
+from gateway.quality import MAX_READ
+from gateway.routing import Candidate
+from gateway.scores import Scores
+from lib.clock import Clock, utc
+from lib.problems import DeadlineExceeded, InvalidRequest, Problem, Unavailable, UpstreamTimeout
+from providers.adapter import Meter, StreamFault
+from providers.breakers import Permits
+from providers.call import Answer, Call, Outcome, Upstream, UpstreamRequest, Usage, Verdict
+from providers.credential_pool import OF_THE_CREDENTIAL, CredentialPool
+from providers.openai_wire import as_chunks
+from providers.transport import Response, Transport, TransportFault
+from usage.record import AttemptRecord
+from usage.reservation import Reservation
+
+log = structlog.get_logger("patchbay.dispatch")
+
+
+class Search(Protocol):
+    """A call's way from target to target. `asked` is what the client asked, `rescue` how a
+    stream of its route is rescued."""
+
+    @property
+    def asked(self) -> Call: ...
+
+    @property
+    def rescue(self) -> str: ...
+
+    async def further(self, call: Call) -> Served | None:
+        """The next target's answer to `call`, of those behind the one that answered last.
+        Raises Problem."""
+        ...
+
+
+@dataclass(slots=True)
+class Served:
+    """The attempt that answers. A stream has `events` already and more in `response`; of what
+    was sent on, `kept` is the last part or, with `keeps_all`, everything worth reading.
+
+    Of a stream that may be rescued, `search` finds who carries it on, and `heir` is who did.
+
+    As a scope it lets the provider's connection go, whichever way it is left. What comes of a
+    stream is the provider's success unless a fault was recorded by then.
+    """
+
+    candidate: Candidate
+    meter: Meter
+    call: Call
+    response: Response
+    permits: Permits
+    price: PriceVersion = UNKNOWN
+    answer: Answer | None = None
+    events: list[bytes] = field(default_factory=list)
+    chunks: AsyncIterator[bytes] | None = None
+    search: Search | None = None
+    heir: Served | None = None
+    keeps_all: bool = False
+    kept: list[bytes] = field(default_factory=list)
+    _kept_bytes: int = 0
+
+    def keep(self, events: list[bytes]) -> None:
+        if not self.keeps_all:
+            self.kept = events
+        elif self._kept_bytes <= MAX_READ:
+            self.kept += events
+            self._kept_bytes += sum(map(len, events))
+
+    @property
+    def last(self) -> Served:
+        """Whose text the client had last."""
+        return self if self.heir is None else self.heir.last
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.permits.record(Outcome(Verdict.OK, self.response.status))
+        self.response.close()
+
+    def estimate(self) -> Usage:
+        """The worst case, for when the provider does not tell."""
+        candidate = self.candidate
+        return candidate.target.provider.adapter.estimate(self.call, candidate.upstream)
+
+
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """What goes with every attempt of a call: the loop's time by which it must have ended,
+    and headers for the provider (request id, trace)."""
+
+    deadline: float
+    headers: Mapping[str, str]
+
+
+def nobody_listens(upstream: Upstream, reason: str) -> None: ...
+
+
+@dataclass(slots=True)
+class Means:
+    """What a worker makes its attempts with. `on_drained` hears, with the reason, of each
+    credential that a provider refused."""
+
+    transport: Transport
+    clock: Clock
+    scores: Scores
+    pool: CredentialPool
+    on_drained: Callable[[Upstream, str], None] = nobody_listens
+
+
+class Failed(Exception):
+    """One attempt's end without an answer."""
+
+    def __init__(self, outcome: Outcome, problem: Problem) -> None:
+        self.outcome = outcome
+        self.problem = problem
+
+
+class Attempt:
+    """Sends, waits for the first bytes, judges, and keeps the notes. `upstream` is the
+    candidate's, with the credential to use."""
+
+    def __init__(
+        self,
+        means: Means,
+        call: Call,
+        *,
+        candidate: Candidate,
+        upstream: Upstream,
+        reservation: Reservation,
+        permits: Permits,
+        sending: Sending,
+    ) -> None:
+        self._means = means
+        self._call = call
+        self._candidate = candidate
+        self._upstream = upstream
+        self._timeouts = candidate.timeouts
+        self._reservation = reservation
+        self._part = reservation.grant.current
+        self._permits = permits
+        self._sending = sending
+        self._adapter = candidate.target.provider.adapter
+        self._response: Response | None = None
+        self._until = 0.0  # the loop's time at which waiting ends: whose bound it was is told by it
+        self._started = means.clock.monotonic()
+        self._leaves_as = "hung_up"
+        self.verdict = ""  # how it ended, once that is on record
+        self.seconds = 0.0  # how long it took
+
+    async def begin(self) -> Served:
+        """The answer, to be noted with `answered`. Raises Failed, Unsupported when nothing was
+        sent, or DeadlineExceeded."""
+        sending = self._sending
+        try:
+            request = self._adapter.request(self._call, self._upstream)
+        except InvalidRequest:  # Unsupported is one too
+            self._permits.release()
+            raise
+        try:
+            request = _with(request, sending.headers, self._candidate.bulkhead)
+            served = await self._begin(request, sending.deadline)
+        except (TransportFault, StreamFault) as fault:
+            self._fail(fault.outcome)
+        except TimeoutError:
+            if self._until < sending.deadline:
+                self._fail(Outcome(Verdict.TIMEOUT, message="no first byte in time"))
+            self._abandon("deadline")
+            raise DeadlineExceeded(attempts=attempts_of(self._reservation)) from None
+        except BaseException:
+            self._abandon(self._leaves_as)
+            raise
+        return served
+
+    def answered(self, served: Served) -> None:
+        """It is the one whose answer is heard."""
+        self._note(Verdict.OK, served.response.status)
+
+    def lose(self) -> None:
+        """Another one has answered: however it ends now, that is why."""
+        self._leaves_as = HEDGED_AWAY
+
+    def _abandon(self, why: str) -> None:
+        """The attempt ended through no fault of the provider's."""
+        self._note(why, 0)
+        self.close()
+
+    def close(self) -> None:
+        """Let go of everything. An answer that nobody heard is on record as an attempt."""
+        if self._response is not None:
+            if not self.verdict:
+                self._note(self._leaves_as, self._response.status)
+            self._response.close()
+        self._permits.release()
+
+    async def _begin(self, request: UpstreamRequest, deadline: float) -> Served:
+        """Within `first_byte` the head must be here (of a stream, the first event), and by
+        the deadline all of a whole answer."""
+        loop = asyncio.get_running_loop()
+        self._until = min(loop.time() + self._timeouts.first_byte, deadline)
+        async with asyncio.timeout_at(self._until) as limit:
+            response = self._response = await self._means.transport.send(
+                request, self._timeouts, allow_private=self._candidate.allow_private
+            )
+            meter = self._adapter.meter(self._call, self._upstream)
+            served = Served(self._candidate, meter, self._call, response, self._permits)
+            if self._call.stream and response.status == 200 and _is_event_stream(response):
+                await self._first_events(served)
+                self._permits.began()
+            else:
+                self._until = deadline
+                limit.reschedule(deadline)
+                await self._whole(served)
+        return served
+
+    async def _first_events(self, served: Served) -> None:
+        served.chunks = served.response.chunks()
+        async for chunk in served.chunks:
+            served.events = served.meter.feed(chunk)
+            if served.events or served.meter.complete:
+                return
+        raise StreamFault(Outcome(Verdict.BAD_PAYLOAD, 200, "the stream ended before it began"))
+
+    async def _whole(self, served: Served) -> None:
+        response = served.response
+        body = await response.read()
+        outcome = self._adapter.outcome(response.status, response.headers, body)
+        if not outcome.is_answer:
+            raise StreamFault(outcome)
+        answer = served.meter.whole(outcome, body)
+        self._permits.record(outcome)
+        if self._call.stream:
+            # Asked for a stream, answered whole (a blocked prompt, say): told as a stream.
+            served.events = as_chunks(orjson.loads(answer.body))
+        else:
+            served.answer = answer
+
+    def _fail(self, outcome: Outcome) -> None:
+        """Always raises Failed."""
+        self._note(outcome.verdict, outcome.status)
+        self._permits.record(outcome)
+        if _is_the_targets(outcome, self._candidate):
+            seconds = self._means.clock.monotonic() - self._started
+            self._means.scores.failed(self._candidate.name, seconds)
+        if self._means.pool.note(self._upstream.credential, outcome):
+            self._drained(outcome)
+        self.close()
+        raise Failed(outcome, problem_of(self._adapter.problem(outcome), outcome)) from None
+
+    def _drained(self, outcome: Outcome) -> None:
+        reason = f"{outcome.status}: {outcome.message}" if outcome.message else str(outcome.status)
+        log.error(
+            "credential_drained",
+            provider=self._upstream.provider,
+            credential=self._upstream.credential,
+            reason=reason,
+        )
+        self._means.on_drained(self._upstream, reason)
+
+    def _note(self, verdict: str, status: int) -> None:
+        clock, attempts = self._means.clock, self._reservation.attempts
+        self.verdict, self.seconds = str(verdict), clock.monotonic() - self._started
+        self._reservation.grant.tried(len(attempts), self._part)
+        attempts.append(
+            AttemptRecord(
+                request_id=self._call.request_id,
+                number=len(attempts) + 1,
+                created_at=utc(clock.now()),
+                provider=self._candidate.upstream.provider,
+                model=self._candidate.upstream.model,
+                verdict=self.verdict,
+                status=status,
+                latency_ms=round(self.seconds * 1000),
+            )
+        )
+
+
+def _is_the_targets(outcome: Outcome, candidate: Candidate) -> bool:
+    """Whether a failure says something of the target for all: not the caller's own fault, nor
+    that of a tenant's own credential."""
+    return outcome.falls_back and not (candidate.own and outcome.verdict in OF_THE_CREDENTIAL)
+
+
+def problem_of(problem: Problem, outcome: Outcome) -> Problem:
+    """The adapter's problem; a time-out and a full bulkhead are ours to name."""
+    if outcome.verdict is Verdict.TIMEOUT:
+        return UpstreamTimeout()
+    if outcome.verdict is Verdict.SATURATED:
+        return Unavailable(retry_after=1)
+    return problem
+
+
+def attempts_of(reservation: Reservation) -> list[dict[str, Any]]:
+    """The attempts so far, as `meta.attempts` and problems tell them."""
+    return [
+        {
+            "provider": note.provider,
+            "outcome": note.verdict,
+            "status": note.status,
+            "latency_ms": note.latency_ms,
+        }
+        for note in reservation.attempts
+    ]
+
+
+def note_skipped(reservation: Reservation, candidate: Candidate, clock: Clock, why: str) -> None:
+    reservation.attempts.append(
+        AttemptRecord(
+            request_id=reservation.record.request_id,
+            number=len(reservation.attempts) + 1,
+            created_at=utc(clock.now()),
+            provider=candidate.upstream.provider,
+            model=candidate.upstream.model,
+            verdict=why,
+            status=0,
+            latency_ms=0,
+        )
+    )
+
+
+def _is_event_stream(response: Response) -> bool:
+    kind: str = response.headers.get("content-type") or ""
+    return kind.lower().startswith("text/event-stream")
+
+
+def _with(request: UpstreamRequest, extra: Mapping[str, str], bulkhead: str) -> UpstreamRequest:
+    headers = {**request.headers, **extra}
+    return UpstreamRequest(request.method, request.url, headers, request.body, bulkhead)
