@@ -73,12 +73,16 @@ class Upstream:
 
 
 class UpstreamRequest(NamedTuple):
-    """One HTTP request to a provider, complete. Header names are lower case."""
+    """One HTTP request to a provider, complete. Header names are lower case.
+
+    `bulkhead` says whose connections it may use up: it never waits for anybody else's.
+    """
 
     method: str
     url: str
     headers: Mapping[str, str]
     body: bytes | None = None
+    bulkhead: str = ""
 
 
 class Verdict(Word):
@@ -96,6 +100,7 @@ class Verdict(Word):
     BAD_PAYLOAD = "bad_payload"
     TIMEOUT = "timeout"
     UNREACHABLE = "unreachable"
+    SATURATED = "skipped_saturated"  # nothing was sent: all connections to it are in use
 
 
 _TRANSIENT = frozenset(

@@ -128,6 +128,7 @@ class RouteSpec:
     strategy: str
     targets: tuple[TargetSpec, ...]
     timeouts: Mapping[str, int] = field(default_factory=dict)
+    hedge: bool = False
     rescue: str = "none"
 
 
@@ -301,6 +302,7 @@ def _route(
         strategy=row.strategy,
         targets=tuple(targets),
         timeouts=row.timeouts,
+        hedge=row.hedge,
         rescue=row.rescue,
     )
 

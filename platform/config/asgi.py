@@ -87,6 +87,7 @@ def build(env: Any) -> Application:
         proxy_hops=env.TRUSTED_PROXY_HOPS,
         max_body_bytes=env.MAX_BODY_BYTES,
         deadline_ms=env.DEADLINE_MS,
+        max_in_flight=env.MAX_IN_FLIGHT,
     )
     ledger = Ledger(journal_for(settings.DATABASES["default"]))
     breakers: Shared = SharedBreakers(env.REDIS_URL) if env.REDIS_URL else Alone()

@@ -88,6 +88,12 @@ class Environment(BaseSettings):
         8 * 1024 * 1024, ge=1024, description="Largest request body on the data path."
     )
     DEADLINE_MS: int = Field(60_000, ge=100, description="Longest a call may take in all.")
+    MAX_IN_FLIGHT: int = Field(
+        10_000,
+        ge=1,
+        description="Calls that one gateway process answers at the same time. Those beyond are "
+        "refused: 503 overloaded.",
+    )
     DRAIN_SECONDS: float = Field(
         1.0,
         ge=0,

@@ -33,11 +33,12 @@ from gateway.learning import learn
 from gateway.live import Live
 from gateway.observation import Observer
 from gateway.paths import Door
-from gateway.relay import price_of, relay_stream, relay_whole
+from gateway.relay import price_losers, price_of, relay_stream, relay_whole
 from gateway.routing import Plan, Wish, resolve
 from gateway.scores import Scores
 from gateway.sessions import HEADER as SESSION
 from gateway.sessions import session_of
+from gateway.shedding import Shedder, keep_measuring
 from gateway.worst_case import (
     BY_OUTPUT,
     less_output,
@@ -76,6 +77,7 @@ class Options:
     proxy_hops: int = 0
     max_body_bytes: int = 8 * 1024 * 1024
     deadline_ms: int = 60_000
+    max_in_flight: int = 10_000
 
 
 @dataclass(slots=True)
@@ -95,8 +97,9 @@ class Gateway:
     dispatcher: Dispatcher = field(init=False)
     scores: Scores = field(init=False)
     arranger: Arranger = field(init=False)
+    shedder: Shedder = field(init=False)
     _loop: asyncio.AbstractEventLoop | None = None
-    _publishing: asyncio.Task[None] | None = None
+    _beside: list[asyncio.Task[None]] = field(default_factory=list)
     _drained: DrainedMetrics = field(default_factory=DrainedMetrics)
     idempotency: Idempotency = field(init=False)
 
@@ -110,18 +113,22 @@ class Gateway:
         self.live.on_snapshot = self._follow
         self.arranger = Arranger(self.scores, self.dispatcher.resting)
         self.idempotency = Idempotency(self.clock, self.options.deadline_ms / 1000)
+        self.shedder = Shedder(self.clock, self.options.max_in_flight)
 
     async def start(self) -> None:
         self._loop = asyncio.get_running_loop()
         await self.live.start()
         await self.admissions.counters.start()
         await self.shared_breakers.start()
-        self._publishing = asyncio.create_task(keep_publishing(self.dispatcher.breakers))
+        self._beside = [
+            asyncio.create_task(keep_publishing(self.dispatcher.breakers)),
+            asyncio.create_task(keep_measuring(self.shedder, self.clock)),
+        ]
 
     async def stop(self) -> None:
         """Let go of everything, once all calls have ended."""
-        if self._publishing is not None:
-            self._publishing.cancel()
+        for task in self._beside:
+            task.cancel()
         await self.ledger.close()
         await self.admissions.counters.close()
         await self.shared_breakers.close()
@@ -160,6 +167,8 @@ class Gateway:
         exchange.openai = door.openai
         self.observer.in_flight += 1
         try:
+            if self.observer.in_flight > self.shedder.bound:
+                self.shedder.check(self.observer.in_flight)
             await self._enter(exchange, door)
         except HungUp:
             exchange.status = HUNG_UP
@@ -380,6 +389,8 @@ class Gateway:
                 await self.dispatcher.serve(call, plan, reservation, sending) as served,
             ):
                 served.price = price_of(served, reservation, prices)
+                if plan.route.hedge:
+                    price_losers(reservation, prices)
                 if served.answer is None:
                     last = await relay_stream(
                         exchange, served, reservation, deadline=sending.deadline, prices=prices

@@ -15,11 +15,12 @@ import orjson
 import structlog
 
 from billing.book import UNKNOWN, PriceVersion
+from gateway.hedging import HEDGED_AWAY
 from gateway.quality import MAX_READ
 from gateway.routing import Candidate
 from gateway.scores import Scores
 from lib.clock import Clock, utc
-from lib.problems import DeadlineExceeded, InvalidRequest, Problem, UpstreamTimeout
+from lib.problems import DeadlineExceeded, InvalidRequest, Problem, Unavailable, UpstreamTimeout
 from providers.adapter import Meter, StreamFault
 from providers.breakers import Permits
 from providers.call import Answer, Call, Outcome, Upstream, UpstreamRequest, Usage, Verdict
@@ -144,6 +145,7 @@ class Attempt:
         upstream: Upstream,
         reservation: Reservation,
         permits: Permits,
+        sending: Sending,
     ) -> None:
         self._means = means
         self._call = call
@@ -151,21 +153,29 @@ class Attempt:
         self._upstream = upstream
         self._timeouts = candidate.timeouts
         self._reservation = reservation
+        self._part = reservation.grant.current
         self._permits = permits
+        self._sending = sending
         self._adapter = candidate.target.provider.adapter
         self._response: Response | None = None
         self._until = 0.0  # the loop's time at which waiting ends: whose bound it was is told by it
         self._started = means.clock.monotonic()
+        self._leaves_as = "hung_up"
+        self.verdict = ""  # how it ended, once that is on record
+        self.seconds = 0.0  # how long it took
 
-    async def run(self, sending: Sending) -> Served:
-        """Raises Failed, Unsupported when nothing was sent, or DeadlineExceeded."""
+    async def begin(self) -> Served:
+        """The answer, to be noted with `answered`. Raises Failed, Unsupported when nothing was
+        sent, or DeadlineExceeded."""
+        sending = self._sending
         try:
             request = self._adapter.request(self._call, self._upstream)
         except InvalidRequest:  # Unsupported is one too
             self._permits.release()
             raise
         try:
-            served = await self._begin(_with(request, sending.headers), sending.deadline)
+            request = _with(request, sending.headers, self._candidate.bulkhead)
+            served = await self._begin(request, sending.deadline)
         except (TransportFault, StreamFault) as fault:
             self._fail(fault.outcome)
         except TimeoutError:
@@ -174,20 +184,30 @@ class Attempt:
             self._abandon("deadline")
             raise DeadlineExceeded(attempts=attempts_of(self._reservation)) from None
         except BaseException:
-            self._abandon("hung_up")
+            self._abandon(self._leaves_as)
             raise
-        self._note(Verdict.OK, served.response.status)
         return served
+
+    def answered(self, served: Served) -> None:
+        """It is the one whose answer is heard."""
+        self._note(Verdict.OK, served.response.status)
+
+    def lose(self) -> None:
+        """Another one has answered: however it ends now, that is why."""
+        self._leaves_as = HEDGED_AWAY
 
     def _abandon(self, why: str) -> None:
         """The attempt ended through no fault of the provider's."""
         self._note(why, 0)
-        self._permits.release()
         self.close()
 
     def close(self) -> None:
+        """Let go of everything. An answer that nobody heard is on record as an attempt."""
         if self._response is not None:
+            if not self.verdict:
+                self._note(self._leaves_as, self._response.status)
             self._response.close()
+        self._permits.release()
 
     async def _begin(self, request: UpstreamRequest, deadline: float) -> Served:
         """Within `first_byte` the head must be here (of a stream, the first event), and by
@@ -254,18 +274,19 @@ class Attempt:
         self._means.on_drained(self._upstream, reason)
 
     def _note(self, verdict: str, status: int) -> None:
-        clock = self._means.clock
-        now = clock.monotonic()
-        self._reservation.attempts.append(
+        clock, attempts = self._means.clock, self._reservation.attempts
+        self.verdict, self.seconds = str(verdict), clock.monotonic() - self._started
+        self._reservation.grant.tried(len(attempts), self._part)
+        attempts.append(
             AttemptRecord(
                 request_id=self._call.request_id,
-                number=len(self._reservation.attempts) + 1,
+                number=len(attempts) + 1,
                 created_at=utc(clock.now()),
                 provider=self._candidate.upstream.provider,
                 model=self._candidate.upstream.model,
-                verdict=str(verdict),
+                verdict=self.verdict,
                 status=status,
-                latency_ms=round((now - self._started) * 1000),
+                latency_ms=round(self.seconds * 1000),
             )
         )
 
@@ -277,9 +298,11 @@ def _is_the_targets(outcome: Outcome, candidate: Candidate) -> bool:
 
 
 def problem_of(problem: Problem, outcome: Outcome) -> Problem:
-    """The adapter's problem; a time-out is ours to name."""
+    """The adapter's problem; a time-out and a full bulkhead are ours to name."""
     if outcome.verdict is Verdict.TIMEOUT:
         return UpstreamTimeout()
+    if outcome.verdict is Verdict.SATURATED:
+        return Unavailable(retry_after=1)
     return problem
 
 
@@ -316,6 +339,6 @@ def _is_event_stream(response: Response) -> bool:
     return kind.lower().startswith("text/event-stream")
 
 
-def _with(request: UpstreamRequest, extra: Mapping[str, str]) -> UpstreamRequest:
+def _with(request: UpstreamRequest, extra: Mapping[str, str], bulkhead: str) -> UpstreamRequest:
     headers = {**request.headers, **extra}
-    return UpstreamRequest(request.method, request.url, headers, request.body)
+    return UpstreamRequest(request.method, request.url, headers, request.body, bulkhead)

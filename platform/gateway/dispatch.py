@@ -6,9 +6,11 @@ import asyncio
 import math
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from gateway.attempt import Attempt, Failed, Means, Sending, Served, attempts_of, note_skipped
+from gateway.hedging import HEDGED_AWAY, Hedging
 from gateway.retrying import Retries, Retrying
 from gateway.routing import Candidate, Plan
 from gateway.scores import Scores
@@ -17,7 +19,7 @@ from lib.problems import Problem, Unavailable
 from providers.adapter import Unsupported
 from providers.breaker import Breaker
 from providers.breakers import OF_A_TENANT, Breakers, Permits
-from providers.call import Call
+from providers.call import Call, Verdict
 from providers.transport import Transport
 from usage.reservation import Reservation
 
@@ -37,6 +39,7 @@ class Dispatcher:
     breakers: Breakers
     clock: Clock
     scores: Scores
+    hedging: Hedging = field(default_factory=Hedging)
     retrying: Retrying = field(init=False)
     means: Means = field(init=False)
 
@@ -98,10 +101,13 @@ class _Search:
         self._retries: Retries | None = None
         self._unsupported: Unsupported | None = None
         self._last: Problem | None = None
+        self._helper: int | None = None  # who was asked besides, -1: nobody was needed yet
 
     async def run(self) -> Served:
         """Raises the Problem the caller should see."""
         for place in range(len(self._plan.candidates)):
+            if place == self._helper:
+                continue
             served = await self._try(place)
             if served is not None:
                 return served
@@ -119,7 +125,7 @@ class _Search:
         candidate = self._plan.candidates[place]
         while (attempt := await self._let_in(place, candidate)) is not None:
             try:
-                served = await attempt.run(self._sending)
+                served = await self._answer(place, attempt)
             except Unsupported as problem:
                 self._unsupported = problem
                 return None
@@ -145,6 +151,44 @@ class _Search:
                 return served
         return None
 
+    async def _answer(self, place: int, attempt: Attempt) -> Served:
+        candidate = self._plan.candidates[place]
+        hedges = self._plan.route.hedge and candidate.target.model is None and self._helper is None
+        if not hedges:
+            served = await attempt.begin()
+            attempt.answered(served)
+            return served
+        self._helper = -1
+        watched = self._dispatcher.hedging.of(candidate.name)
+        answer: Served
+        winner, answer = await watched.race(attempt, partial(self._another, place))
+        winner.answered(answer)
+        if attempt.verdict in (Verdict.OK, HEDGED_AWAY):  # of which the latter took that at least
+            watched.latencies.add(attempt.seconds)
+        return answer
+
+    async def _another(self, first: int) -> Attempt | None:
+        """An attempt at the next target that may help and has room."""
+        for place in range(first + 1, len(self._plan.candidates)):
+            if self._may_help(first, place):
+                return await self._let_in_besides(place)
+        return None
+
+    def _may_help(self, first: int, place: int) -> bool:
+        """Not as a probe of a breaker, and never on our credential after the tenant's own."""
+        candidates = self._plan.candidates
+        if candidates[first].own and candidates[place].houses:
+            return False
+        breakers = self._dispatcher.breakers_of(candidates[place], self._reservation)
+        return not any(breaker.rests or breaker.wants_probe for breaker in breakers)
+
+    async def _let_in_besides(self, place: int) -> Attempt | None:
+        attempt = await self._admitted(place, self._plan.candidates[place])
+        if isinstance(attempt, str):
+            return None
+        self._helper = place
+        return attempt
+
     def _goes_on(self, place: int, failed: Failed) -> bool:
         """Whether to try another credential of the same target. Raises the Problem of what is
         the caller's own fault."""
@@ -163,23 +207,26 @@ class _Search:
             self._dispatcher.retrying.budget(candidate).first(candidate.target.provider.retry)
 
     async def _let_in(self, place: int, candidate: Candidate) -> Attempt | None:
-        """An attempt that credentials, breakers and quotas allow."""
+        """An attempt that credentials, breakers and quotas allow; else why not is noted."""
+        attempt = await self._admitted(place, candidate)
+        if isinstance(attempt, str):
+            self._skip(place, attempt)
+            return None
+        return attempt
+
+    async def _admitted(self, place: int, candidate: Candidate) -> Attempt | str:
         upstream = self._dispatcher.retrying.pool.pick(candidate.upstreams)
         if upstream is None:
             left = self._dispatcher.retrying.pool.seconds_left(candidate.upstreams)
-            self._skip(place, NO_CREDENTIAL if left == math.inf else RESTS)
-            return None
+            return NO_CREDENTIAL if left == math.inf else RESTS
         dispatcher, reservation = self._dispatcher, self._reservation
         lease = self._sending.deadline - asyncio.get_running_loop().time() + LEASE_MARGIN
         breakers = dispatcher.breakers_of(candidate, reservation)
         permits = await dispatcher.breakers.admit(breakers, lease)
         if permits is None:
-            self._skip(place, OPEN)
-            return None
+            return OPEN
         if not await self._has_room(place, permits):
-            self._skip(place, NO_ROOM)
-            return None
-        reservation.grant.tries(len(reservation.attempts))
+            return NO_ROOM
         return Attempt(
             dispatcher.means,
             self._call,
@@ -187,6 +234,7 @@ class _Search:
             upstream=upstream,
             reservation=reservation,
             permits=permits,
+            sending=self._sending,
         )
 
     async def _has_room(self, place: int, permits: Permits) -> bool:

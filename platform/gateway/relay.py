@@ -17,6 +17,7 @@ import orjson
 from billing.book import UNKNOWN, PriceBook, PriceVersion
 from gateway.attempt import Served, attempts_of
 from gateway.exchange import EVENT_STREAM, Exchange
+from gateway.hedging import HEDGED_AWAY
 from gateway.quality import wants_all
 from gateway.rescue import Rescue
 from lib.clock import rfc3339, utc
@@ -201,6 +202,19 @@ def _version(served: Served, reservation: Reservation, prices: PriceBook) -> Pri
         return UNKNOWN
     at = record.created_at.timestamp()
     return prices.price(upstream.provider, upstream.model, record.operation, at)
+
+
+def price_losers(reservation: Reservation, prices: PriceBook) -> None:
+    """A provider that was hedged away may well want its money. It is the house's to pay: the
+    tenant is charged for the answer, once."""
+    record = reservation.record
+    if record.mode == "test":
+        return
+    for note in reservation.attempts:
+        if note.verdict == HEDGED_AWAY:
+            at = record.created_at.timestamp()
+            version = prices.price(note.provider, note.model, record.operation, at)
+            note.units, note.cost = 1, version.prices.cost(Usage(units=1))
 
 
 def note_served(exchange: Exchange, served: Served, reservation: Reservation) -> None:

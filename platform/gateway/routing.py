@@ -46,6 +46,11 @@ class Candidate:
         return self.upstream.model
 
     @property
+    def bulkhead(self) -> str:
+        """Whose connections it uses up: its provider's, in test mode only the tenant's own."""
+        return self.breakers[0] if self.breakers else self.provider
+
+    @property
     def weight(self) -> int:
         return self.target.weight
 

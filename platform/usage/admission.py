@@ -62,7 +62,7 @@ class Grant:
     uncounted: list[QuotaClaim] = field(default_factory=list)  # for the same reason
     settled: bool = False
     _unused: bool = True  # nobody was tried with what was claimed for the chosen candidate
-    _current: int = 0  # the part of the target that is tried now; 0 where it has none
+    current: int = 0  # the part of the target that was let in last; 0 where it has none
     _tries: dict[int, int] = field(default_factory=dict)  # an attempt's number → its part
 
     async def admits(self, place: int) -> bool:
@@ -77,10 +77,10 @@ class Grant:
             self._unused = False
             return True
         part = self._further(place)
-        self._current = 0
+        self.current = 0
         if part.claims and not await self.admissions.extend(self, part):
             return False
-        self._current = len(self.hold.parts) - 1 if part.claims else 0
+        self.current = len(self.hold.parts) - 1 if part.claims else 0
         return True
 
     def _further(self, place: int) -> Part:
@@ -95,10 +95,10 @@ class Grant:
         claims = [claim for claim in part.claims if claim.key not in held]
         return Part(claims, part.amounts, part.provider)
 
-    def tries(self, number: int) -> None:
-        """The attempt `number` (from 0) is made at the target that was let in last."""
-        if self._current:
-            self._tries[number] = self._current
+    def tried(self, number: int, part: int) -> None:
+        """The attempt `number` (from 0) was made at the target with that part."""
+        if part:
+            self._tries[number] = part
 
     def settle(self, base: Amounts, tries: Sequence[Amounts]) -> None:
         """What the call used in all, and each attempt of it at its provider, in order."""
@@ -249,7 +249,7 @@ class Admissions:
 
     def _granted(self, grant: Grant, admission: Admission, base: Part) -> Grant:
         grant.states, grant.chosen = admission.states, admission.chosen
-        grant._current = 1 if admission.chosen >= 0 else 0
+        grant.current = 1 if admission.chosen >= 0 else 0
         if not admission.granted:
             grant.refusal = self._refusal(admission.states, base)
         return grant

@@ -18,14 +18,16 @@ from providers.transport.interface import PRIVATE, PrivateAddress, Response, Tra
 from providers.transport.wire import Answer, Connection, request_bytes
 
 KEPT = 15.0  # seconds for which a connection that nobody uses stays open
+CONNECTIONS = 2048  # a pool's; a stream may well be idle for minutes, and has one to itself
 
 
 class Http1Transport:
-    """A pool for each host and port; those that may be private share none with those that
-    may not, so an open connection into a network is no door for another provider."""
+    """A pool for each bulkhead, host and port: a provider that hangs fills its own and no other.
+    Those that may be private share none with those that may not, so an open connection into a
+    network is no door for another provider."""
 
-    def __init__(self, *, connections_per_host: int = 256) -> None:
-        self._limit = connections_per_host
+    def __init__(self, *, connections_per_pool: int = CONNECTIONS) -> None:
+        self._limit = connections_per_pool
         self._pools: dict[Hashable, _Pool] = {}
         self._lookups = Lookups()
         self._tls: ssl.SSLContext | None = None
@@ -41,8 +43,9 @@ class Http1Transport:
             raise TransportFault(
                 Verdict.UNREACHABLE, "the URL or a header is none that can be sent"
             ) from None
-        pool = self._pool(destination, allow_private)
-        await pool.enter()
+        pool = self._pool(request.bulkhead, destination, allow_private)
+        # Before `first_byte` ends: waiting for one another is no slowness of the provider's.
+        await pool.enter(min(timeouts.connect, timeouts.first_byte / 2))
         try:
             connection = pool.idle_connection() or await self._connect(
                 pool, destination, timeouts.connect, allow_private=allow_private
@@ -68,8 +71,8 @@ class Http1Transport:
         self._pools.clear()
         await asyncio.sleep(0)  # the loop closes sockets on its next turn
 
-    def _pool(self, destination: Destination, allow_private: bool) -> _Pool:
-        key = (destination.secure, destination.host, destination.port, allow_private)
+    def _pool(self, bulkhead: str, destination: Destination, allow_private: bool) -> _Pool:
+        key = (bulkhead, destination.secure, destination.host, destination.port, allow_private)
         pool = self._pools.get(key)
         if pool is None:
             pool = self._pools[key] = _Pool(self._limit)
@@ -127,20 +130,33 @@ class _Pool:
     the two part; what is open is then never more than there are slots."""
 
     def __init__(self, limit: int) -> None:
+        self._limit = limit
         self._slots = asyncio.Semaphore(limit)
-        self._calls = 0
+        self._calls = 0  # that have a slot or wait for one
         self._connections: set[Connection] = set()
         self._idle: dict[Connection, float] = {}  # since when; the last used is the last
         self._closed = False
 
-    async def enter(self) -> None:
-        """Wait for a slot, for as long as the caller does."""
+    async def enter(self, seconds: float) -> None:
+        """Take a slot. Raises TransportFault when none was free within so long."""
         self._calls += 1
         try:
-            await self._slots.acquire()
+            if self._calls <= self._limit:
+                await self._slots.acquire()
+            else:
+                await self._wait(seconds)
         except BaseException:
             self._calls -= 1
             raise
+
+    async def _wait(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._slots.acquire()
+        except TimeoutError:
+            raise TransportFault(
+                Verdict.SATURATED, "all connections to this provider were in use"
+            ) from None
 
     def leave(self) -> None:
         self._calls -= 1

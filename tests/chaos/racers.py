@@ -120,7 +120,7 @@ class _Racing:
         self._outcome.used = self._outcome.used.plus(used)
         parts = grant.hold.parts
         await self._book.write(grant.hold.id, parts, [used, *([used] if len(parts) > 1 else [])])
-        grant.tries(0)
+        grant.tried(0, grant.current)
         grant.settle(used, [used])
 
     def _between(self, least: Amounts, most: Amounts) -> Amounts:

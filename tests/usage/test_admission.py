@@ -344,7 +344,7 @@ async def test_each_try_is_settled_at_the_provider_that_was_tried(
         grant = await here.try_options([own], options, amounts=Amounts(1, 30))
         for number in range(2):
             assert await grant.admits(number)
-            grant.tries(number)
+            grant.tried(number, grant.current)
         grant.settle(Amounts(1, 12), [Amounts(1, 0), Amounts(1, 12)])
         await asyncio.sleep(0.05)
         claims = [own, options[0].claims[0], options[1].claims[0]]

@@ -44,7 +44,7 @@ async def test_a_caller_may_leave_at_any_instant() -> None:
     """Cancelled after each number of turns of the loop that a call may take. With two slots,
     a third that got lost would make every later caller wait for ever."""
     async with serving(own_path) as server:
-        transport = Subject.make(connections_per_host=2)
+        transport = Subject.make(connections_per_pool=2)
 
         async def call(path: str) -> None:
             assert await read(transport, server.get(path)) == path.encode() * 40
@@ -73,7 +73,7 @@ async def test_a_caller_may_leave_while_waiting_for_a_place() -> None:
             await connection.send(answer(b"ok"))
 
     async with serving(slow) as server:
-        transport = Subject.make(connections_per_host=1)
+        transport = Subject.make(connections_per_pool=1)
         callers = [asyncio.create_task(read(transport, server.get())) for _ in range(9)]
         await asyncio.sleep(0.01)
         for caller in callers[1::2]:
@@ -115,7 +115,7 @@ async def test_every_way_to_fail_gives_the_place_back() -> None:
         always(answer(b"ok")),
     ):
         async with serving(handler) as server:
-            transport = Subject.make(connections_per_host=1)
+            transport = Subject.make(connections_per_pool=1)
             for _ in range(4):
                 with contextlib.suppress(TransportFault):
                     async with asyncio.timeout(2):

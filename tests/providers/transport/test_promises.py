@@ -544,7 +544,7 @@ async def test_callers_beyond_the_pools_size_wait_their_turn() -> None:
             await connection.send(answer(b"ok"))
 
     async with serving(slow) as server:
-        transport = Subject.make(connections_per_host=2)
+        transport = Subject.make(connections_per_pool=2)
         results = await asyncio.gather(*(read(transport, server.get()) for _ in range(8)))
         assert results == [b"ok"] * 8
         assert len(server.connections) == 2

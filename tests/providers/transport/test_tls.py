@@ -143,7 +143,7 @@ async def test_a_handshake_that_never_ends_leaves_nothing_behind(leaves: bool) -
     async def mute(connection: Connection) -> None:
         await connection.until_hang_up()
 
-    transport = Subject.make(connections_per_host=1)
+    transport = Subject.make(connections_per_pool=1)
     async with serving(mute) as server:
         request = UpstreamRequest("GET", f"https://localhost:{server.port}/", {})
         for number in range(3):
@@ -171,7 +171,7 @@ async def test_a_caller_may_leave_at_any_instant_of_a_handshake(
 
     shown = certificate("localhost", by=AUTHORITY)
     async with encrypted(until_gone, shown, tmp_path, monkeypatch) as (_, server, request):
-        transport = Subject.make(connections_per_host=1)
+        transport = Subject.make(connections_per_pool=1)
         for turns in range(60):
             task = asyncio.create_task(send(transport, request))
             for _ in range(turns):

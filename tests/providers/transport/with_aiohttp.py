@@ -50,8 +50,8 @@ class _PublicOnly(AbstractResolver):
 class AiohttpTransport:
     """Two pools: one for public addresses only, one for upstreams that staff let be private."""
 
-    def __init__(self, *, connections_per_host: int = 256) -> None:
-        self._limit = connections_per_host
+    def __init__(self, *, connections_per_pool: int = 256) -> None:
+        self._limit = connections_per_pool
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
 
     def _session(self, allow_private: bool) -> aiohttp.ClientSession:
