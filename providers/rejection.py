@@ -123,6 +123,9 @@ def _number(text: str | None) -> float | None:
     return number if 0 <= number < 1e14 else None
 
 
+_USELESS = frozenset({Verdict.BLOCKED, Verdict.BAD_PAYLOAD, Verdict.INVALID_ANSWER})
+
+
 def problem(outcome: Outcome) -> Problem:
     """An attempt's outcome as the caller should see it, were it the last one."""
     if outcome.verdict is Verdict.INVALID_REQUEST:
@@ -131,7 +134,7 @@ def problem(outcome: Outcome) -> Problem:
         return UpstreamRejected(words, status=status, param=outcome.param)
     if outcome.verdict is Verdict.TIMEOUT:
         return UpstreamTimeout()
-    if outcome.verdict in (Verdict.BLOCKED, Verdict.BAD_PAYLOAD):
+    if outcome.verdict in _USELESS:
         return UpstreamRejected(outcome.message or "The provider's answer could not be used.")
     wait = None if outcome.retry_after is None else max(1, math.ceil(outcome.retry_after))
     return Unavailable(retry_after=wait)

@@ -16,8 +16,9 @@ import structlog
 from django.utils import timezone
 
 from lib.sealing import SealBroken
-from providers import models
+from providers import answer_checks, models
 from providers.adapter import Adapter
+from providers.answer_checks import Checks
 from providers.breaker import Override, State
 from providers.breaker_policy import Policies, PolicyFault, parse
 from providers.call import Upstream
@@ -110,6 +111,7 @@ class RouteSpec:
     strategy: str
     targets: tuple[TargetSpec, ...]
     timeouts: Mapping[str, int] = field(default_factory=dict)
+    checks: Checks | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,6 +279,7 @@ def _route(
         strategy=row.strategy,
         targets=tuple(targets),
         timeouts=row.timeouts,
+        checks=answer_checks.parse(row.checks),  # rather no route than answers unchecked
     )
 
 

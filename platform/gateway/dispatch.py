@@ -13,7 +13,9 @@ from typing import Any, Self
 
 import orjson
 
-from billing.book import UNKNOWN, PriceVersion
+from billing.book import UNKNOWN, PriceBook, PriceVersion
+from gateway.checks import check_stream, check_whole
+from gateway.costs import note_lost
 from gateway.quality import MAX_READ
 from gateway.routing import Candidate, Plan
 from gateway.scores import Scores
@@ -23,6 +25,7 @@ from lib.problems import (
     InvalidRequest,
     Problem,
     Unavailable,
+    UpstreamRejected,
     UpstreamTimeout,
 )
 from providers.adapter import Meter, StreamFault, Unsupported
@@ -80,10 +83,11 @@ class Served:
 @dataclass(frozen=True, slots=True)
 class Sending:
     """What goes with every attempt of a call: the loop's time by which it must have ended,
-    and headers for the provider (request id, trace)."""
+    headers for the provider (request id, trace), and what providers take."""
 
     deadline: float
     headers: Mapping[str, str]
+    prices: PriceBook
 
 
 @dataclass(slots=True)
@@ -177,7 +181,7 @@ class Dispatcher:
                 retry_after=int(wait) + 1,
                 attempts=attempts,
             )
-        if last is not None and len(tried) == 1:
+        if last is not None and (len(tried) == 1 or tried[-1].verdict == Verdict.INVALID_ANSWER):
             last.extra.setdefault("attempts", attempts)
             return last
         return Unavailable(attempts=attempts, retry_after=1)
@@ -212,15 +216,18 @@ class _Attempt:
         self._call = call
         self._candidate = candidate
         self._timeouts = plan.timeouts
+        self._checks = plan.route.checks
         self._reservation = reservation
         self._permits = permits
         self._adapter = candidate.target.provider.adapter
         self._response: Response | None = None
+        self._served: Served | None = None
         self._until = 0.0  # the loop's time at which waiting ends: whose bound it was is told by it
         self._started = dispatcher.clock.monotonic()
 
     async def run(self, sending: Sending) -> Served:
         """Raises _Failed, Unsupported when nothing was sent, or DeadlineExceeded."""
+        self._prices = sending.prices
         try:
             request = self._adapter.request(self._call, self._candidate.upstream)
         except InvalidRequest:  # Unsupported is one too
@@ -263,8 +270,13 @@ class _Attempt:
             )
             meter = adapter.meter(self._call, upstream)
             served = Served(self._candidate, meter, self._call, response, self._permits)
+            self._served = served
             if self._call.stream and response.status == 200 and _is_event_stream(response):
                 await self._first_events(served)
+                if self._checks is not None:
+                    self._until = deadline
+                    limit.reschedule(deadline)
+                    await check_stream(self._checks, meter, served.chunks, served.events)
                 self._permits.began()
             else:
                 self._until = deadline
@@ -287,6 +299,8 @@ class _Attempt:
         if not outcome.is_answer:
             raise StreamFault(outcome)
         answer = served.meter.whole(outcome, body)
+        if self._checks is not None:
+            check_whole(self._checks, answer)
         self._permits.record(outcome)
         if self._call.stream:
             # Asked for a stream, answered whole (a blocked prompt, say): told as a stream.
@@ -297,6 +311,8 @@ class _Attempt:
     def _fail(self, outcome: Outcome) -> None:
         """Always raises _Failed."""
         self._note(outcome.verdict, outcome.status)
+        if self._served is not None:
+            note_lost(self._served, outcome, self._reservation, self._prices)
         self._permits.record(outcome)
         if _is_the_targets(outcome, self._candidate):
             seconds = self._dispatcher.clock.monotonic() - self._started
@@ -331,9 +347,11 @@ def _is_the_targets(outcome: Outcome, candidate: Candidate) -> bool:
 
 
 def problem_of(problem: Problem, outcome: Outcome) -> Problem:
-    """The adapter's problem; a time-out is ours to name."""
+    """The adapter's problem; a time-out and a failed check are ours to name."""
     if outcome.verdict is Verdict.TIMEOUT:
         return UpstreamTimeout()
+    if outcome.verdict is Verdict.INVALID_ANSWER:
+        return UpstreamRejected(outcome.message)
     return problem
 
 

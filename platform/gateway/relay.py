@@ -8,20 +8,18 @@ and without `[DONE]`, so that it can never look like success.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from typing import Any
 
 import orjson
 
-from billing.book import UNKNOWN, PriceBook, PriceVersion
+from gateway.costs import as_one_unit, estimated
 from gateway.dispatch import Served, attempts_of
 from gateway.exchange import EVENT_STREAM, Exchange
 from gateway.quality import wants_all
 from lib.clock import rfc3339, utc
 from lib.problems import DeadlineExceeded, Problem, UpstreamRejected
 from providers.adapter import StreamFault
-from providers.call import Outcome, Usage, Verdict
-from providers.openai_wire import CHARACTERS_PER_TOKEN
+from providers.call import Outcome, Verdict
 from providers.operations import Kind, Operation
 from providers.transport import TransportFault
 from usage.reservation import Reservation
@@ -120,34 +118,9 @@ def bill(served: Served, reservation: Reservation, why: str = "") -> None:
     if told is not None and (served.meter.complete or not why):
         usage, flag = told, "not_told" if told.estimated else ""
     else:
-        usage, flag = _estimated(served, told), why or "not_told"
+        usage, flag = estimated(served), why or "not_told"
     usage = as_one_unit(usage)
     reservation.use(usage, cost=served.price.prices.cost(usage), estimate=flag)
-
-
-def _estimated(served: Served, told: Usage | None) -> Usage:
-    """What was told so far, with at least as many output tokens as the text that came makes
-    likely."""
-    known = told or replace(served.estimate(), output_tokens=0)
-    seen = -(-served.meter.output_characters // CHARACTERS_PER_TOKEN)
-    return replace(known, output_tokens=max(known.output_tokens, seen), estimated=True)
-
-
-def as_one_unit(usage: Usage) -> Usage:
-    """An answer is one unit where nothing else is said: as the row will say, which must be
-    enough to compute its cost again."""
-    return usage if usage.units else replace(usage, units=1)
-
-
-def price_of(served: Served, reservation: Reservation, prices: PriceBook) -> PriceVersion:
-    """The version in force when the call came, noted on its record. Test mode is free."""
-    record, upstream = reservation.record, served.candidate.upstream
-    if record.mode == "test":
-        return UNKNOWN
-    at = record.created_at.timestamp()
-    version = prices.price(upstream.provider, upstream.model, record.operation, at)
-    record.price_id = version.id
-    return version
 
 
 def note_served(exchange: Exchange, served: Served, reservation: Reservation) -> None:
