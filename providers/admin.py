@@ -12,10 +12,12 @@ from django.contrib.admin import EmptyFieldListFilter
 from django.core.exceptions import ValidationError
 from django.db.models import Count, JSONField, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
 from unfold.admin import ModelAdmin, TabularInline
+from unfold.decorators import action
 from unfold.widgets import (
     UnfoldAdminIntegerFieldWidget,
     UnfoldAdminPasswordWidget,
@@ -260,6 +262,7 @@ class RouteAdmin(CatalogueAdmin):
 class TargetAdmin(CatalogueAdmin):
     """A target is part of its route, which it never leaves."""
 
+    actions_list = ["scores"]
     list_display = ["__str__", "route", "provider", "position", "weight", "enabled"]
     list_filter = ["enabled", "provider"]
     list_select_related = ["route", "provider", "model__provider"]
@@ -268,6 +271,11 @@ class TargetAdmin(CatalogueAdmin):
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         return ["route"] if obj else []
+
+    @action(description="Scores", url_path="scores", permissions=["view"])  # type: ignore[untyped-decorator]
+    def scores(self, request: HttpRequest) -> HttpResponse:
+        """What only the gateway in this process knows is told by a page of its own."""
+        return redirect("targets-scores")
 
     def take_over(self, obj: Target) -> None:
         services.take_over(obj.route)

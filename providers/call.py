@@ -98,6 +98,7 @@ class Verdict(Word):
     UNAVAILABLE = "upstream_unavailable"
     BLOCKED = "blocked"
     BAD_PAYLOAD = "bad_payload"
+    INVALID_ANSWER = "invalid_answer"  # well-formed, but the route's checks refuse it
     TIMEOUT = "timeout"
     UNREACHABLE = "unreachable"
     SATURATED = "skipped_saturated"  # nothing was sent: all connections to it are in use
@@ -109,8 +110,15 @@ _TRANSIENT = frozenset(
 _ANSWERS = frozenset({Verdict.OK, Verdict.EMPTY, Verdict.NOT_FOUND})
 _CALLERS_FAULT = frozenset({Verdict.INVALID_REQUEST})
 _PROVIDER_FAULTS = frozenset(
-    {Verdict.UNAVAILABLE, Verdict.BAD_PAYLOAD, Verdict.TIMEOUT, Verdict.UNREACHABLE}
+    {
+        Verdict.UNAVAILABLE,
+        Verdict.BAD_PAYLOAD,
+        Verdict.INVALID_ANSWER,
+        Verdict.TIMEOUT,
+        Verdict.UNREACHABLE,
+    }
 )
+_BILLABLE = _ANSWERS | {Verdict.BAD_PAYLOAD, Verdict.INVALID_ANSWER}
 
 
 class Outcome(NamedTuple):
@@ -147,6 +155,12 @@ class Outcome(NamedTuple):
     def is_provider_fault(self) -> bool:
         """Counts against the provider's breaker."""
         return self.verdict in _PROVIDER_FAULTS
+
+    @property
+    def billable(self) -> bool:
+        """The provider did its work and takes its price, whether or not its answer is of use;
+        what it refused or failed at is free."""
+        return self.verdict in _BILLABLE
 
 
 @dataclass(slots=True)

@@ -14,6 +14,7 @@ from django.utils import timezone
 
 from lib.ids import prefixed
 from lib.models import Published, Topic
+from providers import answer_checks
 from providers.breaker import State
 from providers.breaker_policy import PolicyFault, parse
 from providers.vault import open_secret, seal_secret
@@ -268,6 +269,15 @@ class Route(Published):
 
     def __str__(self) -> str:
         return self.alias or self.operation
+
+    def clean(self) -> None:
+        """Raises ValidationError."""
+        try:
+            answer_checks.parse(self.checks)
+        except answer_checks.CheckFault as fault:
+            raise ValidationError({"checks": ItemFault(fault.path, fault.text, "checks")}) from None
+        if self.checks and self.operation == "embeddings":
+            raise ValidationError({"checks": "Vectors are not checked. Leave it empty."})
 
 
 class Target(Published):

@@ -37,6 +37,7 @@ _RESETS = (
     ("x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"),
     ("x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"),
     ("x-ratelimit-remaining", "x-ratelimit-reset"),
+    ("ratelimit-remaining", "ratelimit-reset"),
     ("anthropic-ratelimit-requests-remaining", "anthropic-ratelimit-requests-reset"),
     ("anthropic-ratelimit-tokens-remaining", "anthropic-ratelimit-tokens-reset"),
     ("anthropic-ratelimit-input-tokens-remaining", "anthropic-ratelimit-input-tokens-reset"),
@@ -79,8 +80,24 @@ def retry_after(headers: Mapping[str, str], message: str = "") -> float | None:
         waits = [wait for reset in spent if (wait := _moment(headers.get(reset))) is not None]
         wait = max(waits, default=None)
     if wait is None and (words := _TRY_AGAIN.search(message)):
-        wait = _duration(words[1].rstrip(".") + (words[2] or ""))
+        wait = duration(words[1].rstrip(".") + (words[2] or ""))
     return wait
+
+
+def retry_delay(details: Any) -> float | None:
+    """Seconds, from an error's `details` in Google's form: a RetryInfo tells "34.4s"."""
+    for detail in details if isinstance(details, list) else ():
+        if isinstance(detail, dict) and (wait := duration(str(detail.get("retryDelay")))):
+            return wait
+    return None
+
+
+def of_a_page(status: int, headers: Mapping[str, str]) -> Verdict | None:
+    """The verdict where a web page refuses the request: no service writes one, so it is what
+    stands before it (a firewall, a proxy), which knows nothing of credentials or fields. What
+    other statuses say is true of a page too."""
+    is_page = headers.get("content-type", "").lower().startswith("text/html")
+    return Verdict.BLOCKED if is_page and status in (400, 403) else None
 
 
 def _moment(text: str | None) -> float | None:
@@ -90,7 +107,7 @@ def _moment(text: str | None) -> float | None:
     if (number := _number(text)) is not None:
         scale = 1000 if number > 1e11 else 1
         return number if number < 1e9 else max(0.0, number / scale - time.time())
-    if (wait := _duration(text)) is not None:
+    if (wait := duration(text)) is not None:
         return wait
     moment = _date(text)
     return None if moment is None else max(0.0, moment.timestamp() - time.time())
@@ -106,8 +123,8 @@ def _date(text: str) -> dt.datetime | None:
     return None
 
 
-def _duration(text: str) -> float | None:
-    """OpenAI's and Groq's: "6m0s", "12ms", "2m59.56s"."""
+def duration(text: str) -> float | None:
+    """Seconds, of OpenAI's and Groq's "6m0s", "12ms", "2m59.56s"."""
     match = _DURATION.fullmatch(text)
     if not text or match is None:
         return None
@@ -123,6 +140,9 @@ def _number(text: str | None) -> float | None:
     return number if 0 <= number < 1e14 else None
 
 
+_USELESS = frozenset({Verdict.BLOCKED, Verdict.BAD_PAYLOAD, Verdict.INVALID_ANSWER})
+
+
 def problem(outcome: Outcome) -> Problem:
     """An attempt's outcome as the caller should see it, were it the last one."""
     if outcome.verdict is Verdict.INVALID_REQUEST:
@@ -131,7 +151,7 @@ def problem(outcome: Outcome) -> Problem:
         return UpstreamRejected(words, status=status, param=outcome.param)
     if outcome.verdict is Verdict.TIMEOUT:
         return UpstreamTimeout()
-    if outcome.verdict in (Verdict.BLOCKED, Verdict.BAD_PAYLOAD):
+    if outcome.verdict in _USELESS:
         return UpstreamRejected(outcome.message or "The provider's answer could not be used.")
     wait = None if outcome.retry_after is None else max(1, math.ceil(outcome.retry_after))
     return Unavailable(retry_after=wait)

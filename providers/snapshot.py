@@ -16,8 +16,9 @@ import structlog
 from django.utils import timezone
 
 from lib.sealing import SealBroken
-from providers import models
+from providers import answer_checks, models
 from providers.adapter import Adapter
+from providers.answer_checks import Checks
 from providers.breaker import Override, State
 from providers.breaker_policy import Policies, PolicyFault, parse
 from providers.call import Upstream
@@ -130,6 +131,7 @@ class RouteSpec:
     timeouts: Mapping[str, int] = field(default_factory=dict)
     hedge: bool = False
     rescue: str = "none"
+    checks: Checks | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,6 +306,7 @@ def _route(
         timeouts=row.timeouts,
         hedge=row.hedge,
         rescue=row.rescue,
+        checks=answer_checks.parse(row.checks),  # rather no route than answers unchecked
     )
 
 

@@ -108,7 +108,8 @@ EXPLAINED: Mapping[str, Explained] = {
     ),
     "upstream_rejected": Explained(
         "502, 4xx",
-        "The provider refused the request. A 4xx means the request itself was at fault.",
+        "The provider refused the request, or no provider's answer passed the route's checks. A "
+        "4xx means the request itself was at fault.",
         "Correct what `detail` names; for a 502, tell the operator.",
     ),
     "upstream_timeout": Explained(

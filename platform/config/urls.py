@@ -5,10 +5,12 @@ from __future__ import annotations
 from django.contrib import admin
 from django.urls import include, path
 
+from api.internal.scores import page as scores_page
 from api.pacing import paced_sign_in
 
 urlpatterns = [
     path("admin/login/", paced_sign_in(admin.site.login)),
+    path("admin/scores/", admin.site.admin_view(scores_page), name="targets-scores"),
     path("admin/", admin.site.urls),
     path("", include("api.urls")),
 ]

@@ -21,6 +21,7 @@ from gateway.arranging import Arranger
 from gateway.attempt import Sending
 from gateway.batch import Batch
 from gateway.breaker_metrics import keep_publishing
+from gateway.costs import note_hedged_away, price_of
 from gateway.credential_metrics import DrainedMetrics
 from gateway.dispatch import Dispatcher
 from gateway.exchange import Exchange, Receive, Scope, Send
@@ -33,7 +34,7 @@ from gateway.learning import learn
 from gateway.live import Live
 from gateway.observation import Observer
 from gateway.paths import Door
-from gateway.relay import price_losers, price_of, relay_stream, relay_whole
+from gateway.relay import relay_stream, relay_whole
 from gateway.routing import Plan, Wish, resolve
 from gateway.scores import Scores
 from gateway.sessions import HEADER as SESSION
@@ -381,16 +382,18 @@ class Gateway:
     ) -> None:
         """From the first attempt to the last byte, which leaves when the row is durable."""
         reservation.record.streamed = call.stream
-        sending = self._sending(exchange, reservation, plan)
+        sending = self._sending(exchange, reservation, plan, prices)
         reservation.deadline = sending.deadline
         async with reservation:
             with (
                 CancelWhenClientLeaves(exchange.receive),
                 await self.dispatcher.serve(call, plan, reservation, sending) as served,
             ):
-                served.price = price_of(served, reservation, prices)
+                record = reservation.record
+                served.price = price_of(served.candidate.upstream, record, prices)
+                record.price_id = served.price.id
                 if plan.route.hedge:
-                    price_losers(reservation, prices)
+                    note_hedged_away(reservation, prices)
                 if served.answer is None:
                     last = await relay_stream(
                         exchange, served, reservation, deadline=sending.deadline, prices=prices
@@ -407,7 +410,9 @@ class Gateway:
         if session is not None and ended_well:
             self.arranger.sessions.keep(session, served.candidate.name)
 
-    def _sending(self, exchange: Exchange, reservation: Reservation, plan: Plan) -> Sending:
+    def _sending(
+        self, exchange: Exchange, reservation: Reservation, plan: Plan, prices: PriceBook
+    ) -> Sending:
         seconds = min(plan.timeouts.total, self.options.deadline_ms / 1000)
         asked = exchange.header(b"x-patchbay-deadline-ms")
         if asked is not None:
@@ -417,7 +422,9 @@ class Gateway:
             headers["traceparent"] = trace
         if reservation.record.mode == Mode.TEST:
             headers |= _sandbox_script(exchange)
-        return Sending(asyncio.get_running_loop().time() + seconds, headers)
+        return Sending(
+            asyncio.get_running_loop().time() + seconds, headers, prices, plan.route.checks
+        )
 
 
 def _granted(exchange: Exchange, grant: Grant) -> Grant:

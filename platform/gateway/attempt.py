@@ -9,19 +9,29 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 import orjson
 import structlog
 
-from billing.book import UNKNOWN, PriceVersion
+from billing.book import UNKNOWN, PriceBook, PriceVersion
+from gateway.checks import check_stream, check_whole
+from gateway.costs import note_lost
 from gateway.hedging import HEDGED_AWAY
 from gateway.quality import MAX_READ
 from gateway.routing import Candidate
 from gateway.scores import Scores
 from lib.clock import Clock, utc
-from lib.problems import DeadlineExceeded, InvalidRequest, Problem, Unavailable, UpstreamTimeout
+from lib.problems import (
+    DeadlineExceeded,
+    InvalidRequest,
+    Problem,
+    Unavailable,
+    UpstreamRejected,
+    UpstreamTimeout,
+)
 from providers.adapter import Meter, StreamFault
+from providers.answer_checks import Checks
 from providers.breakers import Permits
 from providers.call import Answer, Call, Outcome, Upstream, UpstreamRequest, Usage, Verdict
 from providers.credential_pool import OF_THE_CREDENTIAL, CredentialPool
@@ -100,13 +110,15 @@ class Served:
         return candidate.target.provider.adapter.estimate(self.call, candidate.upstream)
 
 
-@dataclass(frozen=True, slots=True)
-class Sending:
+class Sending(NamedTuple):
     """What goes with every attempt of a call: the loop's time by which it must have ended,
-    and headers for the provider (request id, trace)."""
+    headers for the provider (request id, trace), what its answer must be, and what providers
+    take."""
 
     deadline: float
     headers: Mapping[str, str]
+    prices: PriceBook
+    checks: Checks | None = None
 
 
 def nobody_listens(upstream: Upstream, reason: str) -> None: ...
@@ -158,6 +170,7 @@ class Attempt:
         self._sending = sending
         self._adapter = candidate.target.provider.adapter
         self._response: Response | None = None
+        self._served: Served | None = None
         self._until = 0.0  # the loop's time at which waiting ends: whose bound it was is told by it
         self._started = means.clock.monotonic()
         self._leaves_as = "hung_up"
@@ -220,8 +233,14 @@ class Attempt:
             )
             meter = self._adapter.meter(self._call, self._upstream)
             served = Served(self._candidate, meter, self._call, response, self._permits)
+            self._served = served
             if self._call.stream and response.status == 200 and _is_event_stream(response):
                 await self._first_events(served)
+                if self._sending.checks is not None:
+                    self._until = deadline
+                    limit.reschedule(deadline)
+                    checks, events = self._sending.checks, served.events
+                    await check_stream(checks, meter, served.chunks, events)
                 self._permits.began()
             else:
                 self._until = deadline
@@ -244,6 +263,8 @@ class Attempt:
         if not outcome.is_answer:
             raise StreamFault(outcome)
         answer = served.meter.whole(outcome, body)
+        if self._sending.checks is not None:
+            check_whole(self._sending.checks, answer)
         self._permits.record(outcome)
         if self._call.stream:
             # Asked for a stream, answered whole (a blocked prompt, say): told as a stream.
@@ -254,6 +275,8 @@ class Attempt:
     def _fail(self, outcome: Outcome) -> None:
         """Always raises Failed."""
         self._note(outcome.verdict, outcome.status)
+        if self._served is not None:
+            note_lost(self._served, outcome, self._reservation, self._sending.prices)
         self._permits.record(outcome)
         if _is_the_targets(outcome, self._candidate):
             seconds = self._means.clock.monotonic() - self._started
@@ -298,11 +321,13 @@ def _is_the_targets(outcome: Outcome, candidate: Candidate) -> bool:
 
 
 def problem_of(problem: Problem, outcome: Outcome) -> Problem:
-    """The adapter's problem; a time-out and a full bulkhead are ours to name."""
+    """The adapter's problem; time-outs, full bulkheads and our checks are ours to name."""
     if outcome.verdict is Verdict.TIMEOUT:
         return UpstreamTimeout()
     if outcome.verdict is Verdict.SATURATED:
         return Unavailable(retry_after=1)
+    if outcome.verdict is Verdict.INVALID_ANSWER:
+        return UpstreamRejected(outcome.message)
     return problem
 
 

@@ -261,7 +261,8 @@ class _Search:
         attempts += [skip.as_attempt() for skip in self._plan.skipped if not skip.wished]
         if not tried:
             return self._nobody_tried(attempts)
-        if self._last is not None and len({(note.provider, note.model) for note in tried}) == 1:
+        alone = len({(note.provider, note.model) for note in tried}) == 1
+        if self._last is not None and (alone or tried[-1].verdict == Verdict.INVALID_ANSWER):
             self._last.extra.setdefault("attempts", attempts)
             return self._last
         return Unavailable(attempts=attempts, retry_after=self._retry_after())

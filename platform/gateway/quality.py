@@ -10,8 +10,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import orjson
-from jsonschema_rs import Draft202012Validator, RegexOptions
+from jsonschema_rs import Draft202012Validator
 
+from providers.answer_checks import ENGINE
 from providers.call import Answer, Call
 
 GOOD: Final = 1.0
@@ -81,7 +82,7 @@ def _of_text(call: Call, text: str, known: float, calls_tools: bool) -> float:
 
 def _meets(response_format: Mapping[str, Any], document: Any) -> bool:
     """Whether a document is as the caller's schema says. One that is no schema, or that could
-    take long, asks for nothing: references may go round in circles."""
+    take long, asks for nothing: references may go round in circles, patterns be huge."""
     schema = (response_format.get("json_schema") or {}).get("schema")
     if not schema:
         return True
@@ -89,7 +90,7 @@ def _meets(response_format: Mapping[str, Any], document: Any) -> bool:
     if _REFERENCE.search(written) or len(written) * len(orjson.dumps(document)) > MAX_WORK:
         return True
     try:
-        validator = Draft202012Validator(schema, pattern_options=RegexOptions())
+        validator = Draft202012Validator(schema, pattern_options=ENGINE)
     except ValueError:
         return True
     return bool(validator.is_valid(document))

@@ -14,17 +14,16 @@ from typing import Any
 
 import orjson
 
-from billing.book import UNKNOWN, PriceBook, PriceVersion
+from billing.book import PriceBook
 from gateway.attempt import Served, attempts_of
+from gateway.costs import as_one_unit, note_used, price_of, used
 from gateway.exchange import EVENT_STREAM, Exchange
-from gateway.hedging import HEDGED_AWAY
 from gateway.quality import wants_all
 from gateway.rescue import Rescue
 from lib.clock import rfc3339, utc
 from lib.problems import DeadlineExceeded, Problem, UpstreamRejected
 from providers.adapter import StreamFault
-from providers.call import Outcome, Usage, Verdict
-from providers.openai_wire import CHARACTERS_PER_TOKEN
+from providers.call import Outcome, Verdict
 from providers.operations import Kind, Operation
 from providers.transport import TransportFault
 from usage.record import AttemptRecord
@@ -119,14 +118,13 @@ def _rescue(
     record, first = reservation.record, served.call
 
     def account(one: Served, note: AttemptRecord) -> None:
-        usage = as_one_unit(used(one, broken=True)[0])
-        version = _version(one, reservation, prices)
-        note.tokens, note.units = usage.input_tokens + usage.output_tokens, usage.units
-        note.cost = version.prices.cost(usage)
+        usage, _ = used(one, broken=True)
+        note_used(note, usage, price_of(one.candidate.upstream, record, prices))
 
     def take(before: Served, now: Served) -> None:
         before.heir = now
-        now.price = price_of(now, reservation, prices)
+        now.price = price_of(now.candidate.upstream, record, prices)
+        record.price_id = now.price.id
         now.keeps_all = wants_all(first)
         record.provider, record.model = now.candidate.provider, now.candidate.model
 
@@ -158,63 +156,11 @@ def _broken_off(reason: str) -> Problem:
 def bill(served: Served, reservation: Reservation, why: str = "") -> None:
     """Note what the call used and costs: the provider's count, or else a flagged estimate.
 
-    `why` says what broke the answer off, if anything did; then the provider's count so far
-    may be less than it made, and the larger figure counts.
+    `why` says what broke the answer off, if anything did.
     """
     usage, is_told = used(served, broken=bool(why))
     flag = ("not_told" if usage.estimated else "") if is_told else why or "not_told"
-    usage = as_one_unit(usage)
     reservation.use(usage, cost=served.price.prices.cost(usage), estimate=flag)
-
-
-def used(served: Served, *, broken: bool) -> tuple[Usage, bool]:
-    """What an attempt used, and whether the provider told it."""
-    told = served.meter.usage
-    if told is not None and (served.meter.complete or not broken):
-        return told, True
-    return _estimated(served, told), False
-
-
-def _estimated(served: Served, told: Usage | None) -> Usage:
-    """What was told so far, with at least as many output tokens as the text that came makes
-    likely."""
-    known = told or served.estimate()._replace(output_tokens=0)
-    seen = -(-served.meter.output_characters // CHARACTERS_PER_TOKEN)
-    return known._replace(output_tokens=max(known.output_tokens, seen), estimated=True)
-
-
-def as_one_unit(usage: Usage) -> Usage:
-    """An answer is one unit where nothing else is said: as the row will say, which must be
-    enough to compute its cost again."""
-    return usage if usage.units else usage._replace(units=1)
-
-
-def price_of(served: Served, reservation: Reservation, prices: PriceBook) -> PriceVersion:
-    """The version in force when the call came, noted on its record. Test mode is free."""
-    version = _version(served, reservation, prices)
-    reservation.record.price_id = version.id
-    return version
-
-
-def _version(served: Served, reservation: Reservation, prices: PriceBook) -> PriceVersion:
-    record, upstream = reservation.record, served.candidate.upstream
-    if record.mode == "test":
-        return UNKNOWN
-    at = record.created_at.timestamp()
-    return prices.price(upstream.provider, upstream.model, record.operation, at)
-
-
-def price_losers(reservation: Reservation, prices: PriceBook) -> None:
-    """A provider that was hedged away may well want its money. It is the house's to pay: the
-    tenant is charged for the answer, once."""
-    record = reservation.record
-    if record.mode == "test":
-        return
-    for note in reservation.attempts:
-        if note.verdict == HEDGED_AWAY:
-            at = record.created_at.timestamp()
-            version = prices.price(note.provider, note.model, record.operation, at)
-            note.units, note.cost = 1, version.prices.cost(Usage(units=1))
 
 
 def note_served(exchange: Exchange, served: Served, reservation: Reservation) -> None:

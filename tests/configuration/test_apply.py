@@ -25,6 +25,8 @@ EXAMPLE = Path(__file__).parents[2] / "docs/examples/patchbay.yaml"
 SECRET = "sk-lab-0123456789abcdef"
 LAB = "providers: [{slug: lab, adapter: openai, base_url: 'https://lab.example.com/v1'}]\n"
 
+MODEL = LAB[:-3] + ", models: [{id: m}]}]\n"
+
 
 @pytest.fixture(autouse=True)
 def lab_key(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -341,6 +343,26 @@ REFUSED = {
     "provider that does not serve it": (
         LAB + "routes: [{operation: finance.quote, targets: [{provider: lab}]}]",
         "lab does not serve finance.quote",
+    ),
+    "a route's hedge": ("routes: [{alias: a, hedge: maybe}]", "routes[0].hedge (line 1)"),
+    "a route's checks": (
+        "routes:\n- alias: a\n  checks:\n    not_empty: 1",
+        "routes[0].checks.not_empty (line 4)",
+    ),
+    "a check that nobody knows": (
+        "routes: [{alias: a, checks: {colour: red}}]",
+        "routes[0].checks.colour (line 1): Unknown",
+    ),
+    "a forbidden pattern that could hang": (
+        MODEL + "routes:\n- alias: a\n  targets: [{provider: lab, model: m}]\n  checks:\n"
+        "    forbidden:\n    - fine\n    - '(?<=a)b'",
+        "routes[0].checks.forbidden[1] (line 8): This is no regular expression",
+    ),
+    "checks of vectors": (
+        MODEL.replace("{id: m}", "{id: m, operation: embeddings}")
+        + "routes: [{alias: a, operation: embeddings, checks: {json: true}, "
+        "targets: [{provider: lab, model: m}]}]",
+        "Vectors are not checked",
     ),
     "tenant without a plan": ("tenants: [{slug: t}]", "`plan` is missing"),
     "unknown plan": ("tenants: [{slug: t, plan: gold}]", "There is no plan gold"),

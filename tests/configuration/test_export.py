@@ -75,7 +75,13 @@ def odd_rows(db: None) -> None:
             prices=prices,
             effective_from=moment,
         )
-    route = Route.objects.create(operation="chat.completions", alias="on/off", enabled=False)
+    route = Route.objects.create(
+        operation="chat.completions",
+        alias="on/off",
+        enabled=False,
+        hedge=True,
+        checks={"schema": {"const": "${X}"}, "forbidden": ["^\\$\\{"], "max_characters": 5},
+    )
     Target.objects.create(route=route, provider=provider, model=free, enabled=False)
 
 

@@ -17,7 +17,13 @@ from tests.clocks import ManualClock
 
 OK, FAULT, IGNORED = Result.SUCCESS, Result.FAILURE, Result.IGNORED
 NEITHER = [Verdict.AUTH, Verdict.RATE_LIMITED, Verdict.QUOTA_EXHAUSTED, Verdict.INVALID_REQUEST, Verdict.BLOCKED]  # fmt: skip
-FAULTS = [Verdict.UNAVAILABLE, Verdict.BAD_PAYLOAD, Verdict.TIMEOUT, Verdict.UNREACHABLE]
+FAULTS = [
+    Verdict.UNAVAILABLE,
+    Verdict.BAD_PAYLOAD,
+    Verdict.INVALID_ANSWER,
+    Verdict.TIMEOUT,
+    Verdict.UNREACHABLE,
+]
 ANSWERS = [Verdict.OK, Verdict.EMPTY, Verdict.NOT_FOUND]
 PLAIN = Policy(consecutive_failures=3, open_seconds=10)
 BY_RATE = Policy(consecutive_failures=1000, minimum_calls=4, window=Window("count", 10))

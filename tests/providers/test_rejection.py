@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 
 from lib.problems import Unavailable, UpstreamRejected, UpstreamTimeout
 from providers.call import Outcome, Verdict
-from providers.rejection import MAX_MESSAGE, clean_message, parsed, problem, retry_after
+from providers.rejection import (
+    MAX_MESSAGE,
+    clean_message,
+    of_a_page,
+    parsed,
+    problem,
+    retry_after,
+    retry_delay,
+)
 
 NOW = dt.datetime(2026, 11, 20, 12, 0, tzinfo=dt.UTC)
 
@@ -100,6 +108,8 @@ def test_a_key_is_gone_wherever_it_stands(text: str, at: int) -> None:
             3723.5,
         ),
         ({"x-ratelimit-remaining": "0", "x-ratelimit-reset": "20"}, 20),
+        ({"ratelimit-remaining": "0", "ratelimit-reset": "20"}, 20),
+        ({"ratelimit-remaining": "1", "ratelimit-reset": "20"}, None),
         ({"x-ratelimit-remaining": "0", "x-ratelimit-reset": "1795176020"}, 20),
         ({"x-ratelimit-remaining": "0", "x-ratelimit-reset": "1795176020000"}, 20),
         (
@@ -143,6 +153,30 @@ def test_no_header_breaks_it_or_makes_it_wait_backwards(text: str) -> None:
         assert wait is None or (wait >= 0 and math.isfinite(wait))
 
 
+@pytest.mark.parametrize(
+    ("details", "wait"),
+    [
+        ([{"@type": "…RetryInfo", "retryDelay": "34s"}], 34),
+        ([{"@type": "…Help"}, 7, {"retryDelay": "34.074824224s"}], 34.074824224),
+        ([{"retryDelay": "1h7m55.5s"}], 4075.5),
+        ([{"retryDelay": "soon"}], None),
+        ([{"retryDelay": {"seconds": 3}}], None),
+        ("retryDelay", None),
+        (None, None),
+    ],
+)
+def test_googles_place_for_a_wait(details: object, wait: float | None) -> None:
+    assert retry_delay(details) == (wait if wait is None else pytest.approx(wait))
+
+
+def test_a_web_page_says_nothing_of_credentials_or_fields() -> None:
+    page = {"content-type": "Text/HTML; charset=UTF-8"}
+    assert of_a_page(403, page) is of_a_page(400, page) is Verdict.BLOCKED
+    for status in (200, 401, 404, 413, 429, 500):
+        assert of_a_page(status, page) is None
+    assert of_a_page(403, {"content-type": "application/json"}) is of_a_page(403, {}) is None
+
+
 def test_parsed_is_none_for_what_is_no_json() -> None:
     assert parsed(b'{"a":1}') == {"a": 1}
     for body in (b"", b"<html>", b"\xff", b"[" * 100_000):
@@ -157,6 +191,7 @@ def test_parsed_is_none_for_what_is_no_json() -> None:
         (Outcome(Verdict.INVALID_REQUEST, 413), 413, "invalid_request_error"),
         (Outcome(Verdict.BLOCKED, 404, "No such model."), 502, "api_error"),
         (Outcome(Verdict.BAD_PAYLOAD, 200), 502, "api_error"),
+        (Outcome(Verdict.INVALID_ANSWER, 200, "It is empty."), 502, "api_error"),
     ],
 )
 def test_a_refusal_keeps_the_providers_status_where_the_caller_is_at_fault(

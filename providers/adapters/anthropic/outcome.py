@@ -7,12 +7,14 @@ from typing import Any
 
 from providers.call import Outcome, Verdict
 from providers.openai_wire import clean_message, parsed, retry_after
+from providers.rejection import of_a_page
 
 _BY_TYPE: Mapping[str, Verdict] = {
     "invalid_request_error": Verdict.INVALID_REQUEST,
     "authentication_error": Verdict.AUTH,
     "billing_error": Verdict.QUOTA_EXHAUSTED,
     "permission_error": Verdict.AUTH,
+    "forbidden": Verdict.BLOCKED,  # from this country, say: no fault of the credential
     "not_found_error": Verdict.BLOCKED,  # no such model for this key: the next target may do
     "request_too_large": Verdict.INVALID_REQUEST,
     "rate_limit_error": Verdict.RATE_LIMITED,
@@ -38,6 +40,7 @@ _BY_STATUS: Mapping[int, Verdict] = {
     409: Verdict.UNAVAILABLE,
     429: Verdict.RATE_LIMITED,
     504: Verdict.TIMEOUT,
+    524: Verdict.TIMEOUT,
 }
 _WAITS = frozenset({Verdict.RATE_LIMITED, Verdict.UNAVAILABLE})
 
@@ -55,6 +58,8 @@ def outcome_of(status: int, headers: Mapping[str, str], body: bytes) -> Outcome:
     error = error_of(document)
     if is_filtered(error):
         return Outcome(Verdict.OK, status, document={"error": error})
+    if not error and (verdict := of_a_page(status, headers)):
+        return Outcome(verdict, status)
     if error or not succeeded:
         return failure(error, status, headers)
     if not isinstance(document, dict):

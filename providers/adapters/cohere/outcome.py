@@ -7,6 +7,7 @@ from typing import Any
 
 from providers.call import Outcome, Verdict
 from providers.openai_wire import clean_message, parsed, retry_after
+from providers.rejection import of_a_page
 
 _BY_STATUS = {
     401: Verdict.AUTH,
@@ -19,6 +20,7 @@ _BY_STATUS = {
     499: Verdict.UNAVAILABLE,
     501: Verdict.BLOCKED,
     504: Verdict.TIMEOUT,
+    524: Verdict.TIMEOUT,
 }
 
 # Finish reasons without an answer, and what they mean.
@@ -35,6 +37,8 @@ def outcome_of(status: int, headers: Mapping[str, str], body: bytes) -> Outcome:
     if succeeded and "event-stream" in headers.get("content-type", ""):
         return Outcome(Verdict.OK, status)
     document = parsed(body)
+    if verdict := of_a_page(status, headers):
+        return Outcome(verdict, status)
     if not succeeded:
         return _failure(status, headers, document if isinstance(document, dict) else {})
     if not isinstance(document, dict):

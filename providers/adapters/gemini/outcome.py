@@ -8,6 +8,7 @@ from typing import Any
 
 from providers.call import Outcome, Verdict
 from providers.openai_wire import clean_message, parsed, retry_after
+from providers.rejection import duration, of_a_page, retry_delay
 
 # The model stopped at nothing it could give: half a call, or an answer Google's own checks
 # threw out. Another try or another provider may do better.
@@ -30,10 +31,10 @@ _BY_STATUS = {
     429: Verdict.RATE_LIMITED,
     499: Verdict.UNAVAILABLE,
     504: Verdict.TIMEOUT,
+    524: Verdict.TIMEOUT,
 }
 _KEY_REASONS = frozenset({"API_KEY_INVALID", "API_KEY_EXPIRED"})
 _NOTHING_LEFT = re.compile(r"limit: 0\b|credits are depleted")
-_DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(\d+(?:\.\d+)?)s")
 
 
 def outcome_of(status: int, headers: Mapping[str, str], body: bytes) -> Outcome:
@@ -44,7 +45,8 @@ def outcome_of(status: int, headers: Mapping[str, str], body: bytes) -> Outcome:
     if error := _error(document):
         return error_outcome(error, status, headers)
     if not 200 <= status < 300:
-        return error_outcome({}, status, headers)
+        page = of_a_page(status, headers)
+        return Outcome(page, status) if page else error_outcome({}, status, headers)
     if not isinstance(document, dict):
         return Outcome(Verdict.BAD_PAYLOAD, status, "The answer is not a JSON object.")
     if reason := failed_finish(document):
@@ -118,10 +120,8 @@ def _details(error: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
 
 
 def _delay(error: Mapping[str, Any], message: str) -> float | None:
-    told = [str(d["retryDelay"]) for d in _details(error) if "retryDelay" in d]
-    told += [message.rpartition("Please retry in ")[2].rstrip(".")]
-    for text in told:
-        if match := _DURATION.fullmatch(text):
-            hours, minutes, seconds = match.groups(default="0")
-            return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
-    return None
+    """What its details tell, or its words."""
+    wait = retry_delay(error.get("details"))
+    if wait is None:
+        wait = duration(message.rpartition("Please retry in ")[2].rstrip("."))
+    return wait

@@ -14,6 +14,7 @@ from providers.adapters.manifest.expression import Expression
 from providers.adapters.manifest.mapping import Source
 from providers.adapters.manifest.transforms import TransformError
 from providers.call import Verdict
+from providers.rejection import of_a_page, retry_after
 
 MAX_RETRY_AFTER: Final = 86_400.0
 _MAX_MESSAGE = 300
@@ -27,13 +28,16 @@ _BY_STATUS: Final[Mapping[int, Verdict]] = {
     402: Verdict.QUOTA_EXHAUSTED,
     403: Verdict.AUTH,
     404: Verdict.NOT_FOUND,
-    408: Verdict.UNAVAILABLE,
+    408: Verdict.TIMEOUT,
+    409: Verdict.UNAVAILABLE,  # locked for the moment
     410: Verdict.NOT_FOUND,
     414: Verdict.INVALID_REQUEST,
     422: Verdict.INVALID_REQUEST,
     425: Verdict.UNAVAILABLE,
     429: Verdict.RATE_LIMITED,
     451: Verdict.BLOCKED,
+    504: Verdict.TIMEOUT,
+    524: Verdict.TIMEOUT,
 }
 
 
@@ -93,7 +97,7 @@ def first_match(rules: Iterable[Rule], reply: Reply) -> Rule | None:
 
 def by_http(reply: Reply) -> Verdict:
     """What a reply that no rule speaks of means."""
-    if known := _BY_STATUS.get(reply.status):
+    if known := of_a_page(reply.status, reply.headers) or _BY_STATUS.get(reply.status):
         return known
     if reply.status >= 500:
         return Verdict.UNAVAILABLE
@@ -103,14 +107,18 @@ def by_http(reply: Reply) -> Verdict:
 
 
 def header_wait(headers: Mapping[str, str]) -> float | None:
-    """Retry-After in seconds (RFC 9110 §10.2.3). A date counts from the answer's own Date."""
+    """Seconds: Retry-After (RFC 9110 §10.2.3), where a date counts from the answer's own Date,
+    or else what other headers say of a limit that has nothing left."""
     text = headers.get("retry-after", "").strip()
     try:
         return _bounded(float(text))
     except ValueError:
         pass
     until, sent = _moment(text), _moment(headers.get("date", ""))
-    return _bounded((until - sent).total_seconds()) if until and sent else None
+    if until and sent:
+        return _bounded((until - sent).total_seconds())
+    wait = retry_after({name: told for name, told in headers.items() if name != "retry-after"})
+    return None if wait is None else _bounded(wait)
 
 
 def _moment(text: str) -> dt.datetime | None:

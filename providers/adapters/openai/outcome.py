@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from providers.call import Outcome, Verdict
-from providers.rejection import clean_message, parsed, retry_after
+from providers.rejection import clean_message, of_a_page, parsed, retry_after, retry_delay
 
 _BY_STATUS: Mapping[int, Verdict] = {
     401: Verdict.AUTH,
@@ -34,6 +34,8 @@ _BY_STATUS: Mapping[int, Verdict] = {
 # By `code` or `type`, which say more than the status they come with.
 _BY_CODE: Mapping[str, Verdict] = {
     "insufficient_quota": Verdict.QUOTA_EXHAUSTED,
+    "exceeded_current_quota_error": Verdict.QUOTA_EXHAUSTED,  # Moonshot
+    "arrearage": Verdict.QUOTA_EXHAUSTED,  # Alibaba
     "billing_hard_limit_reached": Verdict.QUOTA_EXHAUSTED,
     "billing_not_active": Verdict.QUOTA_EXHAUSTED,
     "invalid_api_key": Verdict.AUTH,
@@ -46,7 +48,10 @@ _BY_CODE: Mapping[str, Verdict] = {
     "unsupported_country_region_territory": Verdict.BLOCKED,
     "rate_limit_exceeded": Verdict.RATE_LIMITED,
     "ratelimitreached": Verdict.RATE_LIMITED,
+    "tool_use_failed": Verdict.BLOCKED,  # Groq: its model could not, another may
+    "json_validate_failed": Verdict.BLOCKED,
     "engine_overloaded": Verdict.UNAVAILABLE,
+    "engine_overloaded_error": Verdict.UNAVAILABLE,
     "overloaded_error": Verdict.UNAVAILABLE,
     "server_error": Verdict.UNAVAILABLE,
 }
@@ -72,6 +77,8 @@ _FILTERS = frozenset(
 _FILTER_OPENINGS = ("content violates usage guidelines", "content exists risk")
 # xAI's ways to say that there is no money left, under 403 or 429.
 _NO_CREDITS = re.compile(r"you have run out of credits|your (?:newly created )?team .{,80}credits")
+# One call that is larger than a minute's tokens, so that waiting is no help: OpenAI's and Groq's.
+_TOO_LARGE = "request too large for"
 _WAITS = frozenset({Verdict.RATE_LIMITED, Verdict.UNAVAILABLE})
 
 
@@ -84,6 +91,8 @@ def outcome_of(status: int, headers: Mapping[str, str], body: bytes) -> Outcome:
         if isinstance(document, dict):
             return Outcome(Verdict.OK, status, document=document)
         return Outcome(Verdict.BAD_PAYLOAD, status, "The answer is not a JSON object.")
+    if error is None and (verdict := of_a_page(status, headers)):
+        return Outcome(verdict, status)
     error = error or {}
     if is_content_filter(error):
         return Outcome(Verdict.OK, status, document={"error": error})
@@ -105,7 +114,7 @@ def failure(
         verdict,
         status,
         message,
-        _wait(headers or {}, metadata, message) if verdict in _WAITS else None,
+        _wait(headers or {}, error, message) if verdict in _WAITS else None,
         param if isinstance(param, str) else None,
     )
 
@@ -153,13 +162,17 @@ def _verdict(status: int, error: Mapping[str, Any]) -> Verdict:
     if status >= 500:
         return _BY_STATUS.get(status, Verdict.UNAVAILABLE)
     told = _told_verdict(error)
-    if status == 413 and told is Verdict.RATE_LIMITED:
-        return Verdict.BLOCKED  # Groq: larger than a minute's tokens, so waiting is no help
+    if told is Verdict.RATE_LIMITED and (status == 413 or _is_too_large(error)):
+        return Verdict.BLOCKED
     if told or status in _BY_STATUS:
         return told or _BY_STATUS[status]
     if status >= 400 or error.get("type") == "invalid_request_error":
         return Verdict.INVALID_REQUEST
     return Verdict.UNAVAILABLE  # a redirect, which is never followed, or an unclear 200
+
+
+def _is_too_large(error: Mapping[str, Any]) -> bool:
+    return str(error.get("message")).lower().startswith(_TOO_LARGE)
 
 
 def _told_verdict(error: Mapping[str, Any]) -> Verdict | None:
@@ -177,11 +190,14 @@ def _told_status(error: Mapping[str, Any]) -> int | None:
     return int(code) if len(code) == 3 and code.isdecimal() and "400" <= code < "600" else None
 
 
-def _wait(headers: Mapping[str, str], metadata: Mapping[str, Any], message: str) -> float | None:
-    """OpenRouter hands on the headers of the service behind it."""
+def _wait(headers: Mapping[str, str], error: Mapping[str, Any], message: str) -> float | None:
+    """Google has a place of its own for it; OpenRouter hands on the headers of the service
+    behind it."""
     wait = retry_after(headers, message)
     if wait is None:
-        behind = _mapping(metadata.get("headers"))
+        wait = retry_delay(error.get("details"))
+    if wait is None:
+        behind = _mapping(_mapping(error.get("metadata")).get("headers"))
         wait = retry_after({str(name).lower(): str(behind[name]) for name in behind})
     return wait
 

@@ -34,10 +34,14 @@ from providers.call import Verdict
         (402, {}, Verdict.QUOTA_EXHAUSTED),
         (403, {}, Verdict.AUTH),
         (404, None, Verdict.NOT_FOUND),
+        (408, None, Verdict.TIMEOUT),
+        (409, {}, Verdict.UNAVAILABLE),
         (418, {}, Verdict.INVALID_REQUEST),
         (429, None, Verdict.RATE_LIMITED),
         (451, None, Verdict.BLOCKED),
         (500, {}, Verdict.UNAVAILABLE),
+        (504, None, Verdict.TIMEOUT),
+        (524, None, Verdict.TIMEOUT),
         (529, None, Verdict.UNAVAILABLE),
     ],
 )
@@ -115,6 +119,10 @@ def test_any_text_is_an_expression_or_refused(source: str) -> None:
         ({"retry-after": "nan"}, None),
         ({"retry-after": "soon"}, None),
         ({}, None),
+        ({"retry-after-ms": "1500"}, 1.5),
+        ({"x-ratelimit-remaining": "0", "x-ratelimit-reset": "1m30s"}, 90.0),
+        ({"x-ratelimit-remaining": "0", "x-ratelimit-reset": "999h"}, MAX_RETRY_AFTER),
+        ({"x-ratelimit-remaining": "5", "x-ratelimit-reset": "60"}, None),
         (
             {
                 "retry-after": "Sat, 21 Nov 2026 10:00:30 GMT",

@@ -162,7 +162,7 @@ OTHERS = [
     (413, error("Request too large for model m on tokens per minute", type="tokens",
                 code="rate_limit_exceeded"), Verdict.BLOCKED),
     (498, error("Flex tier capacity exceeded", type="capacity_exceeded"), BUSY),
-    (400, error("Failed to call a function.", code="tool_use_failed"), BAD),
+    (400, error("Failed to call a function.", code="tool_use_failed"), Verdict.BLOCKED),
     # Ollama
     (404, error('model "m" not found, try pulling it first', type="api_error"), Verdict.BLOCKED),
     (400, {"error": "invalid character 'x'"}, BAD),
