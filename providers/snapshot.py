@@ -16,12 +16,13 @@ import structlog
 from django.utils import timezone
 
 from lib.sealing import SealBroken
-from providers import models
+from providers import effective, models
 from providers.adapter import Adapter
 from providers.breaker import Override, State
-from providers.breaker_policy import Policies, PolicyFault, parse
+from providers.breaker_policy import Policies
 from providers.call import Upstream
 from providers.dialects import adapter_for
+from providers.retry_policy import RetryPolicy
 from providers.timeouts import Timeouts
 from tenants.limits import RateLimit, Scope, compile_rate_limits
 from tenants.models import HousePolicy, in_force_since
@@ -49,6 +50,7 @@ class ProviderSpec:
     quotas_since: int = 0  # µs: all gateways count by these quotas from then on
     time_zone: str = "UTC"
     breaker: Policies = field(default_factory=Policies)
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
 
     def secret_for(self, tenant_id: int | None) -> str | None:
         return self.secrets.get(tenant_id) or self.secrets.get(None)
@@ -174,6 +176,7 @@ def _provider(
         raise ValueError("the base URL is no http URL")
     if not isinstance(row.settings, dict):
         raise ValueError("the settings are no object")
+    policy = effective.of_provider(row)
     return ProviderSpec(
         slug=row.slug,
         adapter=adapter_for(row.adapter, row.manifest),
@@ -188,17 +191,9 @@ def _provider(
         quotas=_quotas(row, house),
         quotas_since=in_force_since(row, house),
         time_zone=row.time_zone,
-        breaker=_breaker(row),
+        breaker=policy.breaker,
+        retry=policy.retry,
     )
-
-
-def _breaker(row: models.Provider) -> Policies:
-    """A provider works without its own policy too."""
-    try:
-        return parse(row.breaker)
-    except PolicyFault as fault:
-        log.error("breaker_policy_unusable", provider=row.slug, reason=str(fault))
-        return Policies()
 
 
 def _load_overrides() -> dict[str, Override]:

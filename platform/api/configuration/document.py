@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 from jsonschema_rs import Draft202012Validator
 
-from providers import breaker_policy
+from providers import breaker_policy, resilience
 from providers.catalogue.located import LocatedDocument, YamlError, read_yaml
 from providers.operations.checking import faults as schema_faults
 from tenants import limits, quotas
@@ -106,6 +106,7 @@ def _validator() -> Draft202012Validator:
     schema = yaml.safe_load(Path(__file__).with_name("schema.yaml").read_text("utf-8"))
     schema["$defs"] |= {
         "breaker": breaker_policy.SCHEMA,
+        "retry": resilience.RETRY_SCHEMA,
         "rate_limits": limits.RATE_LIMITS_SCHEMA,
         "provider_rate_limits": limits.PROVIDER_RATE_LIMITS_SCHEMA,
         "house_rate_limits": limits.HOUSE_RATE_LIMITS_SCHEMA,
