@@ -12,11 +12,12 @@ from typing import Any, NamedTuple
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.models import Count, Exists, OuterRef, Q
 
+from lib.clock import utc
 from lib.ids import first_uuid7
 from usage.deltas import ATTEMPTS
 from usage.models import Attempt, UsageRecord
 from usage.rollup_models import AttemptHour
-from usage.sums import HOUR, pieces, stored
+from usage.sums import HOUR, pieces
 
 SKIPPED = "skipped_"  # begins the verdict of what was not tried
 
@@ -83,7 +84,7 @@ def busy_hours(
     since: float, *, mode: str = "live", using: str = DEFAULT_DB_ALIAS
 ) -> dict[str, int]:
     """By provider, in how many hours it was tried at all."""
-    hour = stored(since // HOUR * HOUR, using)
+    hour = utc(since // HOUR * HOUR)
     rows = AttemptHour.objects.using(using).filter(starts__gte=hour, mode=mode).values("provider")
     counted = rows.annotate(hours=Count("starts", distinct=True))
     return {row["provider"]: row["hours"] for row in counted}

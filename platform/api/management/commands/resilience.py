@@ -91,8 +91,8 @@ class Command(BaseCommand):
         for row in moved:
             details = (f"breaker preset {of} → {to}",)
             self.stdout.write(str(Change(Kind.CHANGED, f"provider {row.slug}", details)))
-        done = "none made (--dry-run)" if dry_run else "made"
-        self.stdout.write(f"{len(moved)} changes {done}" if moved else "nothing to change")
+        done = ", none made (--dry-run)" if dry_run else " made"
+        self.stdout.write(f"{len(moved)} changes{done}" if moved else "nothing to change")
 
 
 def _add_validate(actions: Any) -> None:
