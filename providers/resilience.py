@@ -39,6 +39,9 @@ SCHEMA: Mapping[str, Any] = {
 _validator = Draft202012Validator(dict(SCHEMA))
 
 
+RETRY, TARGET, WHOLE = PARTS = ("retry", "breaker", "breaker/provider")
+
+
 class Whose(enum.StrEnum):
     """The layers, in the order in which they win."""
 
@@ -75,19 +78,24 @@ class Number(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Resilience:
-    """What is in force, and by path where each number comes from."""
+    """What is in force, and by part and name where each number comes from."""
 
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     breaker: Policies = field(default_factory=Policies)
-    origins: Mapping[str, Origin] = field(default_factory=dict)
+    origins: Mapping[str, Mapping[str, Origin]] = field(default_factory=dict)
 
     def numbers(self) -> list[Number]:
         """All rules; of the provider's own breaker those only that are not its targets' too."""
-        breaker = self.breaker.target.as_json()
-        whole = _differing(self.breaker)
-        told = _by_path("retry", asdict(self.retry)) | _by_path("breaker", breaker)
-        told |= _by_path("breaker/provider", whole)
-        return [Number(path, value, self.origins[path]) for path, value in told.items()]
+        parts = {
+            RETRY: asdict(self.retry),
+            TARGET: self.breaker.target.as_json(),
+            WHOLE: _differing(self.breaker),
+        }
+        return [
+            Number(f"{part}/{name}", value, self.origins[part][name])
+            for part, rules in parts.items()
+            for name, value in rules.items()
+        ]
 
     def as_json(self) -> dict[str, Any]:
         """As a layer says it."""
@@ -98,17 +106,15 @@ class Resilience:
 
 def merge(layers: Iterable[Layer]) -> Resilience:
     """One policy of layers without faults, the last one's word counting most."""
-    numbers: dict[str, Any] = {}
-    origins: dict[str, Origin] = {}
+    numbers: dict[str, dict[str, Any]] = {part: {} for part in PARTS}
+    origins: dict[str, dict[str, Origin]] = {part: {} for part in PARTS}
     for origin, said in _steps(layers):
-        rules = _rules(said)
-        numbers |= rules
-        origins |= dict.fromkeys(rules, origin)
+        for part, rules in _by_part(said):
+            numbers[part] |= rules
+            origins[part] |= dict.fromkeys(rules, origin)
     return Resilience(
-        retry=_retry_of(_under("retry", numbers)),
-        breaker=Policies(
-            policy_of(_under("breaker", numbers)), policy_of(_under("breaker/provider", numbers))
-        ),
+        retry=_retry_of(numbers[RETRY]),
+        breaker=Policies(policy_of(numbers[TARGET]), policy_of(numbers[WHOLE])),
         origins=origins,
     )
 
@@ -141,25 +147,14 @@ def _steps(layers: Iterable[Layer]) -> Iterator[tuple[Origin, Mapping[str, Any]]
         yield Origin(whose), said
 
 
-def _rules(said: Mapping[str, Any]) -> dict[str, Any]:
-    """By path. What is said of the targets' breakers is said of the provider's too, where
-    `provider` says nothing else."""
+def _by_part(said: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """What is said of the targets' breakers is said of the provider's too, where `provider`
+    says nothing else."""
     breaker = said.get("breaker", {})
-    target = {name: breaker[name] for name in breaker.keys() & RULES.keys()}
-    return (
-        _by_path("retry", said.get("retry", {}))
-        | _by_path("breaker", target)
-        | _by_path("breaker/provider", target | breaker.get("provider", {}))
-    )
-
-
-def _by_path(place: str, rules: Mapping[str, Any]) -> dict[str, Any]:
-    return {f"{place}/{name}": value for name, value in rules.items()}
-
-
-def _under(place: str, numbers: Mapping[str, Any]) -> dict[str, Any]:
-    found = ((path.rpartition("/"), value) for path, value in numbers.items())
-    return {name: value for (above, _, name), value in found if above == place}
+    target = {name: value for name, value in breaker.items() if name in RULES}
+    yield RETRY, said.get("retry", {})
+    yield TARGET, target
+    yield WHOLE, target | breaker.get("provider", {})
 
 
 def _retry_of(rules: Mapping[str, Any]) -> RetryPolicy:

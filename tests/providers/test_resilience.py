@@ -34,7 +34,7 @@ def merged(*said: Any) -> Resilience:
 def test_nothing_said_is_the_defaults() -> None:
     policy = merge([])
     assert (policy.retry, policy.breaker) == (RetryPolicy(), Policies())
-    assert set(policy.origins.values()) == {Origin(Whose.DEFAULT)}
+    assert {number.origin for number in policy.numbers()} == {Origin(Whose.DEFAULT)}
 
 
 def test_the_preset_simple_is_the_defaults() -> None:
@@ -61,11 +61,11 @@ def test_the_order() -> None:
     )
     assert policy.retry == RetryPolicy(max_attempts=1, budget_percent=5)
     assert policy.breaker.target == Policy(3, minimum_calls=9, open_seconds=30.0)
-    assert policy.origins["breaker/open_seconds"] == Origin(Whose.PROVIDER, "development")
-    assert policy.origins["breaker/minimum_calls"] == Origin(Whose.PROVIDER)
-    assert policy.origins["retry/max_attempts"] == Origin(Whose.PROVIDER)
-    assert policy.origins["retry/budget_percent"] == Origin(Whose.HOUSE)
-    assert policy.origins["retry/base_seconds"] == Origin(Whose.DEFAULT)
+    assert policy.origins["breaker"]["open_seconds"] == Origin(Whose.PROVIDER, "development")
+    assert policy.origins["breaker"]["minimum_calls"] == Origin(Whose.PROVIDER)
+    assert policy.origins["retry"]["max_attempts"] == Origin(Whose.PROVIDER)
+    assert policy.origins["retry"]["budget_percent"] == Origin(Whose.HOUSE)
+    assert policy.origins["retry"]["base_seconds"] == Origin(Whose.DEFAULT)
 
 
 def test_what_the_house_says_of_a_providers_breaker_ends_where_the_provider_says_more() -> None:

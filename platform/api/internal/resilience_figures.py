@@ -67,7 +67,7 @@ class ResilienceHealthShown(Shown):
 
 
 class TimingShown(Shown):
-    microseconds = serializers.FloatField(help_text="For one.")
+    microseconds = serializers.FloatField(help_text="Of CPU, for one.")
     iterations = serializers.IntegerField()
 
 
