@@ -6,23 +6,19 @@ which it does not count, and for one probe instead of ten.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-import jsonschema_rs
+from jsonschema_rs import Draft202012Validator
 
-PRESETS: Mapping[str, Mapping[str, Any]] = {
-    "simple": {"retries": 3, "consecutive_failures": 5, "open_seconds": 60},
-    "development": {"retries": 2, "consecutive_failures": 3, "open_seconds": 30},
-    "production": {"retries": 5, "consecutive_failures": 10, "open_seconds": 120},
-}
-_OF_RETRIES = {"retries"}
+from providers.operations import checking
+from providers.presets import PRESETS
 
 MOST_SECONDS = 86_400
 _THRESHOLD = {"type": "number", "exclusiveMinimum": 0, "maximum": 100}
 _SECONDS = {"type": "number", "minimum": 0.001, "maximum": MOST_SECONDS}
-_RULES = {
+RULES: Mapping[str, Any] = {
     "consecutive_failures": {"type": "integer", "minimum": 1, "maximum": 1_000_000},
     "failure_rate_threshold": _THRESHOLD,
     "slow_call_rate_threshold": _THRESHOLD,
@@ -46,18 +42,18 @@ SCHEMA = {
     "additionalProperties": False,
     "properties": {
         "preset": {"enum": list(PRESETS)},
-        **_RULES,
-        "provider": {"type": "object", "additionalProperties": False, "properties": _RULES},
+        **RULES,
+        "provider": {"type": "object", "additionalProperties": False, "properties": RULES},
     },
 }
-_validator = jsonschema_rs.validator_for(SCHEMA)
+_validator = Draft202012Validator(SCHEMA)
 
 
 class PolicyFault(ValueError):
-    """What is wrong in a policy's JSON, and where: `path` leads to it."""
+    """What is wrong in a policy's JSON, and where: `path` leads to it, from the `whole`."""
 
-    def __init__(self, path: tuple[str | int, ...], text: str) -> None:
-        super().__init__(f"{'/'.join(map(str, path)) or 'breaker'}: {text}")
+    def __init__(self, path: tuple[str | int, ...], text: str, whole: str = "breaker") -> None:
+        super().__init__(f"{'/'.join(map(str, path)) or whole}: {text}")
         self.path = path
         self.text = text
 
@@ -96,7 +92,7 @@ class Policy:
 
     def as_json(self) -> dict[str, Any]:
         """As `parse` reads it."""
-        size = {"count": "calls", "time": "seconds"}[self.window.type]
+        size = _SIZES[self.window.type]
         return asdict(self) | {"window": {"type": self.window.type, size: self.window.size}}
 
 
@@ -111,34 +107,47 @@ class Policies:
 def parse(value: Any) -> Policies:
     """Policies from their JSON form: a preset's numbers, what else is said instead of them, and
     in `provider` what differs for the provider as a whole. Raises PolicyFault."""
-    for error in _validator.iter_errors(value):
-        raise PolicyFault(tuple(error.instance_path), error.message)
-    preset = PRESETS[value["preset"]] if "preset" in value else {}
-    base = _over(Policy(), {name: preset[name] for name in preset.keys() - _OF_RETRIES})
-    target = _over(base, value)
-    return Policies(target, _over(target, value.get("provider", {}), "provider"))
+    for fault in faults(value):
+        raise fault
+    preset = PRESETS[value["preset"]]["breaker"] if "preset" in value else {}
+    target = {**preset, **{name: value[name] for name in value.keys() & RULES.keys()}}
+    return Policies(policy_of(target), policy_of(target | value.get("provider", {})))
 
 
-def _over(policy: Policy, rules: Mapping[str, Any], *place: str) -> Policy:
-    changes = {name: _RULE_TYPES[name](rules[name]) for name in rules.keys() & _RULE_TYPES.keys()}
-    if "window" in rules:
-        changes["window"] = _window(rules["window"], (*place, "window"))
-    return replace(policy, **changes)
+def faults(value: Any) -> list[PolicyFault]:
+    """All that is wrong with policies' JSON form."""
+    found = [PolicyFault(path, words) for words, path in checking.faults(_validator, value)]
+    return found or [*_window_faults(value), *_window_faults(value.get("provider", {}), "provider")]
 
 
+def policy_of(rules: Mapping[str, Any]) -> Policy:
+    """The policy of rules that have no faults; what they do not say is as ever."""
+    changes = {name: _RULE_TYPES[name](value) for name, value in rules.items()}
+    return replace(Policy(), **changes)
+
+
+def _window_faults(rules: Mapping[str, Any], *place: str) -> Iterator[PolicyFault]:
+    """What the schema cannot say in plain words."""
+    if "window" not in rules:
+        return
+    window, place = rules["window"], (*place, "window")
+    kind = window["type"]
+    size, other = (_SIZES[kind], _SIZES["time" if kind == "count" else "count"])
+    if other in window:
+        text = f'A window of type "{kind}" has "{size}" instead.'
+        yield PolicyFault((*place, other), text)
+    if size not in window:
+        yield PolicyFault(place, f'Say "{size}", the length of the window.')
+
+
+def _window(value: Mapping[str, Any]) -> Window:
+    return Window(value["type"], int(value[_SIZES[value["type"]]]))
+
+
+_SIZES = {"count": "calls", "time": "seconds"}
 # To the schema, 5.0 is a whole number too.
-_RULE_TYPES: Mapping[str, Any] = {
+_RULE_TYPES: Mapping[str, Any] = {"window": _window} | {
     name: int if rule["type"] == "integer" else float
-    for name, rule in _RULES.items()
+    for name, rule in RULES.items()
     if name != "window"
 }
-
-
-def _window(value: Mapping[str, Any], place: tuple[str, ...]) -> Window:
-    kind = value["type"]
-    size, other = ("calls", "seconds") if kind == "count" else ("seconds", "calls")
-    if other in value:
-        raise PolicyFault((*place, other), f'A window of type "{kind}" has "{size}" instead.')
-    if size not in value:
-        raise PolicyFault(place, f'Say "{size}", the length of the window.')
-    return Window(kind, int(value[size]))

@@ -16,7 +16,7 @@ from lib.ids import prefixed
 from lib.models import Published, Topic
 from providers import answer_checks
 from providers.breaker import State
-from providers.breaker_policy import PolicyFault, parse
+from providers.resilience import faults
 from providers.vault import open_secret, seal_secret
 from tenants.fields import JSONListField
 from tenants.limits import ItemFault, validate_provider_rate_limits
@@ -26,10 +26,17 @@ from tenants.quotas import validate_provider_quotas
 
 def validate_breaker(value: Any) -> None:
     """Raises ItemFault."""
-    try:
-        parse(value)
-    except PolicyFault as fault:
-        raise ItemFault(fault.path, fault.text, "breaker") from None
+    _check_policy("breaker", value)
+
+
+def validate_retry(value: Any) -> None:
+    """Raises ItemFault."""
+    _check_policy("retry", value)
+
+
+def _check_policy(part: str, value: Any) -> None:
+    for fault in faults({part: value}):
+        raise ItemFault(fault.path[1:], fault.text, part)
 
 
 class Provider(QuotaHolder):
@@ -79,8 +86,12 @@ class Provider(QuotaHolder):
     retry = models.JSONField(
         default=dict,
         blank=True,
-        help_text='When it is asked again: {"max_attempts": 3, "base_ms": 1000, "max_ms": 4000, '
-        '"budget_percent": 20}. See docs/operate/resilience.md.',
+        validators=[validate_retry],
+        help_text='How often it is asked again: {"max_attempts": 3, "base_seconds": 1, '
+        '"max_seconds": 4, "budget_percent": 20}: tries at one target, the first included; the '
+        "longest wait before the first retry, which doubles up to max_seconds; retries per "
+        "hundred calls. What is not said is the preset's or the house's. See "
+        "docs/operate/resilience.md.",
     )
     rate_limits = JSONListField(
         default=list,

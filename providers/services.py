@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
+from collections.abc import Mapping
+from typing import Any
 
 import structlog
 from django.contrib.admin.models import CHANGE, LogEntry
@@ -55,6 +58,40 @@ def take_over(row: Provider | Model | Route) -> None:
     if row.source != Provider.Source.OPERATOR:
         row.source = Provider.Source.OPERATOR
         row.save(update_fields=["source"])
+
+
+@transaction.atomic
+def set_policy(
+    *, provider: Provider, said: Mapping[str, Any], by: str, user: User | None = None
+) -> Provider:
+    """A provider's own `breaker` and `retry`, those that are said; in force on every worker
+    within a second. Raises ValidationError."""
+    for part, rules in said.items():
+        setattr(provider, part, rules)
+    others = {field.name for field in Provider._meta.get_fields()} - said.keys()
+    provider.clean_fields(exclude=others)
+    provider.save(update_fields=[*said])
+    take_over(provider)
+    log.info("policy_set", provider=provider.slug, by=by, **said)
+    if user is not None:
+        told = " ".join(f"{part} {json.dumps(rules)}" for part, rules in said.items())
+        rows = Provider.objects.filter(pk=provider.pk)
+        LogEntry.objects.log_actions(user.pk, rows, CHANGE, f"Policy: {told}", single_object=True)
+    return provider
+
+
+@transaction.atomic
+def move_preset(*, of: str, to: str, dry_run: bool = False) -> list[Provider]:
+    """Have the providers that name one preset name another; what else they say stays. Those
+    that are, or with `dry_run` would be, changed."""
+    moved = [
+        row
+        for row in Provider.objects.select_for_update().order_by("slug")
+        if isinstance(row.breaker, dict) and row.breaker.get("preset") == of
+    ]
+    for row in moved if not dry_run else ():
+        set_policy(provider=row, said={"breaker": row.breaker | {"preset": to}}, by="migrate")
+    return moved
 
 
 @transaction.atomic

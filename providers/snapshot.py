@@ -16,11 +16,11 @@ import structlog
 from django.utils import timezone
 
 from lib.sealing import SealBroken
-from providers import answer_checks, models
+from providers import answer_checks, effective, models
 from providers.adapter import Adapter
 from providers.answer_checks import Checks
 from providers.breaker import Override, State
-from providers.breaker_policy import Policies, PolicyFault, parse
+from providers.breaker_policy import Policies
 from providers.call import Upstream
 from providers.dialects import adapter_for
 from providers.retry_policy import RetryPolicy
@@ -198,6 +198,7 @@ def _provider(
         raise ValueError("the base URL is no http URL")
     if not isinstance(row.settings, dict):
         raise ValueError("the settings are no object")
+    policy = effective.of_provider(row)
     return ProviderSpec(
         slug=row.slug,
         adapter=adapter_for(row.adapter, row.manifest),
@@ -212,17 +213,9 @@ def _provider(
         quotas=_quotas(row, house),
         quotas_since=in_force_since(row, house),
         time_zone=row.time_zone,
-        breaker=_breaker(row),
+        breaker=policy.breaker,
+        retry=policy.retry,
     )
-
-
-def _breaker(row: models.Provider) -> Policies:
-    """A provider works without its own policy too."""
-    try:
-        return parse(row.breaker)
-    except PolicyFault as fault:
-        log.error("breaker_policy_unusable", provider=row.slug, reason=str(fault))
-        return Policies()
 
 
 def _load_overrides() -> dict[str, Override]:

@@ -112,6 +112,30 @@ def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
     assert (environment.PORT, environment.LOG_LEVEL) == (8222, "debug")
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("{", "is not JSON"),
+        ("[" * 100_000, "is not JSON"),
+        ('{"retry": {"max_attempts": NaN}}', "is not JSON"),
+        ("[]", "the policy: Must be object"),
+        ('{"preset": "simple"}', "preset: Unknown"),
+        ('{"retry": {"max_attempts": 0}}', "retry/max_attempts: Must be at least 1"),
+        ('{"breaker": {"window": {"type": "time"}}}', "breaker/window: Say"),
+    ],
+)
+def test_a_policy_that_cannot_be_read_refuses_to_start(text: str, told: str) -> None:
+    assert f"RESILIENCE: {told}" in faults(RESILIENCE=text)
+
+
+def test_the_houses_policy_is_json() -> None:
+    assert load(GOOD).RESILIENCE == load(GOOD | {"RESILIENCE": ""}).RESILIENCE == {}
+    assert load(GOOD).RESILIENCE_PRESET == "simple"
+    said = '{"breaker": {"preset": "production"}, "retry": {"max_attempts": 1}}'
+    assert load(GOOD | {"RESILIENCE": said}).RESILIENCE["retry"] == {"max_attempts": 1}
+    assert "RESILIENCE_PRESET: " in faults(RESILIENCE_PRESET="none")
+
+
 @given(st.text(max_size=28).filter(str.isprintable))
 def test_no_message_repeats_a_value(text: str) -> None:
     value = f"⟦{text}⟧"

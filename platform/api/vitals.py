@@ -31,6 +31,8 @@ from usage.models import OpenCall, UsageRecord
 
 STARTED = time.monotonic()
 MOST_NAMED = 100  # breakers told by name; the others are counted
+_RESTING = {State.OPEN, State.FORCED_OPEN}
+_FINE = {State.CLOSED, State.DISABLED}
 
 
 @dataclass(slots=True)
@@ -87,9 +89,7 @@ def breakers_part() -> dict[str, Any]:
 
     Test-mode ones are left out: each rests one tenant's scripted failures, and nobody else's.
     """
-    live = {
-        name: state for name, state in WORKER.breakers().items() if not name.startswith(OF_A_TENANT)
-    }
+    live = _live_breakers()
     count = Counter(live.values())
     resting = sorted(name for name, state in live.items() if state is not State.CLOSED)
     return {state.lower(): count[state] for state in State} | {
@@ -138,6 +138,33 @@ def provider_states() -> dict[int, dict[str, str]]:
             ),
         }
         for provider in Provider.objects.filter(enabled=True)
+    }
+
+
+def providers_status() -> str:
+    """down where every provider that could be called rests or refuses our credentials, degraded
+    where any breaker is not as it should be or any credential is refused."""
+    breakers = _live_breakers()
+    house = Q(credentials__enabled=True, credentials__tenant=None)
+    rows = Provider.objects.filter(enabled=True).annotate(
+        held=Count("credentials", filter=house),
+        good=Count("credentials", filter=house & Q(credentials__drained_at=None)),
+    )
+    out = [
+        breakers.get(row.slug) in _RESTING or (row.needs_credential and not row.good)
+        for row in rows
+        if row.held or not row.needs_credential
+    ]
+    if out and all(out):
+        return "down"
+    fine = all(state in _FINE for state in breakers.values())
+    drained = Credential.objects.filter(drained_at__isnull=False, enabled=True).exists()
+    return "ok" if fine and not drained else "degraded"
+
+
+def _live_breakers() -> dict[str, State]:
+    return {
+        name: state for name, state in WORKER.breakers().items() if not name.startswith(OF_A_TENANT)
     }
 
 

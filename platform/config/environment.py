@@ -13,8 +13,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import orjson
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from providers import resilience
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -101,6 +104,16 @@ class Environment(BaseSettings):
         description="After SIGTERM `/readyz` says no at once, and calls are still taken for so "
         "long: more than your load balancer's probe interval.",
     )
+    RESILIENCE_PRESET: Literal["simple", "development", "production"] = Field(
+        "simple",
+        description="Numbers for all providers' breakers and retries: simple (3 tries, 5 failures "
+        "in a row, 60 s), development (2, 3, 30 s) or production (5, 10, 120 s).",
+    )
+    RESILIENCE: Annotated[dict[str, Any], NoDecode] = Field(
+        {},
+        description="What goes before the preset, as JSON: "
+        '{"breaker": {"open_seconds": 90}, "retry": {"budget_percent": 10}}.',
+    )
     LEDGER_KEEP_MONTHS: int = Field(
         0,
         ge=0,
@@ -147,6 +160,18 @@ class Environment(BaseSettings):
         if not value:
             raise ValueError("at least one sealing key is needed")
         return [_strong(key, 32) for key in value]
+
+    @field_validator("RESILIENCE", mode="before")
+    @classmethod
+    def _usable_policy(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            try:
+                value = orjson.loads(value or "{}")
+            except orjson.JSONDecodeError:
+                raise ValueError("is not JSON; see docs/operate/resilience.md") from None
+        if faults := resilience.faults(value):
+            raise ValueError("; ".join(map(str, faults)))
+        return value
 
     @field_validator("LEDGER_KEEP_MONTHS")
     @classmethod

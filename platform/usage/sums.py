@@ -95,7 +95,7 @@ def used_and_final(
         where += f" AND operation {dialect.among}"
         values.append(dialect.as_list(sorted(operations)))
     parts, parameters = [], []
-    for table, bounds in _pieces(family, since, using):
+    for table, bounds in pieces(family, since, using):
         parts.append(
             f"SELECT operation, {metrics[metric]} AS amount FROM {table} AS piece"  # noqa: S608
             f" WHERE {' AND '.join(f'starts {sign} %s' for sign, _ in bounds)}{where}"
@@ -129,7 +129,7 @@ def stored(moment: float, using: str) -> Any:
     return connections[using].ops.adapt_datetimefield_value(aware)
 
 
-def _pieces(family: Family, since: float, using: str) -> list[tuple[str, list[tuple[str, Any]]]]:
+def pieces(family: Family, since: float, using: str) -> list[tuple[str, list[tuple[str, Any]]]]:
     """The tables that together hold everything since then once, and from where to where."""
     minute = kept_from(since)
     hour = -(-minute // HOUR) * HOUR

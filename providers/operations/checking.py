@@ -92,6 +92,7 @@ _WORDS: Final[Mapping[str, Callable[[Any], str]]] = {
     "const": lambda value: f"Must be {_plain(value)}.",
     "minimum": lambda limit: f"Must be at least {limit}.",
     "maximum": lambda limit: f"Must be at most {limit}.",
+    "exclusiveMinimum": lambda limit: f"Must be more than {limit}.",
     "minLength": lambda limit: f"Must have at least {limit} characters.",
     "maxLength": lambda limit: f"Must have at most {limit} characters.",
     "minItems": lambda limit: f"Must have at least {limit} items.",

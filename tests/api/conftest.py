@@ -13,7 +13,7 @@ from accounts import tokens
 from accounts.identity import IDENTITIES
 from accounts.models import User
 from tenants.models import Tenant
-from tests.factories import MembershipFactory
+from tests.factories import ApiKeyFactory, MembershipFactory, TenantFactory, UserFactory
 
 
 @pytest.fixture(autouse=True)
@@ -57,6 +57,21 @@ def as_role(as_user: Callable[..., APIClient]) -> Callable[..., APIClient]:
 
     def client(tenant: Tenant, role: str) -> APIClient:
         return as_user(MembershipFactory(tenant=tenant, role=role).user, tenant)
+
+    return client
+
+
+@pytest.fixture
+def clients(as_user: Any, as_role: Any, with_key: Any, anonymous: APIClient) -> Any:
+    """A client by who it is: staff, owner, anonymous, or a key's only scope."""
+
+    def client(who: str) -> APIClient:
+        made = {
+            "staff": lambda: as_user(UserFactory(is_staff=True)),
+            "owner": lambda: as_role(TenantFactory(), "owner"),
+            "anonymous": lambda: anonymous,
+        }
+        return made.get(who, lambda: with_key(ApiKeyFactory(scopes=[who])))()
 
     return client
 

@@ -213,21 +213,6 @@ def test_staff_without_a_tenant_is_told_so(as_user: Any) -> None:
     assert "tenant" in answer.json()["detail"]
 
 
-@pytest.fixture
-def clients(as_user: Any, as_role: Any, with_key: Any, anonymous: APIClient) -> Any:
-    """A client by who it is: staff, owner, anonymous, or a key's only scope."""
-
-    def client(who: str) -> APIClient:
-        made = {
-            "staff": lambda: as_user(UserFactory(is_staff=True)),
-            "owner": lambda: as_role(TenantFactory(), "owner"),
-            "anonymous": lambda: anonymous,
-        }
-        return made.get(who, lambda: with_key(ApiKeyFactory(scopes=[who])))()
-
-    return client
-
-
 @pytest.mark.parametrize(
     ("who", "read", "write"),
     [
@@ -242,7 +227,8 @@ def clients(as_user: Any, as_role: Any, with_key: Any, anonymous: APIClient) -> 
 )
 def test_the_management_api(who: str, read: int, write: int, clients: Any) -> None:
     provider, tenant, client = ProviderFactory(), TenantFactory(), clients(who)
-    for where in ("providers", "routes", "tenants", f"providers/{provider.slug}"):
+    of_one = f"providers/{provider.slug}"
+    for where in ("providers", "routes", "tenants", of_one, f"resilience/{of_one}"):
         assert client.get(f"/internal/v1/{where}").status_code == read
     where = f"/internal/v1/providers/{provider.slug}"
     assert client.patch(where, {"enabled": False}, format="json").status_code == write

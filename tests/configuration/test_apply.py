@@ -14,6 +14,7 @@ from django.core.management import CommandError, call_command
 from billing.models import Price
 from billing.services import prices_in_force
 from lib.models import Revision
+from providers import snapshot
 from providers.models import Credential, Model, Provider, Route, Target
 from providers.prices import Prices
 from tenants import keys
@@ -61,7 +62,8 @@ def test_the_documented_example_does_what_it_says(tmp_path: Path, settings: Any)
     assert (lab.adapter, lab.base_url) == ("openai", "http://127.0.0.1:9900/v1")
     assert lab.allow_private_network and lab.needs_credential and not lab2.needs_credential
     assert lab.credentials.get(name="main").secret() == SECRET
-    assert lab.breaker == {"preset": "production"}
+    assert (lab.breaker, lab.retry) == ({"preset": "production"}, {})
+    assert snapshot.load().providers["lab"].retry.max_attempts == 5
     assert lab.quotas == [{"metric": "requests", "window": "day", "limit": 100000}]
     model = Model.objects.get(provider=lab, model_id="gpt-x")
     assert price("gpt-x") == Prices(1_000_000, 2_000_000)
@@ -415,6 +417,14 @@ REFUSED = {
         "plans: [{slug: a}]\ntenants:\n- slug: t\n  plan: a\n  keys:\n  - name: k\n"
         "    quotas: [{metric: cost, window: day, limit: 5, limit_usd: '5'}]",
         "tenants[0].keys[0].quotas[0] (line 7): Say how much",
+    ),
+    "a provider's retries": (
+        LAB.replace("}]", ",\n  breaker: {preset: simple},\n  retry: {base_ms: 5}}]"),
+        "providers[0].retry.base_ms (line 3): Unknown. Leave it out",
+    ),
+    "a breaker's window": (
+        LAB.replace("}]", ",\n  breaker: {window: {type: time,\n    calls: 5, seconds: 5}}}]"),
+        "providers[0].breaker.window.calls (line 3): A window of type",
     ),
     "a provider's limit by address": (
         LAB.replace("}]", ", rate_limits: [{scope: ip, limit: 1, per_seconds: 1}]}]"),

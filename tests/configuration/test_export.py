@@ -52,6 +52,8 @@ def odd_rows(db: None) -> None:
         base_url="https://a.example/v1",
         enabled=False,
         settings={"headers": {"x": "${Y}"}},
+        breaker={"preset": "simple", "window": {"type": "time", "seconds": 9}},
+        retry={"max_attempts": 1, "base_seconds": 0.5},
         rate_limits=[{"scope": "model", "limit": 5, "per_seconds": 1, "operations": ["!x"]}],
         quotas=[{"metric": "credits", "window": "day", "limit": 8, "weights": {"${Z}": 0}}],
         time_zone="America/Sao_Paulo",

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from providers.breaker_policy import PRESETS, Policies, Policy, PolicyFault, Window, parse
+from providers.breaker_policy import Policies, Policy, PolicyFault, Window, parse
+from providers.presets import PRESETS
 
 
 def test_what_is_not_said_is_resilience4js() -> None:
@@ -27,8 +28,8 @@ def test_what_is_not_said_is_resilience4js() -> None:
 )
 def test_presets(preset: str, numbers: tuple[int, int, int]) -> None:
     policy = parse({"preset": preset}).target
-    retries = PRESETS[preset]["retries"]
-    assert (retries, policy.consecutive_failures, policy.open_seconds) == numbers
+    attempts = PRESETS[preset]["retry"]["max_attempts"]
+    assert (attempts, policy.consecutive_failures, policy.open_seconds) == numbers
 
 
 def test_what_is_said_goes_before_the_preset_and_the_providers_before_both() -> None:
@@ -52,7 +53,7 @@ HOSTILE: list[tuple[Any, str]] = [
     (None, "breaker"),
     ("production", "breaker"),
     ({"preset": "none"}, "preset"),
-    ({"retries": 3}, "breaker"),
+    ({"retries": 3}, "retries"),
     ({"failure_rate_threshold": 0}, "failure_rate_threshold"),
     ({"failure_rate_threshold": 101}, "failure_rate_threshold"),
     ({"failure_rate_threshold": True}, "failure_rate_threshold"),
@@ -65,15 +66,15 @@ HOSTILE: list[tuple[Any, str]] = [
     ({"open_seconds": 1e300}, "open_seconds"),
     ({"permitted_probes": 10**6}, "permitted_probes"),
     ({"window": []}, "window"),
-    ({"window": {}}, "window"),
+    ({"window": {}}, "window/type"),
     ({"window": {"type": "time"}}, "window"),
     ({"window": {"type": "time", "calls": 5, "seconds": 5}}, "window/calls"),
     ({"window": {"type": "count", "seconds": 5}}, "window/seconds"),
     ({"window": {"type": "count", "calls": 10**9}}, "window/calls"),
     ({"window": {"type": "sliding", "calls": 5}}, "window/type"),
-    ({"provider": {"preset": "simple"}}, "provider"),
+    ({"provider": {"preset": "simple"}}, "provider/preset"),
     ({"provider": {"window": {"type": "time"}}}, "provider/window"),
-    ({"provider": {"provider": {}}}, "provider"),
+    ({"provider": {"provider": {}}}, "provider/provider"),
 ]
 
 

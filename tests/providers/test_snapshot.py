@@ -8,6 +8,7 @@ import pytest
 from pytest_django import DjangoAssertNumQueries
 
 from providers import models
+from providers.retry_policy import RetryPolicy
 from providers.snapshot import ProviderSpec, Snapshot, load
 from providers.timeouts import Timeouts
 from tenants.models import HousePolicy
@@ -276,3 +277,32 @@ def test_what_a_provider_may_be_asked() -> None:
     since = plain.quotas_since
     HousePolicy.current().save()
     assert load().providers["plain"].quotas_since > since > 0
+
+
+def test_a_policy_is_the_providers_over_the_houses(settings: Any) -> None:
+    settings.RESILIENCE_PRESET = "development"
+    settings.RESILIENCE = {"breaker": {"open_seconds": 9}, "retry": {"max_attempts": 4}}
+    ProviderFactory(slug="plain")
+    ProviderFactory(slug="own", breaker={"preset": "production"}, retry={"budget_percent": 7})
+    plain, own = load().providers["plain"], load().providers["own"]
+    assert (plain.breaker.target.consecutive_failures, plain.breaker.target.open_seconds) == (3, 9)
+    assert plain.retry == RetryPolicy(max_attempts=4)
+    assert (own.breaker.provider.consecutive_failures, own.breaker.provider.open_seconds) == (
+        10,
+        120,
+    )
+    assert own.retry == RetryPolicy(max_attempts=5, budget_percent=7)
+
+
+@pytest.mark.parametrize(
+    "broken", [[], None, "x", {"max_attempts": 0}, {"preset": "none"}], ids=repr
+)
+@pytest.mark.parametrize("part", ["breaker", "retry"])
+def test_what_cannot_be_read_of_a_policy_is_left_out_and_the_rest_holds(
+    broken: Any, part: str
+) -> None:
+    sound = {"breaker": {"preset": "production"}, "retry": {"max_attempts": 5}}
+    ProviderFactory(slug="lab", **sound | {part: broken if broken is not None else "null"})
+    lab = load().providers["lab"]
+    failures, tries = lab.breaker.target.consecutive_failures, lab.retry.max_attempts
+    assert (failures, tries) == ((5, 5) if part == "breaker" else (10, 5))

@@ -26,6 +26,7 @@ FIELDS = (
     "settings",
     "timeouts",
     "breaker",
+    "retry",
     "rate_limits",
     "quotas",
     "time_zone",

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from django.utils import timezone
-from drf_spectacular.utils import OpenApiParameter, extend_schema
+from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_view
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -117,16 +117,27 @@ class BreakerAction(APIView):
             state=ACTIONS[action],
             reason=body.validated_data["reason"],
             expires_at=_after(body.validated_data.get("seconds")),
-            **_who(request),
+            **who(request),
         )
         return Response(OverrideShown(row).data, status=201)
+
+
+@extend_schema_view(get=extend_schema(operation_id="internal_resilience_breakers"))
+class ResilienceBreakers(Breakers):
+    """The same beside what else there is of resilience."""
+
+
+@extend_schema_view(post=extend_schema(operation_id="internal_resilience_breaker_override"))
+class ResilienceBreakerAction(BreakerAction):
+    """The same beside what else there is of resilience."""
 
 
 def _after(seconds: int | None) -> dt.datetime | None:
     return None if seconds is None else timezone.now() + dt.timedelta(seconds=seconds)
 
 
-def _who(request: Request) -> dict[str, Any]:
+def who(request: Request) -> dict[str, Any]:
+    """Who says so, as services are told it."""
     identity = identity_of(request)
     if identity.kind == "key":
         return {"by": f"key {identity.key_public_id}"}
