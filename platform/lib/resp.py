@@ -100,8 +100,9 @@ class Link(asyncio.Protocol):
             self._watch.cancel()
         if self._transport is not None:
             self._transport.abort()
-        for waiting in (*self._asked, *self._unsent):
-            _fail(waiting.reply, StoreAway(reason))
+        waiting = [one.reply for one in self._asked] + [one.reply for one in self._unsent]
+        for reply in waiting:
+            _fail(reply, StoreAway(reason))
         self._unsent.clear()
         self._asked.clear()
 

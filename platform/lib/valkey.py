@@ -72,6 +72,11 @@ class Valkey:
     def connected(self) -> bool:
         return self._link is not None and not self._link.lost
 
+    @property
+    def late(self) -> bool:
+        """Whether it owes an answer for longer than it may: then nobody waits for it."""
+        return self._link is not None and self._link.suspect
+
     async def connect(self) -> None:
         """Connect and, from now on, stay so: the first try is waited for.
 

@@ -22,7 +22,8 @@ from lib.problems import Problem
 from tests.chaos.shared_book import SharedBook
 from usage.admission import Admissions, Grant
 from usage.counters.claims import NOTHING, Amounts, Claim, Part, QuotaClaim
-from usage.counters.shared import PREFIX, SharedCounters
+from usage.counters.scripts import PREFIX
+from usage.counters.shared import SharedCounters
 
 CLIENTS = 256
 PROCESSES = 3
@@ -129,18 +130,16 @@ class _Racing:
 
 @dataclass(frozen=True)
 class _Place:
-    """Where they race: over the store at `url`, which a call waits for `timeout` seconds, and
-    the ledger `file`."""
+    """Where they race: over the store at `url` and the ledger `file`."""
 
     url: str
     file: Path
     names: Sequence[str]
-    timeout: float
 
 
 async def _compete(wire: Connection, name: str, place: _Place) -> None:
     book = SharedBook(place.file, place.names)
-    counters = SharedCounters(place.url, name, book, timeout=place.timeout)
+    counters = SharedCounters(place.url, name, book)
     admissions = Admissions(counters, book, SystemClock(), name)
     await counters.start()
     while not counters.ready:
@@ -176,9 +175,9 @@ def _competitor(wire: Connection, name: str, place: _Place) -> None:
 class Racers:
     """Some of them, over the store at `url` and the ledger `book`."""
 
-    def __init__(self, url: str, file: Path, count: int = PROCESSES, timeout: float = 5.0) -> None:
+    def __init__(self, url: str, file: Path, count: int = PROCESSES) -> None:
         names = [f"racer-{number}" for number in range(count)]
-        place = _Place(url, file, names, timeout)
+        place = _Place(url, file, names)
         self.book = SharedBook(file, names)
         self._wires: list[Connection] = []
         self._processes: list[Any] = []
@@ -230,11 +229,8 @@ def _heard(wire: Connection) -> Any:
 
 
 @contextlib.contextmanager
-def racing(
-    url: str, folder: Path, count: int = PROCESSES, timeout: float = 5.0
-) -> Iterator[Racers]:
-    """`timeout`: the seconds that a call waits for the store."""
-    racers = Racers(url, folder / "book.sqlite3", count, timeout)
+def racing(url: str, folder: Path, count: int = PROCESSES) -> Iterator[Racers]:
+    racers = Racers(url, folder / "book.sqlite3", count)
     try:
         racers.await_start()
         yield racers

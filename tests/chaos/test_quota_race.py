@@ -30,7 +30,7 @@ from tests.patience import eventually
 from tests.services.cluster import Cluster
 from tests.services.valkey import Valkey
 from usage.counters.claims import Amounts, QuotaClaim
-from usage.counters.shared import PREFIX
+from usage.counters.scripts import PREFIX
 from usage.demand import Demands
 
 pytestmark = pytest.mark.chaos
