@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -29,11 +28,11 @@ from usage.counters.claims import (
     Part,
     QuotaClaim,
     RateClaim,
-    State,
     Truth,
     Used,
     nobody_listens,
 )
+from usage.counters.last_words import LastWords
 from usage.counters.scripts import (
     ADMIT,
     BEGIN,
@@ -60,7 +59,6 @@ TEND_SECONDS = 0.2
 AUDIT_TURNS = 25  # every 5 s
 BEAT_TURNS = 5  # every second
 ASK_SECONDS = 1.0  # for what no call waits for
-MAX_TOLD = 50_000  # rate limits of which the store's last word is remembered
 
 
 class SharedCounters:
@@ -84,8 +82,7 @@ class SharedCounters:
         self._store = Valkey(url, timeout=timeout, on_connect=self._connected)
         self._epoch = ""
         self._ready = False
-        self._gateways = 1
-        self._words: dict[str, tuple[int, float]] = {}  # of a rate limit: what was left, and when
+        self._words = LastWords()
         self._holds: dict[str, Hold] = {}
         self._unsettled: dict[str, tuple[Hold, Sequence[Amounts]]] = {}
         self._suspects: set[str] = set()
@@ -133,6 +130,7 @@ class SharedCounters:
         arguments: list[str | int] = [self._epoch, self._moment(), name, len(parts)]
         for part in parts:
             write(part, arguments)
+        used = self._words.used
         try:
             answer = await self._run(ADMIT, [EPOCH, self._held(self.process)], arguments)
         except CountersAway:
@@ -140,7 +138,7 @@ class SharedCounters:
                 self._forget(hold)
             raise
         admission = admission_of(answer, parts)
-        self._remember(admission.states)
+        self._words.hear(admission.states, used)
         if admission.granted:
             hold.moment = hold.moment or int(answer[1])
             hold.parts.append(base)
@@ -151,11 +149,7 @@ class SharedCounters:
         return admission
 
     def last_words(self, claims: Sequence[Claim]) -> Iterable[LastWord]:
-        now = time.monotonic()
-        for claim in claims:
-            if type(claim) is RateClaim and claim.key in self._words:
-                left, told_at = self._words.pop(claim.key)
-                yield LastWord(claim, left // self._gateways, now - told_at)
+        return self._words.use(claims)
 
     def count_unheard(self, part: Part) -> None:
         requests = [one for one in part.claims if type(one) is RateClaim and not one.settles]
@@ -229,14 +223,6 @@ class SharedCounters:
         except (StoreAway, StoreError, TimeoutError) as error:
             raise CountersAway(str(error)) from None
 
-    def _remember(self, states: Sequence[State]) -> None:
-        now = time.monotonic()
-        if len(self._words) >= MAX_TOLD:
-            self._words.clear()
-        for state in states:
-            if type(state.claim) is RateClaim:
-                self._words[state.claim.key] = (state.left, now)
-
     def _held(self, process: str) -> str:
         return f"{PREFIX}holds:{process}"
 
@@ -291,7 +277,7 @@ class SharedCounters:
         """Join the store's epoch, beginning one where there is none. Raises StoreAway."""
         async with self._changing:
             processes = await self._truth.processes()
-            self._gateways = len(processes)
+            self._words.gateways = len(processes)
             arguments: list[str | int] = [store.run_id, uuid7(), self._moment(), *processes]
             found, _ = await store.run(BEGIN, [EPOCH, AWAITED], arguments)
             epoch = text(found)
@@ -373,7 +359,7 @@ class SharedCounters:
         keys = await self._ask("KEYS", self._held("*"))
         holding = {text(key).removeprefix(self._held("")) for key in keys}
         processes = await self._truth.processes()
-        self._gateways = len(processes)
+        self._words.gateways = len(processes)
         return holding | {*processes}
 
     async def _hold_ids(self, process: str) -> set[str]:
