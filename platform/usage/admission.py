@@ -37,6 +37,7 @@ from usage.counters.claims import (
     Truth,
 )
 from usage.counters.memory import MemoryCounters
+from usage.counters.metrics import UNASKED
 
 log = structlog.get_logger("patchbay.admission")
 
@@ -240,6 +241,7 @@ class Admissions:
         """The store is away: by this process's own counters, as far as that is allowed. They go
         on from what it said last; one that is only late is told of what was let in."""
         if _is_hard(base) or any(map(_is_hard, options)):
+            UNASKED.labels("store_unavailable").inc()
             raise _store_unavailable(
                 "The counters of a hard quota cannot be read just now. Try again shortly."
             )
@@ -252,6 +254,7 @@ class Admissions:
         admission = self.alone.admit_now(grant.hold, _soft(base))
         if late and admission.granted:
             self.counters.count_unheard(base)
+        UNASKED.labels("admitted" if admission.granted else "refused").inc()
         return self._granted(grant, admission, base)
 
     def _refusal(self, states: Sequence[State], base: Part) -> Problem:

@@ -9,11 +9,13 @@ import time
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+from prometheus_client import REGISTRY
 
 from lib.clock import SystemClock
+from lib.problems import Unavailable
 from tests.loops import eventually, on_loop
 from tests.services.valkey import Valkey
-from tests.usage.counters.stage import Book, rate, slots
+from tests.usage.counters.stage import Book, quota, rate, slots
 from usage.admission import Admissions
 from usage.counters.claims import Amounts, Claim, Part
 from usage.counters.shared import SharedCounters
@@ -124,11 +126,26 @@ async def test_an_old_word_does_not_bind(valkey: Valkey) -> None:
             assert await let_in(gateway, 20, limit) == 5
 
 
+def sample(name: str, **labels: str) -> float:
+    return REGISTRY.get_sample_value(name, labels) or 0.0
+
+
 @on_loop
-async def test_it_is_not_ready_while_it_is_late(valkey: Valkey) -> None:
+async def test_it_is_told_while_it_is_late(valkey: Valkey) -> None:
+    def unasked() -> list[float]:
+        name = "patchbay_calls_without_counters_total"
+        outcomes = ("admitted", "refused", "store_unavailable")
+        return [sample(name, outcome=outcome) for outcome in outcomes]
+
     async with gateways(valkey, 1) as [gateway]:
-        assert await in_time(gateway, rate(100))
+        assert await in_time(gateway, rate(4))
+        before = unasked()
         with late(valkey):
-            await let_in(gateway, 1, rate(100))
+            assert await let_in(gateway, 5, rate(4)) == 3
+            with pytest.raises(Unavailable):
+                await let_in(gateway, 1, quota(4, time.time()))
             assert not gateway.counters.ready
+            await eventually(lambda: sample("patchbay_counters_degraded"))
+        assert [now - then for now, then in zip(unasked(), before, strict=True)] == [3, 2, 1]
         await eventually(lambda: gateway.counters.ready)
+        await eventually(lambda: not sample("patchbay_counters_degraded"))

@@ -33,6 +33,7 @@ from usage.counters.claims import (
     nobody_listens,
 )
 from usage.counters.last_words import LastWords
+from usage.counters.metrics import DEGRADED
 from usage.counters.scripts import (
     ADMIT,
     BEGIN,
@@ -313,6 +314,7 @@ class SharedCounters:
         while True:
             await asyncio.sleep(TEND_SECONDS)
             turn += 1
+            DEGRADED.set(not self.ready)
             try:
                 if not self._store.connected:
                     continue
