@@ -27,6 +27,7 @@ from usage.counters.shared import SharedCounters
 
 CLIENTS = 256
 PROCESSES = 3
+TIMEOUT = 0.04  # the product's
 SAMPLE_SECONDS = 0.0005
 ANSWER_SECONDS = 120.0
 _context = multiprocessing.get_context("spawn")
@@ -130,16 +131,18 @@ class _Racing:
 
 @dataclass(frozen=True)
 class _Place:
-    """Where they race: over the store at `url` and the ledger `file`."""
+    """Where they race: over the store at `url`, which a call waits for `timeout` seconds, and
+    the ledger `file`."""
 
     url: str
     file: Path
     names: Sequence[str]
+    timeout: float
 
 
 async def _compete(wire: Connection, name: str, place: _Place) -> None:
     book = SharedBook(place.file, place.names)
-    counters = SharedCounters(place.url, name, book)
+    counters = SharedCounters(place.url, name, book, timeout=place.timeout)
     admissions = Admissions(counters, book, SystemClock(), name)
     await counters.start()
     while not counters.ready:
@@ -175,9 +178,11 @@ def _competitor(wire: Connection, name: str, place: _Place) -> None:
 class Racers:
     """Some of them, over the store at `url` and the ledger `book`."""
 
-    def __init__(self, url: str, file: Path, count: int = PROCESSES) -> None:
+    def __init__(
+        self, url: str, file: Path, count: int = PROCESSES, timeout: float = TIMEOUT
+    ) -> None:
         names = [f"racer-{number}" for number in range(count)]
-        place = _Place(url, file, names)
+        place = _Place(url, file, names, timeout)
         self.book = SharedBook(file, names)
         self._wires: list[Connection] = []
         self._processes: list[Any] = []
@@ -229,8 +234,11 @@ def _heard(wire: Connection) -> Any:
 
 
 @contextlib.contextmanager
-def racing(url: str, folder: Path, count: int = PROCESSES) -> Iterator[Racers]:
-    racers = Racers(url, folder / "book.sqlite3", count)
+def racing(
+    url: str, folder: Path, count: int = PROCESSES, timeout: float = TIMEOUT
+) -> Iterator[Racers]:
+    """`timeout`: the seconds that a call waits for the store."""
+    racers = Racers(url, folder / "book.sqlite3", count, timeout)
     try:
         racers.await_start()
         yield racers

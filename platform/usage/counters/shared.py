@@ -231,9 +231,16 @@ class SharedCounters:
         return [self._held(process) for process in await self._truth.processes()]
 
     def _forget(self, hold: Hold) -> None:
-        """Nobody knows whether it was granted: whatever was is given back."""
+        """Nobody knows whether it was granted: whatever was is given back. What is sent now is
+        done after that; where it cannot be sent, the audit finds it."""
         self._holds.pop(hold.id, None)
         self._suspects.add(hold.id)
+        if self._reachable:
+            keys = [EPOCH, self._held(self.process), NOTED]
+            with contextlib.suppress(StoreAway):
+                self._store.call(
+                    "EVALSHA", SETTLE.sha, len(keys), *keys, self._epoch, hold.id, "own"
+                )
 
     def _send_settlement(self, hold: Hold, used: Sequence[Amounts]) -> None:
         """Write it at once, behind what was sent before; hear of it when it is done."""
