@@ -61,7 +61,7 @@ POINTS = {
 COMPANY = 6  # calls at the same time; they die together
 RARELY_PASSED = ("filling", "within_final")  # once for several calls
 SOON_SECONDS = 0.5
-COMING_SECONDS = 30.0  # within which a call comes to the point
+COMING_SECONDS = 60.0  # within which a call comes to the point
 REST_SECONDS = 60.0
 
 

@@ -240,7 +240,7 @@ async def test_a_frozen_server_delays_nobody_for_long(valkey: Server) -> None:
         await serves_again(store)
 
 
-@pytest.mark.parametrize("held_up", [(1,), (0, 1), (0, 0, 1), (1, 1, 1, 1), (0, 1, 0, 1, 0, 1)])
+@pytest.mark.parametrize("held_up", [(1,), (0, 1), (1, 1, 1)])
 def test_who_was_held_up_himself_takes_no_answer_for_late(
     valkey: Server, held_up: tuple[int, ...]
 ) -> None:
@@ -249,14 +249,13 @@ def test_who_was_held_up_himself_takes_no_answer_for_late(
 
     @on_loop
     async def run() -> None:
-        async with connected(valkey.url, timeout=0.04) as store:
+        async with connected(valkey.url, timeout=0.2) as store:
             await store.run(TOIL, [], ["first"], timeout=PATIENT)
-            for _ in range(3):
-                asked = [asyncio.ensure_future(store.run(TOIL, [], [n])) for n in range(2)]
-                for hold in held_up:
-                    await asyncio.sleep(0)
-                    time.sleep(hold * 0.06)  # noqa: ASYNC251 - what is tested
-                assert await asyncio.gather(*asked) == [b"0", b"1"]
+            asked = [asyncio.ensure_future(store.run(TOIL, [], [n])) for n in range(2)]
+            for hold in held_up:
+                await asyncio.sleep(0)
+                time.sleep(hold * 0.25)  # noqa: ASYNC251 - what is tested
+            assert await asyncio.gather(*asked) == [b"0", b"1"]
 
     run()
 

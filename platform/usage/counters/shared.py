@@ -59,7 +59,7 @@ NOTED = f"{PREFIX}settled"
 TEND_SECONDS = 0.2
 AUDIT_TURNS = 25  # every 5 s
 BEAT_TURNS = 5  # every second
-ASK_SECONDS = 1.0  # for what no call waits for
+ASK_SECONDS = 1.0  # for what no call waits for, or once a window
 
 
 class SharedCounters:
@@ -197,7 +197,8 @@ class SharedCounters:
         return Used(int(used), int(reserved or 0))
 
     async def _run(self, script: Script, keys: list[str], arguments: list[Any]) -> Any:
-        """A script's answer in this epoch. Raises CountersAway."""
+        """A script's answer in this epoch. Raises CountersAway. Filling goes through all holds
+        there are, and is waited for."""
         if not self._store.connected:
             raise CountersAway("no connection")
         if not self._ready and script is not JOIN:
@@ -205,7 +206,8 @@ class SharedCounters:
         if self._store.late:
             raise CountersAway("the store is late", late=True)
         try:
-            answer = await self._store.run(script, keys, arguments)
+            patience = ASK_SECONDS if script is FILL else None
+            answer = await self._store.run(script, keys, arguments, timeout=patience)
         except (StoreAway, StoreError) as error:
             raise CountersAway(str(error)) from None
         kind = answer[0] if isinstance(answer, list) and answer else answer
