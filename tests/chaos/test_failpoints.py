@@ -183,7 +183,9 @@ async def dies_soon(world: World) -> None:
 
 
 def is_refused_unheard(seen: Seen) -> bool:
-    return b'"store_unavailable"' in seen.body
+    """Also where the gateway died between such a refusal's head and its body."""
+    cut = not seen.body and (seen.status, seen.headers.get("retry-after")) == (503, "2")
+    return cut or b'"store_unavailable"' in seen.body
 
 
 async def take_every_slot(world: World, tenants: list[str]) -> list[Seen]:
