@@ -15,11 +15,13 @@ from api.schema_parts import (
     BATCH,
     ERRORS,
     HEADERS,
+    IDEMPOTENCY_KEY,
     META,
     MODEL,
     OPENAI_ERROR,
     PAGE,
     PROBLEM,
+    REPLAYED,
     ref,
 )
 from providers.operations import Kind, Operation, registry
@@ -134,6 +136,7 @@ def _add_operation(paths: dict[str, Any], schemas: dict[str, Any], operation: Op
     if operation.kind is Kind.DATA:
         described["parameters"] = _query_parameters(operation)
     else:
+        described["parameters"] = [IDEMPOTENCY_KEY]
         schemas[f"{name}Request"] = _hoisted(operation.request_schema, schemas)
         body = {MEDIA: {"schema": ref(f"{name}Request")}}
         described["requestBody"] = {"required": True, "content": body}
@@ -148,7 +151,8 @@ def _success(operation: Operation, name: str) -> dict[str, Any]:
         content = {MEDIA: {"schema": _enveloped(operation, schema)}}
     elif operation.kind is Kind.CHAT:
         content["text/event-stream"] = {"schema": {"type": "string"}}
-    return {"description": operation.summary, "headers": HEADERS, "content": content}
+    headers = HEADERS if operation.kind is Kind.DATA else HEADERS | REPLAYED
+    return {"description": operation.summary, "headers": headers, "content": content}
 
 
 def _enveloped(operation: Operation, item: dict[str, Any]) -> dict[str, Any]:
@@ -192,16 +196,17 @@ def _add_models(paths: dict[str, Any]) -> None:
 
 def _batch() -> dict[str, Any]:
     summary = f"Ask up to {MAX_ITEMS} data operations at once, each answered on its own"
-    request_id = {"X-Request-Id": HEADERS["X-Request-Id"]}
+    headers = {"X-Request-Id": HEADERS["X-Request-Id"], **REPLAYED}
     content = {MEDIA: {"schema": ref("Batch")}}
     return {
         "operationId": "batch",
         "tags": ["batch"],
         "summary": summary,
         "security": SECURITY,
+        "parameters": [IDEMPOTENCY_KEY],
         "requestBody": {"required": True, "content": {MEDIA: {"schema": ref("BatchRequest")}}},
         "responses": {
-            "200": {"description": summary, "headers": request_id, "content": content},
+            "200": {"description": summary, "headers": headers, "content": content},
         },
     }
 

@@ -188,6 +188,24 @@ HEADERS: Final[dict[str, Any]] = {
     "X-RateLimit-Reset": _header("Seconds.", _COUNT),
 }
 
+REPLAYED: Final[dict[str, Any]] = {
+    "Idempotency-Replayed": _header(
+        "`true` where this is the answer to the first call with the same Idempotency-Key.",
+        {"type": "string", "enum": ["true"]},
+    ),
+    "X-Patchbay-Original-Request-Id": _header(
+        "Of that first call.", {"type": "string", "format": "uuid"}
+    ),
+}
+IDEMPOTENCY_KEY: Final[dict[str, Any]] = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "Send a call again under the same key, and it is answered again and not done "
+    "again: visible ASCII characters, plain or as a quoted string. Kept for 24 hours.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 257},
+}
+
 _PROBLEM_CONTENT: Final = {"application/problem+json": {"schema": ref("Problem")}}
 ERRORS: Final[dict[str, Any]] = {
     "4XX": {"description": "The request was refused.", "content": _PROBLEM_CONTENT},

@@ -22,7 +22,6 @@ MAX_REPLY = 8 << 20  # bytes
 MAX_UNSENT = 1 << 20  # bytes
 SILENCE = 0.25  # seconds without a byte after which a server that owes an answer is given up
 LONGEST = 2.0  # seconds after which it is, whatever else came meanwhile
-LATE = 0.005  # seconds a timer may be late before it says that this process was held up
 _INCOMPLETE = object()
 
 Word = bytes | str | int | float
@@ -37,9 +36,15 @@ class StoreError(Exception):
         return str(self).partition(" ")[0]
 
 
+class _Unsent(NamedTuple):
+    data: bytes
+    reply: asyncio.Future[Any]
+    patience: float  # seconds from when it is written for which somebody waits
+
+
 class _Asked(NamedTuple):
     reply: asyncio.Future[Any]
-    sent: float  # monotonic seconds, as are:
+    written: float  # monotonic seconds, as are:
     expires: float  # when nobody waits any longer
     overdue: float  # when something must be wrong
 
@@ -57,38 +62,32 @@ class Link(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._reader = hiredis.Reader(replyError=StoreError, notEnoughData=_INCOMPLETE)
         self._asked: deque[_Asked] = deque()
-        self._unsent: list[bytes] = []
+        self._unsent: list[_Unsent] = []
         self._unsent_bytes = 0
         self._partial_bytes = 0  # of a reply that is not there as a whole
         self._full = False
         self._received = 0.0
         self._watch: asyncio.TimerHandle | None = None
         self._watch_due = 0.0
-        self._held_up = False
+        self._looked = 0.0
 
-    def send(self, command: tuple[Word, ...], *, deadline: float = math.inf) -> asyncio.Future[Any]:
-        """The reply to come, which fails with StoreAway at the `deadline` (monotonic seconds).
-        Raises StoreAway when the connection is gone or its buffer full."""
+    def send(self, command: tuple[Word, ...], *, patience: float = math.inf) -> asyncio.Future[Any]:
+        """The reply to come, which fails with StoreAway `patience` seconds after it was asked
+        for: that is when the command is written, and however long this process was held up
+        before, the server is not late. Raises StoreAway when the connection is gone or its
+        buffer full."""
         if self._transport is None or self.lost:
             raise StoreAway("not connected")
         if self._full:
             raise StoreAway("does not read what it is sent")
         data = hiredis.pack_command(command)  # type: ignore[arg-type]
-        now = time.monotonic()
         reply = self._loop.create_future()
-        overdue = now + self.timeout
-        if overdue < deadline < math.inf:
-            overdue = deadline  # the caller knows that it takes long
-        due = min(deadline, overdue)
-        self._asked.append(_Asked(reply, now, deadline, overdue))
         if not self._unsent:
             self._loop.call_soon(self._flush)
-        self._unsent.append(data)
+        self._unsent.append(_Unsent(data, reply, patience))
         self._unsent_bytes += len(data)
         if self._unsent_bytes > MAX_UNSENT:
             self._flush()
-        if self._watch is None or due < self._watch_due:
-            self._watch_until(due, now)
         return reply
 
     def drop(self, reason: str) -> None:
@@ -101,9 +100,10 @@ class Link(asyncio.Protocol):
             self._watch.cancel()
         if self._transport is not None:
             self._transport.abort()
+        waiting = [one.reply for one in self._asked] + [one.reply for one in self._unsent]
+        for reply in waiting:
+            _fail(reply, StoreAway(reason))
         self._unsent.clear()
-        for asked in self._asked:
-            _fail(asked.reply, StoreAway(reason))
         self._asked.clear()
 
     async def end(self) -> str:
@@ -158,10 +158,17 @@ class Link(asyncio.Protocol):
     def _flush(self) -> None:
         if not self._unsent or self._transport is None:
             return
-        data = b"".join(self._unsent)
-        self._unsent.clear()
-        self._unsent_bytes = 0
-        self._transport.write(data)
+        unsent, self._unsent, self._unsent_bytes = self._unsent, [], 0
+        now, due = time.monotonic(), math.inf
+        for _, reply, patience in unsent:
+            slow = self.timeout
+            if slow < patience < math.inf:
+                slow = patience  # the caller knows that it takes long
+            due = min(due, patience, slow)
+            self._asked.append(_Asked(reply, now, now + patience, now + slow))
+        self._transport.write(b"".join([each.data for each in unsent]))
+        if self._watch is None or now + due < self._watch_due:
+            self._watch_until(now + due, now)
 
     def _watch_until(self, due: float, now: float) -> None:
         if self._watch is not None:
@@ -170,26 +177,27 @@ class Link(asyncio.Protocol):
         self._watch = self._loop.call_later(max(0.0, due - now), self._check)
 
     def _check(self) -> None:
-        """Let those whose time is over go, and the connection when the server is silent."""
+        """Let those whose time is over go, and the connection when the server is silent.
+
+        Only what was due at the last look is given up: between two looks the loop has turned
+        and read what had come. A loop that was held up takes no answer for late that was there.
+        """
         self._watch = None
-        if not self._asked:
-            return
         now = time.monotonic()
-        self._held_up = now - self._watch_due > LATE and not self._held_up
-        if self._held_up:  # what came meanwhile is read before the next time
-            self._watch_until(now + LATE / 5, now)
+        before, self._looked = self._looked, now
+        if not self._asked:
             return
         upcoming = []
         for asked in self._asked:
-            if asked.expires <= now:
+            if asked.expires <= before:
                 _fail(asked.reply, StoreAway("no answer in time"))
-            if asked.overdue <= now:
+            if asked.overdue <= before:
                 self.suspect = True
-            upcoming += [due for due in asked[2:] if due > now]
+            upcoming += [due for due in asked[2:] if due > before]
         if self.suspect:
-            oldest = self._asked[0].sent
+            oldest = self._asked[0].written
             given_up = min(max(oldest, self._received) + SILENCE, oldest + LONGEST)
-            if given_up <= now:
+            if given_up <= before:
                 self.drop("no answer")
                 return
             upcoming.append(given_up)

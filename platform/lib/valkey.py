@@ -72,6 +72,11 @@ class Valkey:
     def connected(self) -> bool:
         return self._link is not None and not self._link.lost
 
+    @property
+    def late(self) -> bool:
+        """Whether it owes an answer for longer than it may: then nobody waits for it."""
+        return self._link is not None and self._link.suspect
+
     async def connect(self) -> None:
         """Connect and, from now on, stay so: the first try is waited for.
 
@@ -106,15 +111,15 @@ class Valkey:
         link = self._usable()
         if link.suspect:
             raise StoreAway("no answer in time")
-        deadline = time.monotonic() + (self.timeout if timeout is None else timeout)
+        patience = self.timeout if timeout is None else timeout
         command = (b"EVALSHA", script.sha, len(keys), *keys, *args)
         try:
             try:
-                return await link.send(command, deadline=deadline)
+                return await link.send(command, patience=patience)
             except StoreError as error:
                 if error.code != "NOSCRIPT":
                     raise
-            return await self._load(link, script, command, deadline)
+            return await self._load(link, script, command, patience)
         except StoreError as error:
             if error.code in AWAY:
                 raise StoreAway(error.code) from None
@@ -127,14 +132,14 @@ class Valkey:
             await asyncio.wait([keeper])
 
     async def _load(
-        self, link: Link, script: Script, command: tuple[Word, ...], deadline: float
+        self, link: Link, script: Script, command: tuple[Word, ...], patience: float
     ) -> Any:
         """Send the source, unless it is on its way before us in another's command."""
         if script.sha in self._loading:
-            return await link.send(command, deadline=deadline)
+            return await link.send(command, patience=patience)
         self._loading.add(script.sha)
         try:
-            return await link.send((b"EVAL", script.source, *command[2:]), deadline=deadline)
+            return await link.send((b"EVAL", script.source, *command[2:]), patience=patience)
         finally:
             self._loading.discard(script.sha)
 

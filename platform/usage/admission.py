@@ -37,6 +37,7 @@ from usage.counters.claims import (
     Truth,
 )
 from usage.counters.memory import MemoryCounters
+from usage.counters.metrics import UNASKED
 
 log = structlog.get_logger("patchbay.admission")
 
@@ -170,7 +171,7 @@ class Admissions:
                     waited = True
                     if await self._recovered(away.wait):
                         continue
-                return self._alone(grant, base, options)
+                return self._alone(grant, base, options, late=away.late)
         raise _store_unavailable("The quota's counters keep changing. Try again shortly.")
 
     async def extend(self, grant: Grant, part: Part) -> bool:
@@ -254,9 +255,11 @@ class Admissions:
             grant.refusal = self._refusal(admission.states, base)
         return grant
 
-    def _alone(self, grant: Grant, base: Part, options: Sequence[Part]) -> Grant:
-        """The store is away: by this process's own counters, as far as that is allowed."""
+    def _alone(self, grant: Grant, base: Part, options: Sequence[Part], *, late: bool) -> Grant:
+        """The store is away: by this process's own counters, as far as that is allowed. They go
+        on from what it said last; one that is only late is told of what was let in."""
         if _is_hard(base) or any(map(_is_hard, options)):
+            UNASKED.labels("store_unavailable").inc()
             raise _store_unavailable(
                 "The counters of a hard quota cannot be read just now. Try again shortly."
             )
@@ -264,7 +267,12 @@ class Admissions:
         grant.hold = Hold(grant.hold.id)
         grant.options = ()
         grant.uncounted = [claim for part in (base, *options) for claim in _quotas(part)]
+        for word in self.counters.last_words(base.claims):
+            self.alone.go_by(word)
         admission = self.alone.admit_now(grant.hold, _soft(base))
+        if late and admission.granted:
+            self.counters.count_unheard(base)
+        UNASKED.labels("admitted" if admission.granted else "refused").inc()
         return self._granted(grant, admission, base)
 
     def _refusal(self, states: Sequence[State], base: Part) -> Problem:

@@ -71,6 +71,19 @@ def test_every_operation_of_the_data_path_is_documented() -> None:
     assert {"/api/v1/models", "/api/v1/models/{id}"} <= paths.keys()
 
 
+def test_every_post_of_the_data_path_takes_a_key_and_says_what_it_repeats() -> None:
+    paths = schema.public_document()["paths"]
+    posts = {each.path for each in registry().values() if each.method == "POST"}
+    assert posts >= {"/api/v1/chat/completions", "/api/v1/embeddings"}
+    for path in posts | {"/api/v1/batch"}:
+        told = paths[path]["post"]
+        assert "Idempotency-Key" in {each["name"] for each in told["parameters"]}, path
+        assert "Idempotency-Replayed" in told["responses"]["200"]["headers"], path
+    for path, item in paths.items():
+        names = {each["name"] for each in item.get("get", {}).get("parameters", ())}
+        assert "Idempotency-Key" not in names, path
+
+
 def test_every_operation_has_its_own_id_and_problems() -> None:
     ids = []
     for item in schema.public_document()["paths"].values():

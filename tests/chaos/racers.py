@@ -22,10 +22,12 @@ from lib.problems import Problem
 from tests.chaos.shared_book import SharedBook
 from usage.admission import Admissions, Grant
 from usage.counters.claims import NOTHING, Amounts, Claim, Part, QuotaClaim
-from usage.counters.shared import PREFIX, SharedCounters
+from usage.counters.scripts import PREFIX
+from usage.counters.shared import SharedCounters
 
 CLIENTS = 256
 PROCESSES = 3
+TIMEOUT = 0.04  # the product's
 SAMPLE_SECONDS = 0.0005
 ANSWER_SECONDS = 120.0
 _context = multiprocessing.get_context("spawn")
@@ -176,7 +178,9 @@ def _competitor(wire: Connection, name: str, place: _Place) -> None:
 class Racers:
     """Some of them, over the store at `url` and the ledger `book`."""
 
-    def __init__(self, url: str, file: Path, count: int = PROCESSES, timeout: float = 5.0) -> None:
+    def __init__(
+        self, url: str, file: Path, count: int = PROCESSES, timeout: float = TIMEOUT
+    ) -> None:
         names = [f"racer-{number}" for number in range(count)]
         place = _Place(url, file, names, timeout)
         self.book = SharedBook(file, names)
@@ -231,7 +235,7 @@ def _heard(wire: Connection) -> Any:
 
 @contextlib.contextmanager
 def racing(
-    url: str, folder: Path, count: int = PROCESSES, timeout: float = 5.0
+    url: str, folder: Path, count: int = PROCESSES, timeout: float = TIMEOUT
 ) -> Iterator[Racers]:
     """`timeout`: the seconds that a call waits for the store."""
     racers = Racers(url, folder / "book.sqlite3", count, timeout)

@@ -13,10 +13,11 @@ from tests.services.system import Site
 
 PREFIX = "{patchbay}:"
 SLOTS = 8  # of a tenant of the plan `held`
+# The provider's slots are more than die before one life is long enough to bury the dead.
 HELD_PROVIDER = """
 providers:
   - slug: lab
-    rate_limits: [{metric: concurrency, limit: 500}]
+    rate_limits: [{metric: concurrency, limit: 5000}]
     quotas:
       - {metric: requests, window: day, limit: 1000000}
       - {metric: tokens, window: lifetime, limit: 1000000000}

@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import json
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -88,24 +87,6 @@ tenants:
 """
 
 
-# Where two cores do it all, a store may answer late. A gateway that does not hear it in time
-# counts alone, which is right, and not what is looked at here.
-PATIENT = """
-import uvicorn
-from usage.counters.shared import SharedCounters
-
-SharedCounters.__init__.__kwdefaults__["timeout"] = 5.0
-uvicorn.main()
-"""
-
-
-def make_patient(cluster: Cluster) -> None:
-    for number, gateway in enumerate(cluster.gateways):
-        gateway.stop()
-        gateway.command = [sys.executable, "-c", PATIENT, *gateway.command[3:]]
-        cluster.start_gateway(number)
-
-
 async def _flood(clients: Sequence[Client], key: str, seconds: float) -> list[Seen]:
     seen, end = [], time.monotonic() + seconds
 
@@ -150,7 +131,6 @@ def test_one_gateway_and_three_let_in_the_same_number(
     new_cluster: Callable[..., Cluster], record_property: Note
 ) -> None:
     cluster, spans, seconds, counts = new_cluster(gateways=3), 8, 4, []
-    make_patient(cluster)
     span = seconds * MICROSECONDS
     for nodes in (1, 3):
         cluster.apply(TENANT.format(nodes=nodes, limit=LIMIT, seconds=seconds))

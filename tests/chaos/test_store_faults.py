@@ -33,7 +33,6 @@ FAULTS = ("emptied", "stopped", "restarted_empty", "failed_over")
 AFTER_SECONDS = 3.0  # for which the race goes on after the last fault, at least
 RECOVERY_SECONDS = 5.0
 REST_SECONDS = 30.0  # within which what was granted unheard is given back
-TIMEOUT = 0.2  # seconds a call waits for the store; 40 ms are short where two cores do it all
 MANY = 10**9
 EACH = Amounts(requests=1, tokens=500, cost=1000)
 
@@ -159,7 +158,7 @@ def seed() -> int:
 def trouble(tmp_path: Path, seed: int, is_long: bool) -> Iterator[Trouble]:
     with ExitStack() as stack:
         store = stack.enter_context(fallible_store(tmp_path))
-        racers = stack.enter_context(racing(store.url, tmp_path, timeout=TIMEOUT))
+        racers = stack.enter_context(racing(store.url, tmp_path))
         sampler = stack.enter_context(sampling(store.url))
         seconds, calls = (10.0, 2000) if is_long else (2.0, 400)
         yield Trouble(store, racers, sampler, random.Random(seed), seconds, calls)

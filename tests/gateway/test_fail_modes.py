@@ -116,6 +116,12 @@ class Bench:
         _, body = self.system.get(f"{self.system.url}/api/v1/health")
         return str(json.loads(body)["status"])
 
+    def metric(self, name: str) -> float:
+        status, body = self.system.get(f"{self.system.url}/api/metrics")
+        assert status == 200, body
+        lines = [line for line in body.decode().splitlines() if line.startswith(name)]
+        return sum(float(line.rpartition(" ")[2]) for line in lines)
+
     def counted(self) -> dict[str, tuple[int, int]]:
         """By counter of a quota: what is used and reserved, as the store has it."""
         found = {}
@@ -220,12 +226,15 @@ def added_latency(bench: Bench, fault: Fault) -> float:
         assert bench.ready()["status"] == "degraded"
         assert bench.ready()["degraded"] == ["counters"]
         assert bench.health() == "degraded"
+        eventually(lambda: bench.metric("patchbay_counters_degraded") == 1)
+        assert bench.metric('patchbay_calls_without_counters_total{outcome="admitted"}') > 0
         check_answers(bench, ill)
         check_local_bounds(bench)
     again = time.monotonic()
     eventually(lambda: set(bench.tally("hard", 20)[0]) == {(200, "")}, 5)
     returned = time.monotonic() - again
     assert bench.ready()["status"] == "ok"
+    eventually(lambda: bench.metric("patchbay_counters_degraded") == 0)
     settled = counters_are_the_ledgers(bench)
     added = []
     name = fault.__name__  # type: ignore[attr-defined]

@@ -19,6 +19,7 @@ from tests.loops import eventually, on_loop, ticking
 from tests.services.valkey import Valkey as Server
 
 ECHO = Script("return {KEYS[1], ARGV[1]}")
+TOIL = Script("for _ = 1, 1000000 do end return ARGV[1]")  # some milliseconds
 COUNT = Script("return redis.call('INCRBY', KEYS[1], ARGV[1])")
 # A machine that is busy with other tests delays both sides of the connection.
 PATIENT = 5.0
@@ -237,6 +238,26 @@ async def test_a_frozen_server_delays_nobody_for_long(valkey: Server) -> None:
             with pytest.raises(StoreAway):
                 await first
         await serves_again(store)
+
+
+@pytest.mark.parametrize("held_up", [(1,), (0, 1), (1, 1, 1)])
+def test_who_was_held_up_himself_takes_no_answer_for_late(
+    valkey: Server, held_up: tuple[int, ...]
+) -> None:
+    """However busy this process is, before it writes, after it, turn after turn: a server that
+    takes a few milliseconds for its answers is not away."""
+
+    @on_loop
+    async def run() -> None:
+        async with connected(valkey.url, timeout=0.2) as store:
+            await store.run(TOIL, [], ["first"], timeout=PATIENT)
+            asked = [asyncio.ensure_future(store.run(TOIL, [], [n])) for n in range(2)]
+            for hold in held_up:
+                await asyncio.sleep(0)
+                time.sleep(hold * 0.25)  # noqa: ASYNC251 - what is tested
+            assert await asyncio.gather(*asked) == [b"0", b"1"]
+
+    run()
 
 
 @on_loop

@@ -61,7 +61,9 @@ class SumsShown(Shown):
     reasoning_tokens = serializers.IntegerField()
     units = serializers.IntegerField()
     bytes = serializers.IntegerField()
-    charge_microusd = serializers.IntegerField()
+    charge_microusd = serializers.IntegerField(
+        help_text="As charged when the calls were made; later corrections are not in it."
+    )
     charge_usd = serializers.CharField()
     latency_ms = LatencyShown(
         help_text="Percentiles are interpolated in a histogram whose last bound is 30000 ms."

@@ -6,7 +6,7 @@ whole microseconds, so that both implementations calculate alike to the last dig
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -169,6 +169,15 @@ class Admission(NamedTuple):
     missing: tuple[QuotaClaim, ...] = ()
 
 
+class LastWord(NamedTuple):
+    """What is left to this gateway of a rate limit, for all it knows: its share of what was left
+    `age` seconds ago."""
+
+    claim: RateClaim
+    left: int
+    age: float
+
+
 class Used(NamedTuple):
     """A quota's counter: settled, reserved."""
 
@@ -218,11 +227,13 @@ class Truth(Protocol):
 
 class CountersAway(Exception):
     """The store of the counters cannot be asked now. `wait`: seconds within which it probably
-    can again, 0 where nobody knows."""
+    can again, 0 where nobody knows. `late`: it is there, and was not asked because it owes
+    answers."""
 
-    def __init__(self, reason: str, wait: float = 0.0) -> None:
+    def __init__(self, reason: str, wait: float = 0.0, *, late: bool = False) -> None:
         super().__init__(reason)
         self.wait = wait
+        self.late = late
 
 
 OnUse = Callable[[QuotaClaim, int], None]
@@ -242,7 +253,7 @@ class Counters(Protocol):
 
     @property
     def ready(self) -> bool:
-        """Whether they can be asked now, as far as is known."""
+        """Whether they can be asked now, as far as is known, and answer in time."""
         ...
 
     async def start(self) -> None: ...
@@ -254,6 +265,14 @@ class Counters(Protocol):
     async def admit(self, hold: Hold, base: Part, options: Sequence[Part] = ()) -> Admission:
         """Grant all of `base` and, where there are options, all of the first that fits; or
         nothing. What is granted joins the hold's parts."""
+        ...
+
+    def last_words(self, claims: Sequence[Claim]) -> Iterable[LastWord]:
+        """What was said of these rate limits when the store last answered; each word once."""
+        ...
+
+    def count_unheard(self, part: Part) -> None:
+        """It was let in without asking a store that is late: have its requests counted."""
         ...
 
     def settle(self, hold: Hold, used: Sequence[Amounts]) -> None:

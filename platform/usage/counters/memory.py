@@ -8,7 +8,7 @@ passed and 64 of 65 parts of it are usable, in memory that does not grow with th
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterable, Sequence
 
 from lib.clock import Clock, SystemClock
 from usage.counters.claims import (
@@ -16,7 +16,9 @@ from usage.counters.claims import (
     SLICES,
     Admission,
     Amounts,
+    Claim,
     Hold,
+    LastWord,
     OnUse,
     Part,
     QuotaClaim,
@@ -137,6 +139,20 @@ class MemoryCounters:
         if chosen >= 0:
             self._take(hold, options[chosen], now)
         return Admission(True, tuple(states), chosen)
+
+    def last_words(self, claims: Sequence[Claim]) -> Iterable[LastWord]:
+        return ()
+
+    def count_unheard(self, part: Part) -> None: ...
+
+    def go_by(self, word: LastWord) -> None:
+        """Count on from there, whatever was counted here of that rate limit before."""
+        claim, window = word.claim, Window()
+        moment = round((self._clock.monotonic() - word.age) * MICROSECONDS)
+        window.add(claim.width, moment, max(0, claim.limit.limit - word.left))
+        if claim.key not in self._windows:
+            self._aging.append(claim)
+        self._windows[claim.key] = window
 
     def settle(self, hold: Hold, used: Sequence[Amounts]) -> None:
         if hold.settles and self._holds.pop(hold.id, None) is None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import structlog
@@ -19,41 +18,48 @@ import structlog
 from lib.ids import uuid7
 from lib.valkey import Script, StoreAway, StoreError, Valkey
 from usage.counters.claims import (
-    NOTHING,
     Admission,
     Amounts,
-    ByProvider,
+    Claim,
     CountersAway,
     Hold,
+    LastWord,
     OnUse,
     Part,
     QuotaClaim,
     RateClaim,
-    SlotClaim,
-    State,
     Truth,
     Used,
     nobody_listens,
 )
+from usage.counters.last_words import LastWords
+from usage.counters.metrics import DEGRADED
+from usage.counters.scripts import (
+    ADMIT,
+    BEGIN,
+    CLAIMS,
+    FILL,
+    JOIN,
+    PREFIX,
+    SETTLE,
+    admission_of,
+    amounts_by_ledger,
+    amounts_of,
+    expiry,
+    held_claims,
+    text,
+    write,
+)
 
 log = structlog.get_logger("patchbay.counters")
 
-PREFIX = "{patchbay}:"
 EPOCH = f"{PREFIX}epoch"
 AWAITED = f"{PREFIX}epoch:awaited"
 NOTED = f"{PREFIX}settled"
-KEEP_PAST = 3 * 86_400  # seconds for which a past window's counter stays: clocks may be set back
 TEND_SECONDS = 0.2
 AUDIT_TURNS = 25  # every 5 s
 BEAT_TURNS = 5  # every second
-ASK_SECONDS = 1.0  # for what no call waits for
-
-
-def _script(name: str) -> Script:
-    return Script(Path(__file__).with_name(f"{name}.lua").read_text("utf-8"))
-
-
-_ADMIT, _SETTLE, _EPOCH, _JOIN, _FILL = map(_script, ("admit", "settle", "epoch", "join", "fill"))
+ASK_SECONDS = 1.0  # for what no call waits for, or once a window
 
 
 class SharedCounters:
@@ -77,6 +83,7 @@ class SharedCounters:
         self._store = Valkey(url, timeout=timeout, on_connect=self._connected)
         self._epoch = ""
         self._ready = False
+        self._words = LastWords()
         self._holds: dict[str, Hold] = {}
         self._unsettled: dict[str, tuple[Hold, Sequence[Amounts]]] = {}
         self._suspects: set[str] = set()
@@ -85,6 +92,10 @@ class SharedCounters:
 
     @property
     def ready(self) -> bool:
+        return self._reachable and not self._store.late
+
+    @property
+    def _reachable(self) -> bool:
         return self._ready and self._store.connected
 
     async def start(self) -> None:
@@ -102,7 +113,7 @@ class SharedCounters:
             task.cancel()
             await asyncio.wait([task])
         for _ in range(20):
-            if not self._unsettled or not self.ready:
+            if not self._unsettled or not self._reachable:
                 break
             self._settle_again()
             await asyncio.sleep(0.02)
@@ -119,14 +130,16 @@ class SharedCounters:
         name = hold.id if settles else ""
         arguments: list[str | int] = [self._epoch, self._moment(), name, len(parts)]
         for part in parts:
-            _write(part, arguments)
+            write(part, arguments)
+        used = self._words.used
         try:
-            answer = await self._run(_ADMIT, [EPOCH, self._held(self.process)], arguments)
+            answer = await self._run(ADMIT, [EPOCH, self._held(self.process)], arguments)
         except CountersAway:
             if settles and not hold.parts:
                 self._forget(hold)
             raise
-        admission = _admission(answer, parts)
+        admission = admission_of(answer, parts)
+        self._words.hear(admission.states, used)
         if admission.granted:
             hold.moment = hold.moment or int(answer[1])
             hold.take(base)
@@ -135,6 +148,19 @@ class SharedCounters:
         elif settles and not hold.parts:
             del self._holds[hold.id]
         return admission
+
+    def last_words(self, claims: Sequence[Claim]) -> Iterable[LastWord]:
+        return self._words.use(claims)
+
+    def count_unheard(self, part: Part) -> None:
+        requests = [one for one in part.claims if type(one) is RateClaim and not one.settles]
+        if not requests:
+            return
+        keys = [EPOCH, self._held(self.process)]
+        arguments: list[str | int] = [self._epoch, self._moment(), "", 1]
+        write(Part(requests, part.amounts), arguments)
+        with contextlib.suppress(StoreAway):
+            self._store.call("EVALSHA", ADMIT.sha, len(keys), *keys, *arguments)
 
     def settle(self, hold: Hold, used: Sequence[Amounts]) -> None:
         if not hold.settles:
@@ -145,14 +171,14 @@ class SharedCounters:
 
     async def begin_filling(self, claim: QuotaClaim) -> tuple[int, Sequence[str]]:
         keys = [EPOCH, PREFIX + claim.key, *await self._all_held()]
-        arguments = [self._epoch, claim.counter, "begin", claim.since, _expiry(claim)]
-        number, ids = await self._run(_FILL, keys, arguments)
-        return number, [_text(one) for one in ids]
+        arguments = [self._epoch, claim.counter, "begin", claim.since, expiry(claim)]
+        number, ids = await self._run(FILL, keys, arguments)
+        return number, [text(one) for one in ids]
 
     async def fill(self, claim: QuotaClaim, number: int, used: int, final: Sequence[str]) -> bool:
         keys = [EPOCH, PREFIX + claim.key, *await self._all_held()]
-        arguments = [self._epoch, claim.counter, "end", number, used, claim.since, _expiry(claim)]
-        return bool(await self._run(_FILL, keys, [*arguments, *final]))
+        arguments = [self._epoch, claim.counter, "end", number, used, claim.since, expiry(claim)]
+        return bool(await self._run(FILL, keys, [*arguments, *final]))
 
     async def drop(self, claim: QuotaClaim) -> None:
         key = PREFIX + claim.key
@@ -171,13 +197,17 @@ class SharedCounters:
         return Used(int(used), int(reserved or 0))
 
     async def _run(self, script: Script, keys: list[str], arguments: list[Any]) -> Any:
-        """A script's answer in this epoch. Raises CountersAway."""
+        """A script's answer in this epoch. Raises CountersAway. Filling goes through all holds
+        there are, and is waited for."""
         if not self._store.connected:
             raise CountersAway("no connection")
-        if not self._ready and script is not _JOIN:
+        if not self._ready and script is not JOIN:
             raise CountersAway("the counters are not ready", 1.0)
+        if self._store.late:
+            raise CountersAway("the store is late", late=True)
         try:
-            answer = await self._store.run(script, keys, arguments)
+            patience = ASK_SECONDS if script is FILL else None
+            answer = await self._store.run(script, keys, arguments, timeout=patience)
         except (StoreAway, StoreError) as error:
             raise CountersAway(str(error)) from None
         kind = answer[0] if isinstance(answer, list) and answer else answer
@@ -203,18 +233,25 @@ class SharedCounters:
         return [self._held(process) for process in await self._truth.processes()]
 
     def _forget(self, hold: Hold) -> None:
-        """Nobody knows whether it was granted: whatever was is given back."""
+        """Nobody knows whether it was granted: whatever was is given back. What is sent now is
+        done after that; where it cannot be sent, the audit finds it."""
         self._holds.pop(hold.id, None)
         self._suspects.add(hold.id)
+        if self._reachable:
+            keys = [EPOCH, self._held(self.process), NOTED]
+            with contextlib.suppress(StoreAway):
+                self._store.call(
+                    "EVALSHA", SETTLE.sha, len(keys), *keys, self._epoch, hold.id, "own"
+                )
 
     def _send_settlement(self, hold: Hold, used: Sequence[Amounts]) -> None:
         """Write it at once, behind what was sent before; hear of it when it is done."""
-        if not self.ready:
+        if not self._reachable:
             return
-        arguments: list[str | int] = [self._epoch, hold.id, "own", *_amounts(hold.parts, used)]
+        arguments: list[str | int] = [self._epoch, hold.id, "own", *amounts_of(hold.parts, used)]
         keys = [EPOCH, self._held(self.process), NOTED]
         try:
-            future = self._store.call("EVALSHA", _SETTLE.sha, len(keys), *keys, *arguments)
+            future = self._store.call("EVALSHA", SETTLE.sha, len(keys), *keys, *arguments)
         except StoreAway:
             return
         future.add_done_callback(lambda done: self._settled(hold, done))
@@ -243,19 +280,20 @@ class SharedCounters:
 
     async def _connected(self, store: Valkey) -> None:
         """On each new connection: is it the server we know? Else all must be told again."""
-        await store.call("SCRIPT", "LOAD", _SETTLE.source)  # settlements wait for nothing
+        await store.call("SCRIPT", "LOAD", SETTLE.source)  # settlements wait for nothing
         await self._adopt(store)
 
     async def _adopt(self, store: Valkey) -> None:
         """Join the store's epoch, beginning one where there is none. Raises StoreAway."""
         async with self._changing:
             processes = await self._truth.processes()
+            self._words.gateways = len(processes)
             arguments: list[str | int] = [store.run_id, uuid7(), self._moment(), *processes]
-            found, _ = await store.run(_EPOCH, [EPOCH, AWAITED], arguments)
-            epoch = _text(found)
+            found, _ = await store.run(BEGIN, [EPOCH, AWAITED], arguments)
+            epoch = text(found)
             if epoch == self._epoch and self._ready:
                 return
-            answer = await store.run(_JOIN, self._joining(self.process), self._told(epoch))
+            answer = await store.run(JOIN, self._joining(self.process), self._told(epoch))
             if answer == b"epoch":
                 return
             before, self._epoch, self._ready = self._epoch, epoch, bool(answer)
@@ -268,7 +306,7 @@ class SharedCounters:
     def _told(self, epoch: str) -> list[Any]:
         told: list[Any] = [epoch, self.process]
         for hold in self._holds.values():
-            claims = list(_held_claims(hold.parts, hold.moment))
+            claims = list(held_claims(hold.parts, hold.moment))
             if claims:
                 told += [hold.id, len(claims), *(word for claim in claims for word in claim)]
         return told
@@ -285,6 +323,7 @@ class SharedCounters:
         while True:
             await asyncio.sleep(TEND_SECONDS)
             turn += 1
+            DEGRADED.set(not self.ready)
             try:
                 if not self._store.connected:
                     continue
@@ -300,7 +339,7 @@ class SharedCounters:
             await self._stand_in_for_the_dead()
         if self._ready:
             if self._unsettled:
-                await self._ask("SCRIPT", "LOAD", _SETTLE.source)
+                await self._ask("SCRIPT", "LOAD", SETTLE.source)
                 self._settle_again()
             if audit:
                 await self._audit()
@@ -310,9 +349,9 @@ class SharedCounters:
         if self._ready or not self._epoch:
             return
         for member in await self._ask("SMEMBERS", AWAITED):
-            process = _text(member)
+            process = text(member)
             if process != self.process and await self._truth.dead(process):
-                await self._run(_JOIN, self._joining(process), [self._epoch, process])
+                await self._run(JOIN, self._joining(process), [self._epoch, process])
         self._ready = await self._ask("HGET", EPOCH, "ready") == b"1"
 
     async def _audit(self) -> None:
@@ -329,11 +368,13 @@ class SharedCounters:
     async def _holders(self) -> set[str]:
         """Processes that have holds, or may have."""
         keys = await self._ask("KEYS", self._held("*"))
-        holding = {_text(key).removeprefix(self._held("")) for key in keys}
-        return holding | {*await self._truth.processes()}
+        holding = {text(key).removeprefix(self._held("")) for key in keys}
+        processes = await self._truth.processes()
+        self._words.gateways = len(processes)
+        return holding | {*processes}
 
     async def _hold_ids(self, process: str) -> set[str]:
-        return {_text(one) for one in await self._ask("HKEYS", self._held(process))}
+        return {text(one) for one in await self._ask("HKEYS", self._held(process))}
 
     async def _settle_by_ledger(self, process: str, ids: Iterable[str]) -> None:
         ids = sorted(ids)
@@ -344,98 +385,12 @@ class SharedCounters:
             packed = await self._ask("HGET", self._held(process), id_)
             if packed is None:
                 continue
-            amounts = _amounts_of(await self._unpacked(process, id_), ledger.get(id_, {}))
+            amounts = amounts_by_ledger(await self._unpacked(process, id_), ledger.get(id_, {}))
             keys = [EPOCH, self._held(process), NOTED]
-            await self._run(_SETTLE, keys, [self._epoch, id_, "other", *amounts])
+            await self._run(SETTLE, keys, [self._epoch, id_, "other", *amounts])
         log.warning("holds_settled_by_ledger", process=process, holds=len(ids))
 
     async def _unpacked(self, process: str, id_: str) -> list[list[Any]]:
         """What the store keeps of a hold: metric, weight, provider, key and counter a claim."""
-        found = await self._store.run(_CLAIMS, [self._held(process)], [id_])
+        found = await self._store.run(CLAIMS, [self._held(process)], [id_])
         return list(found)
-
-
-_CLAIMS = Script(
-    "local answer = {} "
-    "for n, one in ipairs(cmsgpack.unpack(redis.call('HGET', KEYS[1], ARGV[1]))) do "
-    "answer[n] = {one[6], one[7], one[8], one[2], one[3]} end "
-    "return answer"
-)
-
-
-def _write(part: Part, arguments: list[Any]) -> None:
-    """A part as admit.lua reads it."""
-    arguments.append(len(part.claims))
-    for claim in part.claims:
-        key = PREFIX + claim.key
-        amount = claim.amount(part.amounts)
-        if type(claim) is RateClaim:
-            settles = int(claim.settles)
-            arguments += ("r", key, claim.limit.limit, claim.width, amount, settles, part.provider)
-        elif type(claim) is QuotaClaim:
-            quota = claim.quota
-            arguments += (
-                *("q", key, claim.counter, quota.limit, amount, int(quota.hard)),
-                *(claim.begins, int(claim.fresh), claim.since),
-                *(_expiry(claim), quota.metric.value, claim.weight, part.provider),
-            )
-        elif type(claim) is SlotClaim:
-            arguments += ("s", key, claim.limit.limit)
-
-
-def _admission(answer: Sequence[Any], parts: Sequence[Part]) -> Admission:
-    code, _, chosen, *numbers = answer
-    states: list[State] = []
-    missing: list[QuotaClaim] = []
-    claims = [claim for part in parts for claim in part.claims]
-    for place in range(len(numbers) // 3):
-        left, wait, refused = numbers[3 * place : 3 * place + 3]
-        if refused == 2:
-            missing.append(claims[place])  # type: ignore[arg-type]
-        else:
-            states.append(State(claims[place], left, wait, bool(refused)))
-    return Admission(code == 1, tuple(states), chosen, tuple(missing))
-
-
-def _amounts(parts: Sequence[Part], used: Sequence[Amounts]) -> list[int]:
-    return [
-        claim.amount(actual)
-        for part, actual in zip(parts, used, strict=True)
-        for claim in part.claims
-        if claim.settles
-    ]
-
-
-def _amounts_of(claims: Sequence[Sequence[Any]], ledger: ByProvider) -> list[int]:
-    """Two tries at one provider claim twice of the same counter; the ledger's sum is of both."""
-    amounts, seen = [], set()
-    for metric, weight, provider, key, field in claims:
-        actual, name = ledger.get(_text(provider), NOTHING), _text(metric)
-        known = not name or (key, field) in seen
-        amounts.append(0 if known else getattr(actual, name) * int(weight))
-        seen.add((key, field))
-    return amounts
-
-
-def _held_claims(parts: Sequence[Part], moment: int) -> Iterable[tuple[Any, ...]]:
-    """A hold's claims as join.lua reads them."""
-    for part in parts:
-        for claim in part.claims:
-            key, amount = PREFIX + claim.key, claim.amount(part.amounts)
-            if type(claim) is QuotaClaim:
-                told = (claim.quota.metric.value, claim.weight, part.provider)
-                yield ("q", key, claim.counter, amount, *told)
-            elif type(claim) is RateClaim:
-                if claim.settles:
-                    yield ("r", key, moment // claim.width, amount, "tokens", 1, part.provider)
-            else:
-                yield ("s", key, 1, 1, "", 0, "")
-
-
-def _expiry(claim: QuotaClaim) -> int | str:
-    ends = claim.period.ends
-    return "" if ends is None else int(ends) + KEEP_PAST
-
-
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
