@@ -130,8 +130,9 @@ class _Search:
                 self._unsupported = problem
                 return None
             except Failed as failed:
-                if not self._goes_on(place, failed):
-                    return None
+                if self._goes_on(place, failed):
+                    continue
+                return None
             self._count(place)
             if call_may_be_rescued(self._call, self._plan):
                 self._place, served.search = place, self
