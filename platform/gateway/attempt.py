@@ -22,6 +22,7 @@ from gateway.quality import MAX_READ
 from gateway.routing import Candidate
 from gateway.scores import Scores
 from lib.clock import Clock, utc
+from lib.deadline import Deadline
 from lib.problems import (
     DeadlineExceeded,
     InvalidRequest,
@@ -227,7 +228,7 @@ class Attempt:
         the deadline all of a whole answer."""
         loop = asyncio.get_running_loop()
         self._until = min(loop.time() + self._timeouts.first_byte, deadline)
-        async with asyncio.timeout_at(self._until) as limit:
+        with Deadline(self._until) as limit:
             response = self._response = await self._means.transport.send(
                 request, self._timeouts, allow_private=self._candidate.allow_private
             )
@@ -238,13 +239,13 @@ class Attempt:
                 await self._first_events(served)
                 if self._sending.checks is not None:
                     self._until = deadline
-                    limit.reschedule(deadline)
+                    limit.when = deadline
                     checks, events = self._sending.checks, served.events
                     await check_stream(checks, meter, served.chunks, events)
                 self._permits.began()
             else:
                 self._until = deadline
-                limit.reschedule(deadline)
+                limit.when = deadline
                 await self._whole(served)
         return served
 

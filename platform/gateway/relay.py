@@ -21,6 +21,7 @@ from gateway.exchange import EVENT_STREAM, Exchange
 from gateway.quality import wants_all
 from gateway.rescue import Rescue
 from lib.clock import rfc3339, utc
+from lib.deadline import Deadline
 from lib.problems import DeadlineExceeded, Problem, UpstreamRejected
 from providers.adapter import StreamFault
 from providers.call import Outcome, Verdict
@@ -68,7 +69,7 @@ async def relay_stream(
     try:
         await reservation.open(worst, cost, expires_in=left + OPEN_MARGIN)
         await exchange.start(200, EVENT_STREAM)
-        async with asyncio.timeout_at(deadline):
+        with Deadline(deadline):
             if served.search is None:
                 await _pump(exchange, served)
             else:

@@ -36,7 +36,7 @@ ASK: dict[str, Any] = {"model": "m", "messages": HELLO}
 @pytest.fixture(autouse=True)
 def watched_from_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that every turn of the loop is one at which a client's leaving is noticed."""
-    monkeypatch.setattr("gateway.hangup.UNWATCHED_SECONDS", 0)
+    monkeypatch.setattr("gateway.hangup.UNWATCHED.seconds", 0)
 
 
 def cut() -> Exception:
