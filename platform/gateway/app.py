@@ -188,27 +188,31 @@ class Gateway:
             raise MethodNotAllowed(headers={"Allow": door.method})
         identity = await self._identify(exchange)
         if door.batch:
-            asked, body = await exchange.json_body(self.options.max_body_bytes)
-            items = parse_batch(body)
-            if exchange.header_bytes(IDEMPOTENCY_KEY):
-                # Its items are counted one by one, but a repeated batch has none.
-                await self._admit_listing(exchange, identity, door.name)
-            async with self.idempotency.once(exchange, identity, door, asked) as first:
-                if first:
-                    await exchange.answer(await Batch(exchange, self.handle).answer(items))
-            return
-        if door.operation is None:
+            await self._answer_batch(exchange, identity, door)
+        elif door.operation is None:
+            await self._answer_listing(exchange, identity, door)
+        else:
+            await self._answer_call(exchange, identity, door, door.operation)
+
+    async def _answer_batch(self, exchange: Exchange, identity: Identity, door: Door) -> None:
+        asked, body = await exchange.json_body(self.options.max_body_bytes)
+        items = parse_batch(body)
+        if exchange.header_bytes(IDEMPOTENCY_KEY):
+            # Its items are counted one by one, but a repeated batch has none.
             await self._admit_listing(exchange, identity, door.name)
-            listed = listing.models(
-                self.live.snapshot,
-                identity,
-                door.argument,
-                prices=self.live.prices,
-                now=self.clock.now(),
-            )
-            await exchange.answer(listed)
-            return
-        operation = door.operation
+        async with self.idempotency.once(exchange, identity, door, asked) as first:
+            if first:
+                await exchange.answer(await Batch(exchange, self.handle).answer(items))
+
+    async def _answer_listing(self, exchange: Exchange, identity: Identity, door: Door) -> None:
+        await self._admit_listing(exchange, identity, door.name)
+        snapshot, prices, now = self.live.snapshot, self.live.prices, self.clock.now()
+        listed = listing.models(snapshot, identity, door.argument, prices=prices, now=now)
+        await exchange.answer(listed)
+
+    async def _answer_call(
+        self, exchange: Exchange, identity: Identity, door: Door, operation: Operation
+    ) -> None:
         call, wish = await self._read(exchange, operation)
         plan = resolve(
             self.live.snapshot,
@@ -228,18 +232,23 @@ class Gateway:
             exchange.explanation = self.arranger.explain(plan, call, session, prices=prices, at=now)
         grant = await self._admit(exchange, identity, call, plan, now=now, prices=prices)
         reservation = self._reserve(exchange, identity, plan, grant, now=now)
+        serve = partial(
+            self._serve,
+            exchange,
+            operation,
+            call,
+            plan=plan,
+            reservation=reservation,
+            prices=prices,
+            session=session,
+        )
+        if exchange.header_bytes(IDEMPOTENCY_KEY) is None:
+            await serve()
+            return
         # A call that is not the first with its key leaves the reservation unused.
         async with reservation, self.idempotency.once(exchange, identity, door, asked) as first:
             if first:
-                await self._serve(
-                    exchange,
-                    operation,
-                    call,
-                    plan=plan,
-                    reservation=reservation,
-                    prices=prices,
-                    session=session,
-                )
+                await serve()
 
     async def _identify(self, exchange: Exchange) -> Identity:
         """The caller. Raises Unauthenticated, Forbidden, RateLimited or Unavailable."""
@@ -381,10 +390,10 @@ class Gateway:
         session: bytes | None = None,
     ) -> None:
         """From the first attempt to the last byte, which leaves when the row is durable."""
-        reservation.record.streamed = call.stream
-        sending = self._sending(exchange, reservation, plan, prices)
-        reservation.deadline = sending.deadline
         async with reservation:
+            reservation.record.streamed = call.stream
+            sending = self._sending(exchange, reservation, plan, prices)
+            reservation.deadline = sending.deadline
             with (
                 CancelWhenClientLeaves(exchange.receive),
                 await self.dispatcher.serve(call, plan, reservation, sending) as served,
@@ -418,8 +427,9 @@ class Gateway:
         if asked is not None:
             seconds = min(seconds, _milliseconds(asked) / 1000)
         headers = {"x-client-request-id": exchange.request_id, "accept-encoding": "identity"}
-        if trace := child_traceparent(exchange.header(b"traceparent")):
-            headers["traceparent"] = trace
+        trace = exchange.header(b"traceparent")
+        if trace and (child := child_traceparent(trace)):
+            headers["traceparent"] = child
         if reservation.record.mode == Mode.TEST:
             headers |= _sandbox_script(exchange)
         return Sending(

@@ -94,7 +94,7 @@ def estimated(call: Call) -> Usage:
 def wanted_output(call: Call) -> int:
     """Tokens that the caller asks for at most; 0 where it does not say."""
     asked = (call.params.get("max_completion_tokens"), call.params.get("max_tokens"))
-    return max((limit for limit in asked if limit), default=0)
+    return max([limit for limit in asked if limit], default=0)
 
 
 def order(
