@@ -20,9 +20,8 @@ def now() -> float:
 @pytest.mark.parametrize("seconds", [-1.0, 0.0, YOUNG / 2, YOUNG * 1.5, YOUNG * 4])
 async def test_what_is_still_open_then_times_out(seconds: float) -> None:
     begun = now()
-    with pytest.raises(TimeoutError):
-        with Deadline(begun + seconds):
-            await asyncio.sleep(10)
+    with pytest.raises(TimeoutError), Deadline(begun + seconds):
+        await asyncio.sleep(10)
     assert seconds - 0.001 <= now() - begun <= max(seconds, 0) + LATE
     assert asyncio.current_task().cancelling() == 0  # type: ignore[union-attr]
     await asyncio.sleep(0)  # and nothing cancels it any more
@@ -39,12 +38,11 @@ async def test_what_is_over_before_is_left_alone(seconds: float) -> None:
 @on_loop
 async def test_it_may_be_moved_at_any_time() -> None:
     begun = now()
-    with pytest.raises(TimeoutError):
-        with Deadline(begun + YOUNG / 2) as limit:
-            limit.when = begun + 4 * YOUNG
-            await asyncio.sleep(2 * YOUNG)
-            limit.when = begun + 6 * YOUNG
-            await asyncio.sleep(10)
+    with pytest.raises(TimeoutError), Deadline(begun + YOUNG / 2) as limit:
+        limit.when = begun + 4 * YOUNG
+        await asyncio.sleep(2 * YOUNG)
+        limit.when = begun + 6 * YOUNG
+        await asyncio.sleep(10)
     assert now() - begun >= 6 * YOUNG - 0.001
 
 
@@ -64,13 +62,11 @@ async def test_a_cancellation_of_somebody_elses_stays_one() -> None:
 @on_loop
 async def test_the_inner_of_two_ends_first_and_the_outer_goes_on() -> None:
     begun = now()
-    with pytest.raises(TimeoutError):
-        with Deadline(begun + 4 * YOUNG):
-            with pytest.raises(TimeoutError):
-                with Deadline(begun + 2 * YOUNG):
-                    await asyncio.sleep(10)
-            assert now() - begun < 4 * YOUNG + LATE
+    with pytest.raises(TimeoutError), Deadline(begun + 4 * YOUNG):
+        with pytest.raises(TimeoutError), Deadline(begun + 2 * YOUNG):
             await asyncio.sleep(10)
+        assert now() - begun < 4 * YOUNG + LATE
+        await asyncio.sleep(10)
 
 
 @on_loop
@@ -93,9 +89,8 @@ async def test_thousands_at_once() -> None:
 
 def test_a_loop_after_another() -> None:
     async def bounded() -> None:
-        with pytest.raises(TimeoutError):
-            with Deadline(now() + 2 * YOUNG):
-                await asyncio.sleep(10)
+        with pytest.raises(TimeoutError), Deadline(now() + 2 * YOUNG):
+            await asyncio.sleep(10)
 
     async def left_open() -> None:
         Deadline(now() + 60).__enter__()  # whose loop ends before it is due
