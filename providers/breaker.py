@@ -270,6 +270,26 @@ class Breaker:
         elif result is not Result.IGNORED:
             self._judge(result is Result.FAILURE, seconds)
 
+    def ended_well(self, permit: Permit, result: Result, seconds: float) -> bool:
+        """What `end` comes to for nearly all calls, in fewer steps: a quick success while CLOSED,
+        of which no failure or slow call is remembered. False: it is none, and not ended."""
+        window = self._window
+        if (
+            result is not Result.SUCCESS
+            or permit.over
+            or permit.turn != self.turn
+            or self._state is not State.CLOSED
+            or seconds > self.policy.slow_call_seconds
+            or window.failures
+            or window.slow
+        ):
+            return False
+        permit.over = True
+        self.totals.successful += 1
+        self._row = 0
+        window.add(self._clock.monotonic(), False, False)
+        return True
+
     def configure(self, policy: Policy) -> None:
         """Go by another policy from now on; what was counted by the old one is forgotten."""
         changed, self.policy = policy != self.policy, policy

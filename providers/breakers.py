@@ -113,7 +113,8 @@ class Permits:
     def _end(self, result: Result, seconds: float) -> None:
         self._over = True
         for permit in self._each:
-            self._breakers.end(permit, result, seconds)
+            if not permit.breaker.ended_well(permit, result, seconds):
+                self._breakers.end(permit, result, seconds)
 
     def _took(self) -> float:
         return self._breakers.clock.monotonic() - self._started

@@ -141,6 +141,8 @@ def read_usage(told: Any) -> Usage | None:
     prompt, output = _count(told, "prompt_tokens"), _count(told, "completion_tokens")
     if not prompt:
         return None
+    if len(told) <= 3 and "total_tokens" in told:
+        return Usage(prompt, output)  # there is nothing else in it
     inputs, outputs = told.get("prompt_tokens_details"), told.get("completion_tokens_details")
     cached = _count(inputs, "cached_tokens") or _count(told, "prompt_cache_hit_tokens")
     reasoning = _count(outputs, "reasoning_tokens")

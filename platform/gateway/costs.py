@@ -47,7 +47,7 @@ def _estimated(served: Served) -> Usage:
 def as_one_unit(usage: Usage) -> Usage:
     """An answer is one unit where nothing else is said: as the row will say, which must be
     enough to compute its cost again."""
-    return usage if usage.units else usage._replace(units=1)
+    return usage if usage.units else Usage(*usage[:5], units=1, estimated=usage.estimated)
 
 
 def note_used(attempt: AttemptRecord, usage: Usage, price: PriceVersion) -> None:

@@ -36,6 +36,8 @@ def of_chat(call: Call, answer: Answer) -> float | None:
         return None
     choice = (answer.document or orjson.loads(answer.body))["choices"][0]
     message = choice["message"]
+    if choice.get("finish_reason") == "stop" and not call.params.get("response_format"):
+        return REFUSED if message.get("refusal") else _of_plain(message)
     if message.get("refusal"):
         return REFUSED
     known = _BY_FINISH.get(choice.get("finish_reason"), GOOD)
@@ -55,6 +57,10 @@ def of_stream(call: Call, events: Iterable[bytes]) -> float | None:
     deltas = [delta for line in told.splitlines() if (delta := _delta(line))]
     text = "".join(delta.get("content") or "" for delta in deltas)
     return _of_text(call, text, known, any(delta.get("tool_calls") for delta in deltas))
+
+
+def _of_plain(message: Mapping[str, Any]) -> float:
+    return GOOD if message.get("tool_calls") or (message.get("content") or "").strip() else EMPTY
 
 
 def of_data(data: Any) -> float:

@@ -137,10 +137,14 @@ class Scores:
         µUSD, `quality` is 0…1; None is not known."""
         now, score = self._clock.monotonic(), self._touch(name)
         score.success.add(1.0, now)
-        told = (score.whole, whole), (score.first, first), (score.cost, cost)
-        for mean, value in (*told, (score.quality, quality)):
-            if value is not None:
-                mean.add(value, now)
+        if whole is not None:
+            score.whole.add(whole, now)
+        if first is not None:
+            score.first.add(first, now)
+        if cost is not None:
+            score.cost.add(cost, now)
+        if quality is not None:
+            score.quality.add(quality, now)
 
     def failed(self, name: str, seconds: float) -> None:
         """It did not answer, for which it took `seconds`. Failing fast makes no target fast."""

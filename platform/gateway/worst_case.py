@@ -113,7 +113,7 @@ def _usage(call: Call, candidate: Candidate, size: int) -> Usage:
     told = candidate.target.provider.adapter.estimate(call, candidate.upstream)
     if call.operation not in TOKENS_ARE_COUNTED:
         return told
-    return told._replace(input_tokens=max(told.input_tokens, size), units=0)
+    return Usage(max(told.input_tokens, size), told.output_tokens, estimated=True)
 
 
 def _cost(candidate: Candidate, plan: Plan, usage: Usage, pricing: Pricing, at: float) -> int:

@@ -16,7 +16,14 @@ from providers.call import Outcome, Verdict
 from tests.clocks import ManualClock
 
 OK, FAULT, IGNORED = Result.SUCCESS, Result.FAILURE, Result.IGNORED
-NEITHER = [Verdict.AUTH, Verdict.RATE_LIMITED, Verdict.QUOTA_EXHAUSTED, Verdict.INVALID_REQUEST, Verdict.BLOCKED]  # fmt: skip
+NEITHER = [
+    Verdict.AUTH,
+    Verdict.RATE_LIMITED,
+    Verdict.QUOTA_EXHAUSTED,
+    Verdict.INVALID_REQUEST,
+    Verdict.BLOCKED,
+    Verdict.SATURATED,
+]
 FAULTS = [
     Verdict.UNAVAILABLE,
     Verdict.BAD_PAYLOAD,

@@ -48,17 +48,17 @@ class RateClaim:
     width: int = field(init=False)
     metric: Metric = field(init=False)
     settles: bool = field(init=False)
-    _place: int = field(init=False)
+    place: int = field(init=False)
 
     def __post_init__(self) -> None:
         metric = Metric(self.limit.metric.value)
         object.__setattr__(self, "width", self.limit.per_seconds * MICROSECONDS // SLICES)
         object.__setattr__(self, "metric", metric)
         object.__setattr__(self, "settles", metric is not Metric.REQUESTS)
-        object.__setattr__(self, "_place", _PLACE[metric])
+        object.__setattr__(self, "place", _PLACE[metric])
 
     def amount(self, amounts: Amounts) -> int:
-        return amounts[self._place]
+        return amounts[self.place]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +78,13 @@ class QuotaClaim:
     subject: tuple[tuple[str, int | str], ...]
     weight: int = 1
     cell: tuple[str, str] = field(init=False)
-    _place: int = field(init=False)
+    place: int = field(init=False)
 
     settles = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "cell", (self.key, self.quota.counter))
-        object.__setattr__(self, "_place", _PLACE[self.quota.metric])
+        object.__setattr__(self, "place", _PLACE[self.quota.metric])
 
     @property
     def counter(self) -> str:
@@ -100,7 +100,7 @@ class QuotaClaim:
         return self.begins >= self.since
 
     def amount(self, amounts: Amounts) -> int:
-        return amounts[self._place] * self.weight
+        return amounts[self.place] * self.weight
 
 
 @dataclass(frozen=True, slots=True)

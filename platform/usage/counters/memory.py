@@ -214,10 +214,10 @@ class MemoryCounters:
 
     def _fits(self, part: Part, now: int, states: list[State], missing: list[QuotaClaim]) -> bool:
         """Whether all of a part has room. Looks at every claim, so that all states are told."""
-        fits = True
+        fits, amounts = True, part.amounts
         for claim in part.claims:
-            amount = claim.amount(part.amounts)
             if type(claim) is RateClaim:
+                amount = amounts[claim.place]
                 window = self._windows.get(claim.key) or self._window(claim)
                 counts = window.counts
                 if counts and counts[0][0] < now // claim.width - SLICES:
@@ -231,10 +231,11 @@ class MemoryCounters:
                     wait = (SLICES + 1) * claim.width - now % claim.width
                     states.append(State(claim, left, wait))
             elif type(claim) is QuotaClaim:
-                cell = self._cell(claim)
-                if self._missing(cell, claim):
+                cell = self._cells.get(claim.cell) or self._cell(claim)
+                if (cell.used is None or cell.stamp < claim.since) and self._missing(cell, claim):
                     missing.append(claim)
                     continue
+                amount = amounts[claim.place] * claim.weight
                 left = claim.quota.limit - (cell.used or 0) - cell.reserved - amount
                 refused = left < 0 and claim.quota.hard
                 fits = fits and not refused
@@ -248,12 +249,12 @@ class MemoryCounters:
 
     def _take(self, hold: Hold, part: Part, now: int) -> None:
         hold.take(part)
+        amounts = part.amounts
         for claim in part.claims:
-            amount = claim.amount(part.amounts)
             if type(claim) is RateClaim:
-                self._windows[claim.key].add(claim.width, now, amount)
+                self._windows[claim.key].add(claim.width, now, amounts[claim.place])
             elif type(claim) is QuotaClaim:
-                self._cells[claim.cell].reserved += amount
+                self._cells[claim.cell].reserved += amounts[claim.place] * claim.weight
             else:
                 self._slots[claim.key] = self._slots.get(claim.key, 0) + 1
         if hold.settles:
