@@ -63,7 +63,8 @@ class Search(Protocol):
 @dataclass(slots=True)
 class Served:
     """The attempt that answers. A stream has `events` already and more in `response`; of what
-    was sent on, `kept` is the last part or, with `keeps_all`, everything worth reading.
+    was sent on, `kept` is the last part or, with `keeps_all`, everything worth reading; `end` is
+    what leaves with the last bytes only.
 
     Of a stream that may be rescued, `search` finds who carries it on, and `heir` is who did.
 
@@ -84,6 +85,7 @@ class Served:
     heir: Served | None = None
     keeps_all: bool = False
     kept: list[bytes] = field(default_factory=list)
+    end: list[bytes] = field(default_factory=list)
     _kept_bytes: int = 0
 
     def keep(self, events: list[bytes]) -> None:

@@ -1,16 +1,17 @@
 """Relay: from the provider's answer to the client's, and from its end to the ledger.
 
 The order is the guarantee: a stream's open row is durable before its first byte leaves, and
-every answer's final row before its last (design G1). A cut stream ends with an error event
-and without `[DONE]`, so that it can never look like success.
+every answer's final row before its last (design G1). A cut stream ends with an error event,
+without a finish reason and without `[DONE]`, so that it can never look like success.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import orjson
 
@@ -22,6 +23,7 @@ from gateway.quality import wants_all
 from gateway.rescue import Rescue
 from lib.clock import rfc3339, utc
 from lib.deadline import Deadline
+from lib.later import Later
 from lib.problems import DeadlineExceeded, Problem, UpstreamRejected
 from providers.adapter import StreamFault
 from providers.call import Outcome, Verdict
@@ -32,6 +34,10 @@ from usage.reservation import Reservation
 
 _UNFINISHED = Outcome(Verdict.BAD_PAYLOAD, 200, "the stream ended before its end")
 Through = Callable[[list[bytes]], list[bytes]]
+QUIET = Later(10.0)  # seconds; proxies hang up after some 30
+COMMENT = b": keep-alive\n\n"
+# Inside a text every quotation mark is escaped, so no text can look like it.
+_FINISH = re.compile(rb'"finish_reason"\s*:\s*"')
 OPEN_MARGIN = 30.0  # seconds past its deadline after which an open call has surely died
 
 
@@ -91,26 +97,70 @@ async def relay_stream(
         return await _cut(exchange, served, reservation, _broken_off("it just ended"))
     bill(served, reservation)
     await reservation.settle(status=200, code="ok")
-    return b"".join(served.meter.close())
+    return b"".join([*served.end, *served.meter.close()])
 
 
 async def _pump(exchange: Exchange, served: Served, through: Through | None = None) -> None:
     """Send what comes, or what `through` makes of it."""
-    events = served.events if through is None else through(served.events)
-    if events:
-        served.keep(events)
-        await exchange.more(b"".join(events))
+    await _tell(exchange, served, served.events if through is None else through(served.events))
     if served.chunks is None or served.meter.complete:
         return
-    async for chunk in served.chunks:
-        events = served.meter.feed(chunk)
-        if events and through is not None:
-            events = through(events)
+    with _Comments(exchange) as comments:
+        async for chunk in served.chunks:
+            events = served.meter.feed(chunk)
+            if events and through is not None:
+                events = through(events)
+            await _tell(exchange, served, events)
+            if served.meter.complete:
+                return  # whatever a provider might still send says nothing more
+            comments.put_off()
+
+
+async def _tell(exchange: Exchange, served: Served, events: list[bytes]) -> None:
+    """Send events, but the one that says how the answer ended, and what follows it, only when
+    all of it has come and its row is durable."""
+    if not events:
+        return
+    served.keep(events)
+    if not served.end:
+        for place, event in enumerate(events):
+            if _FINISH.search(event):
+                served.end, events = events[place:], events[:place]
+                break
         if events:
-            served.keep(events)
             await exchange.more(b"".join(events))
-        if served.meter.complete:
-            return  # whatever a provider might still send says nothing more
+    else:
+        served.end += events
+
+
+class _Comments:
+    """While a provider says nothing, the client is told now and then that we are still there: a
+    comment, which SSE's readers pass over, keeps what is between us from hanging up."""
+
+    __slots__ = ("_exchange", "_sending")
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        self._sending: asyncio.Task[None] | None = None
+
+    def __enter__(self) -> Self:
+        QUIET.add(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        QUIET.remove(self)
+        if self._sending is not None:
+            self._sending.cancel()
+
+    def put_off(self) -> None:
+        QUIET.remove(self)
+        QUIET.add(self)
+
+    def due(self) -> None:
+        """One at a time: a client that does not read is told no more."""
+        if self._sending is None or self._sending.done():
+            self._sending = asyncio.ensure_future(self._exchange.more(COMMENT))
+        QUIET.add(self)
 
 
 def _rescue(

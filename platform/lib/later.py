@@ -18,7 +18,7 @@ class Later:
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
-        self._since: dict[Waiting, float] = {}
+        self._since: dict[Waiting, float] = {}  # the oldest first
         self._loop: asyncio.AbstractEventLoop | None = None  # whose timer is set
 
     def add(self, waiting: Waiting) -> None:

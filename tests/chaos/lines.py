@@ -24,7 +24,7 @@ from psycopg.rows import dict_row
 
 from tests.chaos.client import Seen, call, prompt
 from tests.chaos.fault_proxy import FaultProxy
-from tests.chaos.words import CUT, OK, UNBILLED, word_of
+from tests.chaos.words import CUT, OK, word_of
 from tests.patience import eventually
 from tests.services.process import ServerProcess, free_port
 from tests.services.system import Site
@@ -44,7 +44,7 @@ RIGHT = {
         "deadline_exceeded",
     },
     "store": {OK, "store_unavailable"},
-    "database": {OK, CUT, UNBILLED, "store_unavailable", "deadline_exceeded"},
+    "database": {OK, CUT, "store_unavailable", "deadline_exceeded"},
 }
 
 CONFIGURATION = """

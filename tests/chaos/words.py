@@ -13,7 +13,7 @@ from typing import Any
 
 from tests.chaos.client import Seen
 
-OK, CUT, UNBILLED = "ok", "cut", "unbilled"
+OK, CUT = "ok", "cut"
 # What an error may be where something behind the gateway fails, with its status (docs/errors.md).
 STATUSES = {
     "upstream_rejected": 502,
@@ -63,8 +63,6 @@ def _streamed(seen: Seen, asked: str) -> str:
     error = json.loads(told[-1]).get("error", {})
     if error and not finishes and "[DONE]" not in told:
         return CUT
-    if is_whole and error.get("code") == "store_unavailable":
-        return UNBILLED
     return f"WRONG: {told[-3:]}"
 
 

@@ -112,6 +112,63 @@ async def test_a_stream_cut_anywhere_says_the_same(rig: Rig) -> None:
 
 
 @on_loop
+@pytest.mark.parametrize("events", [1, 2, 3, 4])
+async def test_that_it_ended_well_is_said_last(rig: Rig, events: int) -> None:
+    """A stream that breaks off after its finish was told, but before its end, never told it."""
+    rig.upstreams.script = lambda request: stream(*WHOLE_STREAM[:events], lost())
+    client = await rig.chat(stream=True)
+    assert b'"finish_reason": "stop"' not in client.body
+    assert client.text == ("hello back" if events > 1 else "hello ")
+    assert rig.final.record.code == "stream_cut"
+
+
+@on_loop
+async def test_nobody_hears_of_the_end_before_the_row_is_durable(rig: Rig) -> None:
+    rig.upstreams.script = lambda request: stream()
+    rig.journal.turns = 5
+    client = rig.client(b'{"model":"m","stream":true,"messages":[{"role":"user","content":"hi"}]}')
+    rows_at_the_finish: list[int] = []
+
+    def look(message: dict[str, Any]) -> None:
+        if b'"finish_reason": "stop"' in message.get("body", b""):
+            rows_at_the_finish.append(len(rig.journal.finals))
+
+    client.on_message = look
+    await rig.run(client)
+    assert rows_at_the_finish == [1]
+    assert client.body.endswith(DONE)
+
+
+@on_loop
+async def test_a_text_that_looks_like_an_end_is_none(rig: Rig) -> None:
+    said = '"finish_reason": "stop"'
+    rig.upstreams.script = lambda request: stream(event(said), FOREVER)
+    client = rig.client(b'{"model":"m","stream":true,"messages":[{"role":"user","content":"hi"}]}')
+    task = asyncio.create_task(rig.run(client))
+    await eventually(lambda: len(client.messages) > 1)
+    assert client.text == said
+    client.gone.set()
+    await task
+
+
+@on_loop
+async def test_a_quiet_stream_is_kept_open_by_comments(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.relay.QUIET.seconds", 0.01)
+    rig.upstreams.script = lambda request: stream(event("hello "), FOREVER)
+    client = rig.client(b'{"model":"m","stream":true,"messages":[{"role":"user","content":"hi"}]}')
+    task = asyncio.create_task(rig.run(client))
+    await eventually(lambda: client.body.count(b": keep-alive\n\n") >= 3)
+    assert client.body.startswith(b"data: ")
+    client.gone.set()
+    await task
+    seen = client.body
+    await asyncio.sleep(0.03)
+    assert client.body == seen
+
+
+@on_loop
 async def test_what_comes_after_the_end_is_not_waited_for(rig: Rig) -> None:
     rig.upstreams.script = lambda request: stream(*WHOLE_STREAM, FOREVER)
     client = await rig.chat(stream=True)
