@@ -33,7 +33,6 @@ from tests.chaos.standing import (
 )
 from tests.patience import eventually
 from tests.services.cluster import Cluster
-from tests.services.postgres import Postgres
 from tests.services.process import ServerProcess
 from tests.services.system import Site, System
 
@@ -120,18 +119,18 @@ class Shared(Cluster):
 
 
 @pytest.fixture
-def embedded(tmp_path: Path) -> Iterator[World]:
+def embedded(tmp_path: Path, sqlite_template: Path) -> Iterator[World]:
     system = Embedded(tmp_path)
     try:
-        system.start()
+        system.start(sqlite_template)
         yield World(system, system.port, system.gateway, tmp_path / "armed")
     finally:
         system.stop()
 
 
 @pytest.fixture
-def shared(tmp_path: Path, cluster_template: Postgres) -> Iterator[World]:
-    with Shared.made(tmp_path, cluster_template, gateways=1) as cluster:
+def shared(tmp_path: Path, postgres_template: Path) -> Iterator[World]:
+    with Shared.made(tmp_path, postgres_template, gateways=1) as cluster:
         store = Store(cluster.valkey.client())
         yield World(cluster, cluster.ports[0], cluster.gateways[0], tmp_path / "armed", store)
 
