@@ -97,11 +97,11 @@ def idle_connection(port: int) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def system(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -> Iterator[System]:
+def system(tmp_path_factory: pytest.TempPathFactory, system_template: Path) -> Iterator[System]:
     """One for this file; each test starts the gateway its own way, and ends it."""
     system = System(tmp_path_factory.mktemp("drained"), DRAIN_SECONDS=str(DRAIN_SECONDS))
     try:
-        system.start(sqlite_template)
+        system.start(system_template)
         yield system
     finally:
         system.stop()

@@ -119,18 +119,18 @@ class Shared(Cluster):
 
 
 @pytest.fixture
-def embedded(tmp_path: Path, sqlite_template: Path) -> Iterator[World]:
+def embedded(tmp_path: Path, system_template: Path) -> Iterator[World]:
     system = Embedded(tmp_path)
     try:
-        system.start(sqlite_template)
+        system.start(system_template)
         yield World(system, system.port, system.gateway, tmp_path / "armed")
     finally:
         system.stop()
 
 
 @pytest.fixture
-def shared(tmp_path: Path, postgres_template: Path) -> Iterator[World]:
-    with Shared.made(tmp_path, postgres_template, gateways=1) as cluster:
+def shared(tmp_path: Path, cluster_template: Path) -> Iterator[World]:
+    with Shared.made(tmp_path, cluster_template, gateways=1) as cluster:
         store = Store(cluster.valkey.client())
         yield World(cluster, cluster.ports[0], cluster.gateways[0], tmp_path / "armed", store)
 

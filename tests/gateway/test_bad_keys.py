@@ -82,14 +82,14 @@ class Statements:
 
 @pytest.fixture
 def on_postgres(
-    postgres_server: Postgres, postgres_template: Path, tmp_path_factory: pytest.TempPathFactory
+    postgres_server: Postgres, cluster_template: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[System, Statements]]:
     name = postgres_server.create_database(SYSTEM)
     statements = Statements(postgres_server, name)
     folder = tmp_path_factory.mktemp("bad-keys")
     system = OnPostgres(folder, DATABASE_URL=postgres_server.url(name))
     try:
-        system.start(postgres_template)
+        system.start(cluster_template)
         yield system, statements
     finally:
         system.stop()
@@ -133,13 +133,13 @@ def forged(number: int, hops: int) -> str:
 def behind(
     request: pytest.FixtureRequest,
     tmp_path_factory: pytest.TempPathFactory,
-    sqlite_template: Path,
+    system_template: Path,
 ) -> Iterator[tuple[System, int]]:
     """A system with so many trusted proxies in front of it."""
     hops = request.param
     system = System(tmp_path_factory.mktemp(f"hops-{hops}"), TRUSTED_PROXY_HOPS=str(hops))
     try:
-        system.start(sqlite_template)
+        system.start(system_template)
         yield system, hops
     finally:
         system.stop()

@@ -28,8 +28,8 @@ tenants:
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory, postgres_template: Path) -> Iterator[Cluster]:
-    with Cluster.made(tmp_path_factory.mktemp("breakers"), postgres_template, gateways=2) as made:
+def cluster(tmp_path_factory: pytest.TempPathFactory, cluster_template: Path) -> Iterator[Cluster]:
+    with Cluster.made(tmp_path_factory.mktemp("breakers"), cluster_template, gateways=2) as made:
         made.apply(OPERATOR)
         yield made
 

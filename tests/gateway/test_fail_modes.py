@@ -156,8 +156,8 @@ def percentile(seconds: list[float], part: float) -> float:
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -> Iterator[Bench]:
-    bench = Bench(tmp_path_factory.mktemp("fail-modes"), sqlite_template)
+def bench(tmp_path_factory: pytest.TempPathFactory, system_template: Path) -> Iterator[Bench]:
+    bench = Bench(tmp_path_factory.mktemp("fail-modes"), system_template)
     try:
         yield bench
     finally:

@@ -259,11 +259,11 @@ class Twins(OnPostgres):
 
 
 @pytest.fixture
-def twins(postgres_server: Postgres, postgres_template: Path, tmp_path: Path) -> Iterator[Twins]:
+def twins(postgres_server: Postgres, cluster_template: Path, tmp_path: Path) -> Iterator[Twins]:
     name = postgres_server.create_database(SYSTEM)
     twins = Twins(tmp_path, DATABASE_URL=postgres_server.url(name))
     try:
-        twins.start(postgres_template)
+        twins.start(cluster_template)
         yield twins
     finally:
         twins.stop()

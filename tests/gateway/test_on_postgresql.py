@@ -42,7 +42,7 @@ class OnPostgres(System):
 @pytest.fixture(scope="module")
 def system(
     postgres_server: Postgres,
-    postgres_template: Path,
+    cluster_template: Path,
     valkey_server: Valkey,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[System]:
@@ -52,7 +52,7 @@ def system(
     settings = {"DATABASE_URL": postgres_server.url(name), "REDIS_URL": valkey_server.url}
     system = OnPostgres(folder, **settings)
     try:
-        system.start(postgres_template)
+        system.start(cluster_template)
         yield system
     finally:
         system.stop()

@@ -55,7 +55,7 @@ def _configuration() -> str:
 def system(
     request: pytest.FixtureRequest,
     tmp_path_factory: pytest.TempPathFactory,
-    sqlite_template: Path,
+    system_template: Path,
 ) -> Iterator[System]:
     settings = {}
     if request.param == "shared":
@@ -66,7 +66,7 @@ def system(
     folder: Path = tmp_path_factory.mktemp(f"retry-after-{request.param}")
     system = System(folder, **settings)
     try:
-        system.start(sqlite_template)
+        system.start(system_template)
         system.apply(_configuration())
         yield system
     finally:

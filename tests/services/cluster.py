@@ -122,7 +122,7 @@ class Cluster(Site):
 
 
 @pytest.fixture
-def new_cluster(tmp_path: Path, postgres_template: Path) -> Iterator[Callable[..., Cluster]]:
+def new_cluster(tmp_path: Path, cluster_template: Path) -> Iterator[Callable[..., Cluster]]:
     """Makes clusters of a test's own: `new_cluster(gateways=3, **settings)`; they end with it."""
     numbers = itertools.count()
     with contextlib.ExitStack() as stack:
@@ -130,8 +130,6 @@ def new_cluster(tmp_path: Path, postgres_template: Path) -> Iterator[Callable[..
         def make(gateways: int = 3, **settings: str) -> Cluster:
             folder = tmp_path / f"cluster-{next(numbers)}"
             folder.mkdir()
-            return stack.enter_context(
-                Cluster.made(folder, postgres_template, gateways, **settings)
-            )
+            return stack.enter_context(Cluster.made(folder, cluster_template, gateways, **settings))
 
         yield make

@@ -168,18 +168,18 @@ class System(Site):
 
 
 @pytest.fixture(scope="session")
-def system(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -> Iterator[System]:
+def system(tmp_path_factory: pytest.TempPathFactory, system_template: Path) -> Iterator[System]:
     """The shared system. Leave no trace in it that another test could trip over."""
     system = System(tmp_path_factory.mktemp("system"))
     try:
-        system.start(sqlite_template)
+        system.start(system_template)
         yield system
     finally:
         system.stop()
 
 
 @pytest.fixture
-def new_system(tmp_path: Path, sqlite_template: Path) -> Iterator[Callable[..., System]]:
+def new_system(tmp_path: Path, system_template: Path) -> Iterator[Callable[..., System]]:
     """Makes systems of a test's own, with settings of its own; they end with the test."""
     made: list[System] = []
 
@@ -187,7 +187,7 @@ def new_system(tmp_path: Path, sqlite_template: Path) -> Iterator[Callable[..., 
         system = System(tmp_path / str(len(made)), **settings)
         system.folder.mkdir()
         made.append(system)
-        system.start(sqlite_template)
+        system.start(system_template)
         return system
 
     yield make

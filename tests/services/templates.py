@@ -54,7 +54,7 @@ def sqlite_tables(made_once: MadeOnce) -> Path:
 
 
 @pytest.fixture(scope="session")
-def sqlite_template(made_once: MadeOnce, sqlite_tables: Path) -> Path:
+def system_template(made_once: MadeOnce, sqlite_tables: Path) -> Path:
     """`system.sqlite3`, with all that is in `system.yaml`, and `keys.json`."""
 
     def make(folder: Path) -> None:
@@ -83,6 +83,12 @@ def postgres_template(made_once: MadeOnce) -> Path:
             shutil.copytree(server.data, folder / "data")
 
     return made_once("postgres", make)
+
+
+@pytest.fixture(scope="session")
+def cluster_template(postgres_template: Path) -> Path:
+    """What systems and clusters on PostgreSQL begin as."""
+    return postgres_template
 
 
 def fill(database_url: str, folder: Path) -> None:
