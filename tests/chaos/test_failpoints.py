@@ -192,6 +192,7 @@ def test_a_death_anywhere_leaves_nothing_behind(
     ways = cases(random.Random(seed), rounds=10 if is_long else 1)
     tenants = [case.tenant for case in ways]
     world.site.apply(HELD_PROVIDER + HELD_PLAN + held_tenants(*tenants))
+    world.site.leave_out_catalogue()
     world.pace(pace_ms=4)
     world.start()
     began = time.monotonic()
