@@ -48,7 +48,8 @@ def _is_left_to_chance(item: pytest.Item) -> bool:
 
 def _runs_apart(item: pytest.Item) -> bool:
     """What it tests runs in processes of its own, which are not measured; here are clients."""
-    return not {"system_template", "cluster_template"}.isdisjoint(getattr(item, "fixturenames", ()))
+    apart = {"system_template", "cluster_template", "sandbox"}
+    return not apart.isdisjoint(getattr(item, "fixturenames", ()))
 
 
 @pytest.fixture(scope="session")
