@@ -1,7 +1,17 @@
 """Fixtures that all tests share: the real stores, started only for the tests that ask."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
 import hypothesis
 import pytest
+
+if TYPE_CHECKING:
+    from pytest_django import DjangoDbBlocker
+
+    from providers.catalogue import CatalogueFile
 
 # How long one example takes says more about what else runs on the machine than about the code.
 hypothesis.settings.register_profile("patchbay", deadline=None)
@@ -10,6 +20,7 @@ hypothesis.settings.load_profile("patchbay")
 pytest_plugins = [
     "tests.services.valkey",
     "tests.services.postgres",
+    "tests.services.templates",
     "tests.services.system",
     "tests.services.cluster",
     "tests.chaos.reporting",
@@ -23,9 +34,43 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if not config.getoption("--long"):
         items[:] = [item for item in items if item.get_closest_marker("only_long") is None]
+    for item in items:
+        if _is_left_to_chance(item) or _runs_apart(item):
+            item.add_marker("no_cover")  # whose measuring makes it take three times as long
+
+
+def _is_left_to_chance(item: pytest.Item) -> bool:
+    """Random examples and kills reach other lines in every run: what is covered is what the
+    named cases reach."""
+    by_example = getattr(getattr(item, "obj", None), "is_hypothesis_test", False)
+    return by_example or item.get_closest_marker("chaos") is not None
+
+
+def _runs_apart(item: pytest.Item) -> bool:
+    """What it tests runs in processes of its own, which are not measured; here are clients."""
+    apart = {"system_template", "cluster_template", "sandbox"}
+    return not apart.isdisjoint(getattr(item, "fixturenames", ()))
 
 
 @pytest.fixture(scope="session")
 def is_long(request: pytest.FixtureRequest) -> bool:
     """Whether this is `make chaos`, which may take its time."""
     return bool(request.config.getoption("--long"))
+
+
+@pytest.fixture(scope="module")
+def shipped(
+    django_db_setup: None, django_db_blocker: DjangoDbBlocker
+) -> Iterator[Sequence[CatalogueFile]]:
+    """The catalogue, with which every test of the file finds the database: to load it takes
+    longer than most of them, and each leaves it as it was."""
+    from django.db import transaction
+
+    from api.configuration import catalogue
+    from providers.catalogue import load_documents
+
+    files = load_documents()
+    with django_db_blocker.unblock(), transaction.atomic():
+        catalogue.load(files)
+        yield files
+        transaction.set_rollback(True)

@@ -14,3 +14,7 @@ from config.settings import *  # noqa: E402, F403 - the environment had to come 
 
 # A quick hash: what the slow one protects is not under test.
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+# Static files are looked up when they are asked for: to list all of them takes most of the time
+# that a test's client takes to make.
+WHITENOISE_AUTOREFRESH = True

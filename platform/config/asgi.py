@@ -5,8 +5,11 @@ uvicorn config.asgi:application
 
 from __future__ import annotations
 
-import asyncio
 import gc
+
+gc.disable()  # until all is imported: nothing of it is garbage, and looking takes its time
+
+import asyncio
 import os
 from typing import Any
 
@@ -114,3 +117,4 @@ def _admissions(store_url: str) -> Admissions:
 
 
 application = build(settings.ENV)
+gc.enable()

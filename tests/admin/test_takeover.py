@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -9,24 +10,14 @@ from django.test import Client
 from django.urls import reverse
 
 from api.configuration import catalogue
-from providers.catalogue import CatalogueFile, load_documents
+from providers.catalogue import CatalogueFile
 from providers.models import Model, Provider, Route, Target
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("shipped")]
 BUILTIN, OPERATOR = Provider.Source.BUILTIN, Provider.Source.OPERATOR
 
 
-@pytest.fixture(scope="module")
-def files() -> list[CatalogueFile]:
-    return load_documents()
-
-
-@pytest.fixture(autouse=True)
-def shipped(files: list[CatalogueFile]) -> None:
-    catalogue.load(files)
-
-
-def newer(files: list[CatalogueFile]) -> list[CatalogueFile]:
+def newer(files: Sequence[CatalogueFile]) -> list[CatalogueFile]:
     """A later version of Patchbay, in which every file was touched and the first is gone."""
     return [
         CatalogueFile(
@@ -74,25 +65,25 @@ def test_a_provider_saved_as_it_was_or_switched_stays_the_catalogues(browser: Cl
         assert provider.source == BUILTIN
 
 
-def test_a_changed_provider_is_staffs(browser: Client, files: list[CatalogueFile]) -> None:
+def test_a_changed_provider_is_staffs(browser: Client, shipped: Sequence[CatalogueFile]) -> None:
     provider = Provider.objects.get(slug="openai")
     send(browser, provider, base_url="https://mirror.example.test/v1")
     assert provider.source == OPERATOR
-    catalogue.load(newer(files))
+    catalogue.load(newer(shipped))
     provider.refresh_from_db()
     assert provider.base_url == "https://mirror.example.test/v1"
     assert provider.name != "New name"
     assert Provider.objects.get(slug="groq").name == "New name"
 
 
-def test_a_changed_model_is_staffs(browser: Client, files: list[CatalogueFile]) -> None:
+def test_a_changed_model_is_staffs(browser: Client, shipped: Sequence[CatalogueFile]) -> None:
     model, other = Model.objects.filter(provider__slug="openai")[:2]
     send(browser, other)
     assert other.source == BUILTIN
     send(browser, model, max_output="99")
     assert (model.source, model.provider.source) == (OPERATOR, BUILTIN)
     Model.objects.filter(pk=other.pk).update(context=1)
-    catalogue.load(newer(files))
+    catalogue.load(newer(shipped))
     model.refresh_from_db()
     other.refresh_from_db()
     assert model.max_output == 99
@@ -125,13 +116,13 @@ def test_a_route_saved_as_it_was_stays_the_catalogues(browser: Client) -> None:
     ids=str,
 )
 def test_a_changed_route_is_staffs(
-    changes: dict[str, Any], browser: Client, files: list[CatalogueFile]
+    changes: dict[str, Any], browser: Client, shipped: Sequence[CatalogueFile]
 ) -> None:
     route = quote()
     send(browser, route, **changes)
     assert route.source == OPERATOR
     before = targets(route)
-    catalogue.load(newer(files)[1:])
+    catalogue.load(newer(shipped)[1:])
     assert targets(route) == before
 
 
@@ -147,13 +138,13 @@ def test_a_target_changed_on_its_own_page_makes_the_route_staffs(browser: Client
     assert elsewhere.source == BUILTIN
 
 
-def test_a_target_taken_away_stays_away(browser: Client, files: list[CatalogueFile]) -> None:
+def test_a_target_taken_away_stays_away(browser: Client, shipped: Sequence[CatalogueFile]) -> None:
     one, two = Route.objects.get(operation="geo.geocode").targets.all()[:2]
     url = reverse("admin:providers_target_delete", args=[one.pk])
     browser.post(url, {"post": "yes"})
     listing = {"action": "delete_selected", "_selected_action": [two.pk], "post": "yes"}
     browser.post(reverse("admin:providers_target_changelist"), listing)
-    catalogue.load(newer(files))
+    catalogue.load(newer(shipped))
     assert not Target.objects.filter(route__operation="geo.geocode").filter(
         provider_id__in=[one.provider_id, two.provider_id]
     )

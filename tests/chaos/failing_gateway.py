@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import datetime as dt
+import gc
 import os
 import signal
 import socket
@@ -200,6 +201,7 @@ def live(listener: socket.socket) -> None:
 def live_again_and_again(listener: socket.socket) -> int:
     """Until SIGTERM, or a death that nobody asked for."""
     child = 0
+    gc.freeze()  # else each life copies all of it, only to find that nothing is garbage
 
     def end(*_: FrameType | int | None) -> None:
         os.kill(child, signal.SIGTERM)

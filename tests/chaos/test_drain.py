@@ -15,6 +15,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
@@ -96,11 +97,12 @@ def idle_connection(port: int) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+def system(tmp_path_factory: pytest.TempPathFactory, system_template: Path) -> Iterator[System]:
     """One for this file; each test starts the gateway its own way, and ends it."""
     system = System(tmp_path_factory.mktemp("drained"), DRAIN_SECONDS=str(DRAIN_SECONDS))
     try:
-        system.start()
+        system.start(system_template)
+        system.leave_out_catalogue()
         yield system
     finally:
         system.stop()
@@ -253,6 +255,7 @@ def test_every_sigterm_is_told_first_and_leaves_no_call_unfinished_and_nothing_r
     seed = secrets.randbelow(10**6)
     cluster = new_cluster(gateways=1, DRAIN_SECONDS=str(DRAIN_SECONDS))
     cluster.apply(HELD_PROVIDER + HELD_PLAN + held_tenants(*TENANTS))
+    cluster.leave_out_catalogue()
     store, ends = Store(cluster.valkey.client()), Ends(cluster, random.Random(seed))
     until(lambda: is_counted(ends, store))
     slow_down(cluster, delay_ms=60, pace_ms=20)

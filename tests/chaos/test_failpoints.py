@@ -33,7 +33,6 @@ from tests.chaos.standing import (
 )
 from tests.patience import eventually
 from tests.services.cluster import Cluster
-from tests.services.postgres import Postgres
 from tests.services.process import ServerProcess
 from tests.services.system import Site, System
 
@@ -122,17 +121,17 @@ class Shared(Cluster):
 
 
 @pytest.fixture
-def embedded(tmp_path: Path) -> Iterator[World]:
+def embedded(tmp_path: Path, system_template: Path) -> Iterator[World]:
     system = Embedded(tmp_path)
     try:
-        system.start()
+        system.start(system_template)
         yield World(system, system.port, system.gateway, tmp_path / "armed")
     finally:
         system.stop()
 
 
 @pytest.fixture
-def shared(tmp_path: Path, cluster_template: Postgres) -> Iterator[World]:
+def shared(tmp_path: Path, cluster_template: Path) -> Iterator[World]:
     with Shared.made(tmp_path, cluster_template, gateways=1) as cluster:
         store = Store(cluster.valkey.client())
         yield World(cluster, cluster.ports[0], cluster.gateways[0], tmp_path / "armed", store)
@@ -205,6 +204,7 @@ def test_a_death_anywhere_leaves_nothing_behind(
     ways = cases(random.Random(seed), rounds=10 if is_long else 1)
     tenants = [case.tenant for case in ways]
     world.site.apply(HELD_PROVIDER + HELD_PLAN + held_tenants(*tenants))
+    world.site.leave_out_catalogue()
     world.pace(pace_ms=4)
     world.start()
     began = time.monotonic()

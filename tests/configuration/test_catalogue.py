@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -12,17 +13,12 @@ from api.configuration import catalogue
 from billing.models import Price
 from billing.services import add_price, prices_in_force
 from lib.models import Revision
-from providers.catalogue import CatalogueFile, load_documents
+from providers.catalogue import CatalogueFile
 from providers.models import Credential, Model, Operation, Provider, Route, Target
 from providers.operations import Kind, registry
 from providers.prices import Prices
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture(scope="module")
-def files() -> list[CatalogueFile]:
-    return load_documents()
 
 
 def changed(file: CatalogueFile, **fields: Any) -> CatalogueFile:
@@ -34,23 +30,7 @@ def price_of(model: Model) -> Price:
     return prices_in_force(model.provider)[model.model_id, ""]
 
 
-def test_everything_shipped_arrives(files: list[CatalogueFile]) -> None:
-    out = io.StringIO()
-    call_command("load_catalogue", stdout=out)
-    assert f"catalogue: {len(files)} providers" in out.getvalue()
-    assert "+ provider openai" in out.getvalue()
-    assert set(Provider.objects.values_list("slug", flat=True)) == {file.slug for file in files}
-    assert set(Operation.objects.values_list("name", flat=True)) == set(registry())
-    assert not Provider.objects.exclude(source="builtin").exists()
-    mini = Model.objects.get(provider__slug="openai", model_id="gpt-4o-mini")
-    price = price_of(mini)
-    assert (price.input, price.output, price.source) == (150_000, 600_000, "builtin")
-    free = prices_in_force(Provider.objects.get(slug="met-no"))["", ""]
-    assert free.unit == 0 and not Price.objects.exclude(source="builtin").exists()
-
-
-def test_again_changes_nothing(files: list[CatalogueFile]) -> None:
-    catalogue.load(files)
+def test_again_changes_nothing(shipped: Sequence[CatalogueFile]) -> None:
     revision = Revision.numbers()
     out = io.StringIO()
     call_command("load_catalogue", stdout=out)
@@ -59,27 +39,25 @@ def test_again_changes_nothing(files: list[CatalogueFile]) -> None:
 
 
 def test_every_data_operation_is_routed_keyless_providers_first(
-    files: list[CatalogueFile],
+    shipped: Sequence[CatalogueFile],
 ) -> None:
-    catalogue.load(files)
     for name, operation in registry().items():
         if operation.kind is not Kind.DATA:
             continue
         route = Route.objects.get(operation=name, alias="")
         providers = [target.provider for target in route.targets.all()]
-        assert {p.slug for p in providers} == {f.slug for f in files if name in f.operations}
+        assert {p.slug for p in providers} == {f.slug for f in shipped if name in f.operations}
         keys = [(not p.enabled, p.needs_credential) for p in providers]
         assert keys == sorted(keys)
 
 
-def test_a_new_version_is_taken_over(files: list[CatalogueFile]) -> None:
-    catalogue.load(files)
-    openai = next(file for file in files if file.slug == "openai")
+def test_a_new_version_is_taken_over(shipped: Sequence[CatalogueFile]) -> None:
+    openai = next(file for file in shipped if file.slug == "openai")
     models = [m for m in openai.models if m["id"] != "gpt-4o-mini"]
     models = [{**m, "context": 7} if m["id"] == "gpt-4.1" else m for m in models]
     Provider.objects.filter(slug="openai").update(enabled=False)
     new = changed(openai, base_url="https://other.example/v1", models=models)
-    loaded = catalogue.load([new if file is openai else file for file in files])
+    loaded = catalogue.load([new if file is openai else file for file in shipped])
     assert [str(change) for change in loaded.changes] == [
         f"~ provider openai: {len(models)} models"
     ]
@@ -90,25 +68,23 @@ def test_a_new_version_is_taken_over(files: list[CatalogueFile]) -> None:
     assert not Model.objects.get(provider=row, model_id="gpt-4o-mini").enabled
 
 
-def test_a_changed_price_is_a_new_version(files: list[CatalogueFile]) -> None:
-    catalogue.load(files)
-    openai = next(file for file in files if file.slug == "openai")
+def test_a_changed_price_is_a_new_version(shipped: Sequence[CatalogueFile]) -> None:
+    openai = next(file for file in shipped if file.slug == "openai")
     mini = Model.objects.get(provider__slug="openai", model_id="gpt-4o-mini")
     before, count = price_of(mini), Price.objects.count()
     models = [
         {**m, "input_usd_per_million": "0.2"} if m["id"] == "gpt-4o-mini" else m
         for m in openai.models
     ]
-    catalogue.load([changed(openai, models=models) if f is openai else f for f in files])
+    catalogue.load([changed(openai, models=models) if f is openai else f for f in shipped])
     after = price_of(mini)
     assert (before.input, after.input, after.source) == (150_000, 200_000, "builtin")
     assert Price.objects.count() == count + 1
     assert Price.objects.get(pk=before.pk).input == 150_000
 
 
-def test_what_staff_changed_stays(files: list[CatalogueFile]) -> None:
-    catalogue.load(files)
-    openai = next(file for file in files if file.slug == "openai")
+def test_what_staff_changed_stays(shipped: Sequence[CatalogueFile]) -> None:
+    openai = next(file for file in shipped if file.slug == "openai")
     Provider.objects.filter(slug="openai").update(
         source="operator", base_url="https://mine.example"
     )
@@ -118,9 +94,9 @@ def test_what_staff_changed_stays(files: list[CatalogueFile]) -> None:
     route.source = "operator"
     route.save()
     Target.objects.filter(route=route).delete()
-    anthropic = next(file for file in files if file.slug == "anthropic")
+    anthropic = next(file for file in shipped if file.slug == "anthropic")
     news = {"openai": changed(openai, name="X"), "anthropic": changed(anthropic, name="Y")}
-    loaded = catalogue.load([news.get(file.slug, file) for file in files])
+    loaded = catalogue.load([news.get(file.slug, file) for file in shipped])
     assert loaded.kept == 1
     assert Provider.objects.get(slug="openai").base_url == "https://mine.example"
     assert Provider.objects.get(slug="anthropic").name == "Y"
@@ -129,21 +105,20 @@ def test_what_staff_changed_stays(files: list[CatalogueFile]) -> None:
 
 
 def test_what_is_no_longer_shipped_is_switched_off_and_not_deleted(
-    files: list[CatalogueFile],
+    shipped: Sequence[CatalogueFile],
 ) -> None:
-    catalogue.load(files)
     credential = Credential(provider=Provider.objects.get(slug="openai"))
     credential.set_secret("x")
     credential.save()
     Operation.objects.create(name="old.one", category="old", summary="Gone.")
-    loaded = catalogue.load([file for file in files if file.slug != "openai"])
+    loaded = catalogue.load([file for file in shipped if file.slug != "openai"])
     assert {str(c).partition(":")[0] for c in loaded.changes} == {
         "- provider openai",
         "- operation old.one",
     }
     assert not Provider.objects.get(slug="openai").enabled
     assert Credential.objects.exists()
-    assert catalogue.load([f for f in files if f.slug != "openai"]).changes == []
+    assert catalogue.load([f for f in shipped if f.slug != "openai"]).changes == []
     Provider.objects.filter(slug="openai").update(enabled=True)
-    assert catalogue.load([f for f in files if f.slug != "openai"]).changes == []
+    assert catalogue.load([f for f in shipped if f.slug != "openai"]).changes == []
     assert Provider.objects.get(slug="openai").enabled, "staff switched it on again"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,10 @@ import pytest
 from django.core.management import call_command
 
 from accounts.models import Membership, User
-from api.configuration import catalogue
 from api.configuration.demo import make_demo, read_secrets
 from api.configuration.live import enable_live
 from lib.models import Revision
-from providers.catalogue import CatalogueFile, load_documents
+from providers.catalogue import CatalogueFile
 from providers.models import Credential, Provider, Route
 from tenants import keys
 from tenants.limits import DEFAULT_RATE_LIMITS
@@ -32,14 +32,7 @@ NAMES = [
 ]
 
 
-@pytest.fixture
-def files(db: None) -> list[CatalogueFile]:
-    files = load_documents()
-    catalogue.load(files)
-    return files
-
-
-def test_the_file_has_what_a_newcomer_needs(files: Any, tmp_path: Path) -> None:
+def test_the_file_has_what_a_newcomer_needs(shipped: Any, tmp_path: Path) -> None:
     path = tmp_path / "var" / "demo.env"
     call_command("make_demo", file=path, url="http://127.0.0.1:8123", verbosity=0)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -58,7 +51,7 @@ def test_the_file_has_what_a_newcomer_needs(files: Any, tmp_path: Path) -> None:
     assert Membership.objects.get(user=owner).role == "owner"
 
 
-def test_the_demo_has_the_promised_routes_and_limits(files: Any) -> None:
+def test_the_demo_has_the_promised_routes_and_limits(shipped: Any) -> None:
     make_demo({})
     assert Plan.objects.get(slug="demo").rate_limits == DEFAULT_RATE_LIMITS
     for alias in ("fast", "smart"):
@@ -69,14 +62,14 @@ def test_the_demo_has_the_promised_routes_and_limits(files: Any) -> None:
     assert embeddings.targets.exists()
 
 
-def test_a_second_time_changes_nothing(files: Any) -> None:
+def test_a_second_time_changes_nothing(shipped: Any) -> None:
     first = make_demo({})
     revision = Revision.numbers()
     assert make_demo(first) == first
     assert Revision.numbers() == revision
 
 
-def test_lost_secrets_are_made_anew_and_the_old_keys_end(files: Any) -> None:
+def test_lost_secrets_are_made_anew_and_the_old_keys_end(shipped: Any) -> None:
     first, second = make_demo({}), make_demo({})
     assert all(first[name] != second[name] for name in first if not name.endswith("_USER"))
     assert ApiKey.objects.filter(revoked_at=None).count() == 2
@@ -84,7 +77,7 @@ def test_lost_secrets_are_made_anew_and_the_old_keys_end(files: Any) -> None:
 
 
 def test_a_lost_database_or_pepper_gives_new_keys_and_keeps_the_passwords(
-    files: Any, settings: Any
+    shipped: Any, settings: Any
 ) -> None:
     first = make_demo({})
     settings.KEY_PEPPER = b"another pepper, since .env was lost"
@@ -97,7 +90,7 @@ def test_a_lost_database_or_pepper_gives_new_keys_and_keeps_the_passwords(
     assert User.objects.get(email=third["ADMIN_USER"]).check_password(third["ADMIN_PASSWORD"])
 
 
-def test_what_staff_changed_in_the_demo_stays(files: Any) -> None:
+def test_what_staff_changed_in_the_demo_stays(shipped: Any) -> None:
     known = make_demo({})
     route = Route.objects.get(alias="fast")
     route.targets.all().delete()
@@ -107,9 +100,11 @@ def test_what_staff_changed_in_the_demo_stays(files: Any) -> None:
     assert Plan.objects.get(slug="demo").rate_limits == []
 
 
-def test_providers_with_a_key_in_the_environment_are_enabled(files: list[CatalogueFile]) -> None:
+def test_providers_with_a_key_in_the_environment_are_enabled(
+    shipped: Sequence[CatalogueFile],
+) -> None:
     environment = {"OPENAI_API_KEY": "sk-real-1", "OLLAMA_BASE_URL": "http://127.0.0.1:9/v1/"}
-    live = enable_live(files, lambda name: environment.get(name, ""))
+    live = enable_live(shipped, lambda name: environment.get(name, ""))
     assert {provider.slug for provider in live} == {"openai", "ollama"}
     assert all(provider.model.startswith(f"{provider.slug}/") for provider in live)
     assert Credential.objects.get().secret() == "sk-real-1"
@@ -117,10 +112,10 @@ def test_providers_with_a_key_in_the_environment_are_enabled(files: list[Catalog
     assert (ollama.enabled, ollama.base_url) == (True, "http://127.0.0.1:9/v1")
     assert ollama.source == "builtin"
     revision = Revision.numbers()
-    enable_live(files, lambda name: environment.get(name, ""))
+    enable_live(shipped, lambda name: environment.get(name, ""))
     assert Revision.numbers() == revision
     environment["OPENAI_API_KEY"] = "sk-real-2"
-    enable_live(files, lambda name: environment.get(name, ""))
+    enable_live(shipped, lambda name: environment.get(name, ""))
     assert Credential.objects.get().secret() == "sk-real-2"
-    assert enable_live(files, lambda name: "") == []
+    assert enable_live(shipped, lambda name: "") == []
     assert not Credential.objects.get().enabled

@@ -8,6 +8,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -15,7 +16,8 @@ import pytest
 from accounts.identity import MAX_FAILURES
 from tenants import keys
 from tenants.keys import Mode
-from tests.services.postgres import Postgres
+from tests.gateway.test_on_postgresql import OnPostgres
+from tests.services.postgres import SYSTEM, Postgres
 from tests.services.system import System
 
 JUNK = 10_000
@@ -80,14 +82,14 @@ class Statements:
 
 @pytest.fixture
 def on_postgres(
-    postgres_server: Postgres, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
+    postgres_server: Postgres, cluster_template: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[System, Statements]]:
-    name = postgres_server.create_database(migrated_template)
+    name = postgres_server.create_database(SYSTEM)
     statements = Statements(postgres_server, name)
     folder = tmp_path_factory.mktemp("bad-keys")
-    system = System(folder, DATABASE_URL=postgres_server.url(name))
+    system = OnPostgres(folder, DATABASE_URL=postgres_server.url(name))
     try:
-        system.start()
+        system.start(cluster_template)
         yield system, statements
     finally:
         system.stop()
@@ -99,6 +101,7 @@ def on_postgres(
 
 def test_ten_thousand_junk_keys_cost_no_query(on_postgres: tuple[System, Statements]) -> None:
     system, statements = on_postgres
+    assert statuses(system.port, [f"X-API-Key: {system.keys['acme/test']}"]) == [200]
     assert any("tenants_apikey" in line for line in statements.new()), "nothing is logged"
     shown = [f"X-API-Key: {junk(number)}" for number in range(JUNK)]
     first = statuses(system.port, shown[:AT_ONCE])
@@ -128,13 +131,15 @@ def forged(number: int, hops: int) -> str:
 
 @pytest.fixture(scope="module", params=[0, 1, 2])
 def behind(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    system_template: Path,
 ) -> Iterator[tuple[System, int]]:
     """A system with so many trusted proxies in front of it."""
     hops = request.param
     system = System(tmp_path_factory.mktemp(f"hops-{hops}"), TRUSTED_PROXY_HOPS=str(hops))
     try:
-        system.start()
+        system.start(system_template)
         yield system, hops
     finally:
         system.stop()

@@ -6,6 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -27,7 +28,7 @@ tenants:
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory, cluster_template: Any) -> Iterator[Cluster]:
+def cluster(tmp_path_factory: pytest.TempPathFactory, cluster_template: Path) -> Iterator[Cluster]:
     with Cluster.made(tmp_path_factory.mktemp("breakers"), cluster_template, gateways=2) as made:
         made.apply(OPERATOR)
         yield made

@@ -72,7 +72,7 @@ Tally = tuple[Counter[tuple[int, str]], list[float]]
 class Bench:
     """One gateway, its store behind a proxy, and a client on one connection."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, template: Path) -> None:
         (folder / "valkey").mkdir(parents=True)
         (folder / "system").mkdir()
         self.valkey = Valkey(folder / "valkey")
@@ -81,7 +81,7 @@ class Bench:
         self.proxy.start()
         url = f"redis://127.0.0.1:{self.proxy.port}/0"
         self.system = System(folder / "system", REDIS_URL=url)
-        self.system.start()
+        self.system.start(template)
         self.system.apply(TENANTS)
         self.client = httpx2.Client(base_url=self.system.url, timeout=20)
 
@@ -162,8 +162,8 @@ def percentile(seconds: list[float], part: float) -> float:
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    bench = Bench(tmp_path_factory.mktemp("fail-modes"))
+def bench(tmp_path_factory: pytest.TempPathFactory, system_template: Path) -> Iterator[Bench]:
+    bench = Bench(tmp_path_factory.mktemp("fail-modes"), system_template)
     try:
         yield bench
     finally:

@@ -18,7 +18,7 @@ import pytest
 from lib.ids import uuid7
 from tests.gateway.test_on_postgresql import OnPostgres
 from tests.patience import eventually
-from tests.services.postgres import Postgres
+from tests.services.postgres import SYSTEM, Postgres
 from tests.services.process import ServerProcess, free_port
 from tests.services.system import ROOT, System
 
@@ -249,8 +249,8 @@ class Twins(OnPostgres):
             env=self.environment,
         )
 
-    def start(self) -> None:
-        super().start()
+    def start(self, template: Path) -> None:
+        super().start(template)
         self.twin.start(lambda: self.get(f"{self.twin_url}/readyz")[0] == 200)
 
     def stop(self) -> None:
@@ -259,11 +259,11 @@ class Twins(OnPostgres):
 
 
 @pytest.fixture
-def twins(postgres_server: Postgres, migrated_template: str, tmp_path: Path) -> Iterator[Twins]:
-    name = postgres_server.create_database(migrated_template)
+def twins(postgres_server: Postgres, cluster_template: Path, tmp_path: Path) -> Iterator[Twins]:
+    name = postgres_server.create_database(SYSTEM)
     twins = Twins(tmp_path, DATABASE_URL=postgres_server.url(name))
     try:
-        twins.start()
+        twins.start(cluster_template)
         yield twins
     finally:
         twins.stop()

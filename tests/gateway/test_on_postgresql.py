@@ -8,6 +8,7 @@ import json
 import shutil
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -16,7 +17,7 @@ import pytest
 from psycopg.rows import dict_row
 
 from tests.patience import eventually
-from tests.services.postgres import Postgres
+from tests.services.postgres import SYSTEM, Postgres
 from tests.services.system import System
 from tests.services.valkey import Valkey
 from usage.ledger import PATIENCE
@@ -26,7 +27,11 @@ ASK = {"model": "lab/gpt-x", "messages": [{"role": "user", "content": "hello the
 
 
 class OnPostgres(System):
-    """Reads its rows where they are."""
+    """Its database is a copy of SYSTEM, made by who makes it."""
+
+    def start(self, template: Path) -> None:
+        self.configure(template)
+        self.start_gateway()
 
     def rows(self, statement: str, *parameters: Any) -> list[dict[str, Any]]:
         url = self.environment["DATABASE_URL"]
@@ -37,17 +42,17 @@ class OnPostgres(System):
 @pytest.fixture(scope="module")
 def system(
     postgres_server: Postgres,
-    migrated_template: str,
+    cluster_template: Path,
     valkey_server: Valkey,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[System]:
     """One for all tests here: each leaves the database running."""
-    name = postgres_server.create_database(migrated_template)
+    name = postgres_server.create_database(SYSTEM)
     folder = tmp_path_factory.mktemp("on-postgresql")
     settings = {"DATABASE_URL": postgres_server.url(name), "REDIS_URL": valkey_server.url}
     system = OnPostgres(folder, **settings)
     try:
-        system.start()
+        system.start(cluster_template)
         yield system
     finally:
         system.stop()

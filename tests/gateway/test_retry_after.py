@@ -53,7 +53,9 @@ def _configuration() -> str:
 
 @pytest.fixture(scope="module", params=["embedded", "shared"])
 def system(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    system_template: Path,
 ) -> Iterator[System]:
     settings = {}
     if request.param == "shared":
@@ -64,7 +66,7 @@ def system(
     folder: Path = tmp_path_factory.mktemp(f"retry-after-{request.param}")
     system = System(folder, **settings)
     try:
-        system.start()
+        system.start(system_template)
         system.apply(_configuration())
         yield system
     finally:

@@ -145,6 +145,7 @@ async def test_a_script_forgotten_at_any_moment(valkey: Server) -> None:
         assert int(await store.call("GET", "n")) == done
 
 
+@pytest.mark.no_cover
 @on_loop
 async def test_each_answer_belongs_to_its_own_question(valkey: Server) -> None:
     """Thousands of callers, of whom many give up: nobody ever sees another's answer."""

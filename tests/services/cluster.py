@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -30,12 +29,10 @@ import pytest
 from psycopg.rows import dict_row
 
 from tests.chaos.client import Seen, call
-from tests.services.postgres import DURABLE, Postgres
+from tests.services.postgres import DURABLE, SYSTEM, Postgres, postgres_folder
 from tests.services.process import free_port
 from tests.services.system import Site
 from tests.services.valkey import Valkey
-
-DATABASE = "postgres"
 
 
 class Client:
@@ -62,7 +59,7 @@ class Cluster(Site):
         self.postgres = Postgres(postgres_folder, DURABLE)
         self.valkey = Valkey(folder)
         shared = {"REDIS_URL": self.valkey.url, **settings}
-        super().__init__(folder, self.postgres.url(DATABASE), **shared)
+        super().__init__(folder, self.postgres.url(SYSTEM), **shared)
         self.ports = [free_port() for _ in range(gateways)]
         self.urls = [f"http://127.0.0.1:{port}" for port in self.ports]
         self.gateways = [
@@ -74,12 +71,12 @@ class Cluster(Site):
         )
         self._clients = itertools.count()
 
-    def start(self, template: Postgres) -> None:
-        """`template`: a stopped server whose database has our tables."""
-        self.postgres.create_like(template)
+    def start(self, template: Path) -> None:
+        """Begin as `template` is (tests/services/templates.py)."""
+        self.postgres.create_like(template / "data")
         self.postgres.start()
         self.valkey.start()
-        self.configure()
+        self.configure(template)
         self.worker.start(self._heartbeat.exists)
         with ThreadPoolExecutor() as threads:
             list(threads.map(self.start_gateway, range(len(self.gateways))))
@@ -105,14 +102,14 @@ class Cluster(Site):
         return Client(self.ports, next(self._clients) % len(self.ports))
 
     def rows(self, statement: str, *parameters: Any) -> list[dict[str, Any]]:
-        url = self.postgres.url(DATABASE)
+        url = self.postgres.url(SYSTEM)
         with psycopg.connect(url, row_factory=dict_row) as connection:
             return connection.execute(statement.replace("?", "%s"), parameters or None).fetchall()
 
     @classmethod
     @contextlib.contextmanager
     def made(
-        cls, folder: Path, template: Postgres, gateways: int = 3, **settings: str
+        cls, folder: Path, template: Path, gateways: int = 3, **settings: str
     ) -> Iterator[Cluster]:
         """A running one, ended with the scope."""
         with postgres_folder() as its_own:
@@ -124,34 +121,8 @@ class Cluster(Site):
                 cluster.stop()
 
 
-@contextlib.contextmanager
-def postgres_folder() -> Iterator[Path]:
-    """Not among pytest's, which are closed to the user whom PostgreSQL runs as."""
-    with tempfile.TemporaryDirectory(
-        prefix="patchbay-postgres-", ignore_cleanup_errors=True
-    ) as folder:
-        yield Path(folder)
-
-
-@pytest.fixture(scope="session")
-def cluster_template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
-    """A stopped server whose database has our tables and the catalogue; clusters begin as
-    copies of it."""
-    with postgres_folder() as folder:
-        server = Postgres(folder)
-        server.create()
-        server.start()
-        site = Site(tmp_path_factory.mktemp("template"), server.url(DATABASE))
-        try:
-            site.manage("migrate", "-v0")
-            site.manage("load_catalogue")
-        finally:
-            server.stop()
-        yield server
-
-
 @pytest.fixture
-def new_cluster(tmp_path: Path, cluster_template: Postgres) -> Iterator[Callable[..., Cluster]]:
+def new_cluster(tmp_path: Path, cluster_template: Path) -> Iterator[Callable[..., Cluster]]:
     """Makes clusters of a test's own: `new_cluster(gateways=3, **settings)`; they end with it."""
     numbers = itertools.count()
     with contextlib.ExitStack() as stack:

@@ -11,7 +11,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -24,8 +23,9 @@ import pytest
 
 from tests.services.process import ServerProcess, free_port, is_alive, own, unprivileged, until
 
-ROOT = Path(__file__).resolve().parents[2]
 USER = "patchbay"
+# Databases of every server here, to be copied: with our tables, empty; and as System begins.
+TABLES, SYSTEM = "tables", "system"
 # Nothing here outlives the tests, so nothing has to reach the disk.
 FAST: Sequence[str] = (
     "fsync=off",
@@ -61,9 +61,9 @@ class Postgres:
             **unprivileged(),
         )
 
-    def create_like(self, other: Postgres) -> None:
-        """All that a stopped server holds, copied."""
-        shutil.copytree(other.data, self.data, dirs_exist_ok=True)
+    def create_like(self, template: Path) -> None:
+        """A copy of a stopped server's data."""
+        shutil.copytree(template, self.data, dirs_exist_ok=True)
         for path in (self.data, *self.data.rglob("*")):
             own(path)
 
@@ -90,9 +90,9 @@ class Postgres:
         """A value for DATABASE_URL."""
         return f"postgresql://{USER}@127.0.0.1:{self.port}/{name}"
 
-    def create_database(self, template: str = "template1") -> str:
+    def create_database(self, template: str = "template1", name: str = "") -> str:
         """A new database like `template`; its name."""
-        name = f"test_{next(_numbers)}"
+        name = name or f"test_{next(_numbers)}"
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
         return name
@@ -152,32 +152,26 @@ class Postgres:
         return True
 
 
+@contextlib.contextmanager
+def postgres_folder() -> Iterator[Path]:
+    """Not among pytest's, which are closed to the user whom PostgreSQL runs as."""
+    with tempfile.TemporaryDirectory(
+        prefix="patchbay-postgres-", ignore_cleanup_errors=True
+    ) as folder:
+        yield Path(folder)
+
+
 @pytest.fixture(scope="session")
-def postgres_server() -> Iterator[Postgres]:
+def postgres_server(postgres_template: Path) -> Iterator[Postgres]:
     """Started for the first test that asks for it, once a test process."""
-    folder = Path(tempfile.mkdtemp(prefix="patchbay-postgres-"))
-    server = Postgres(folder)
-    try:
-        server.create()
-        server.start()
-        yield server
-    finally:
-        server.stop()
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-@pytest.fixture(scope="session")
-def migrated_template(postgres_server: Postgres) -> str:
-    """A database with Patchbay's tables, to be copied and never used itself."""
-    name = postgres_server.create_database()
-    environment = os.environ | {"DATABASE_URL": postgres_server.url(name)}
-    environment["DJANGO_SETTINGS_MODULE"] = "config.settings"
-    subprocess.run(
-        [sys.executable, ROOT / "manage.py", "migrate", "--verbosity=0"],
-        check=True,
-        env=environment,
-    )
-    return name
+    with postgres_folder() as folder:
+        server = Postgres(folder)
+        try:
+            server.create_like(postgres_template / "data")
+            server.start()
+            yield server
+        finally:
+            server.stop()
 
 
 @pytest.fixture
@@ -189,9 +183,9 @@ def postgres(postgres_server: Postgres) -> Postgres:
 
 
 @pytest.fixture
-def postgres_url(postgres: Postgres, migrated_template: str) -> Iterator[str]:
+def postgres_url(postgres: Postgres) -> Iterator[str]:
     """DATABASE_URL of a fresh database with Patchbay's tables."""
-    name = postgres.create_database(migrated_template)
+    name = postgres.create_database(TABLES)
     yield postgres.url(name)
     if postgres.running:
         postgres.drop_database(name)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -20,22 +21,10 @@ from typing import Any
 import pytest
 
 from tests.services.process import ServerProcess, free_port
+from tests.services.templates import NOWHERE, VISITORS
 
 ROOT = Path(__file__).resolve().parents[2]
-CONFIGURATION = Path(__file__).with_name("system.yaml")
 ENVIRONMENT = Path(__file__).parents[1] / "test.env"
-
-
-VISITORS = 100
-
-
-def _visitors() -> str:
-    """Tenants that tests take one by one (`System.visitor`)."""
-    return "".join(
-        f"  - {{slug: visitor-{number}, plan: unlimited, projects: [{{slug: default}}],"
-        " keys: [{name: test, mode: test, scopes: ['*']}]}\n"
-        for number in range(VISITORS)
-    )
 
 
 class Site:
@@ -66,10 +55,15 @@ class Site:
             str(self.journal),
         )
 
-    def configure(self) -> None:
-        """Start the sandbox, and fill the database that has its tables by now."""
+    def configure(self, template: Path) -> None:
+        """Start the sandbox, and lead the providers of the template's copy to it."""
         self.sandbox.start(lambda: self.get(f"{self.sandbox_url}/_sandbox/calls")[0] == 200)
-        self.apply(CONFIGURATION.read_text() + _visitors())
+        self.keys |= json.loads((template / "keys.json").read_text())
+        self.rows(
+            "UPDATE providers_provider SET base_url = replace(base_url, ?, ?) RETURNING slug",
+            NOWHERE,
+            self.sandbox_url,
+        )
 
     def apply(self, text: str) -> None:
         """Make the database match a configuration file; its new keys join `keys`."""
@@ -93,13 +87,21 @@ class Site:
         assert done.returncode == 0, f"manage.py {arguments}: {done.stdout}\n{done.stderr}"
         return done.stdout
 
+    def leave_out_catalogue(self) -> None:
+        """Gateways that start from now on know what `system.yaml` says, and nothing else: they
+        are there the sooner."""
+        self.rows(
+            "UPDATE providers_provider SET enabled = ? WHERE source = 'builtin' RETURNING slug",
+            False,
+        )
+
     def visitor(self) -> str:
         """The test key of a tenant that nobody used before: its breakers are all closed."""
         return self.keys[f"visitor-{next(self._visitors)}/test"]
 
     def rows(self, statement: str, *parameters: Any) -> list[dict[str, Any]]:
-        """What the database holds, read beside the running gateways. `?` stands for a
-        parameter, whichever database it is."""
+        """What the database holds, read (or changed, with RETURNING) beside the running
+        gateways. `?` stands for a parameter, whichever database it is."""
         raise NotImplementedError
 
     def record(self, request_id: str) -> dict[str, Any]:
@@ -150,10 +152,10 @@ class System(Site):
         self.url = f"http://127.0.0.1:{self.port}"
         self.gateway = self._gateway("gateway", self.port)
 
-    def start(self) -> None:
-        self.manage("migrate", "-v0")
-        self.manage("load_catalogue")
-        self.configure()
+    def start(self, template: Path) -> None:
+        """Begin as `template` is (tests/services/templates.py)."""
+        shutil.copy(template / "system.sqlite3", self.database)
+        self.configure(template)
         self.start_gateway()
 
     def start_gateway(self) -> None:
@@ -167,24 +169,25 @@ class System(Site):
         connection = sqlite3.connect(self.database, timeout=10)
         connection.row_factory = sqlite3.Row
         try:
-            return [dict(row) for row in connection.execute(statement, parameters)]
+            with connection:
+                return [dict(row) for row in connection.execute(statement, parameters)]
         finally:
             connection.close()
 
 
 @pytest.fixture(scope="session")
-def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+def system(tmp_path_factory: pytest.TempPathFactory, system_template: Path) -> Iterator[System]:
     """The shared system. Leave no trace in it that another test could trip over."""
     system = System(tmp_path_factory.mktemp("system"))
     try:
-        system.start()
+        system.start(system_template)
         yield system
     finally:
         system.stop()
 
 
 @pytest.fixture
-def new_system(tmp_path: Path) -> Iterator[Callable[..., System]]:
+def new_system(tmp_path: Path, system_template: Path) -> Iterator[Callable[..., System]]:
     """Makes systems of a test's own, with settings of its own; they end with the test."""
     made: list[System] = []
 
@@ -192,7 +195,7 @@ def new_system(tmp_path: Path) -> Iterator[Callable[..., System]]:
         system = System(tmp_path / str(len(made)), **settings)
         system.folder.mkdir()
         made.append(system)
-        system.start()
+        system.start(system_template)
         return system
 
     yield make

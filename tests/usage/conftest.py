@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.core.management import call_command
 from django.db import connections
 from pytest_django import DjangoDbBlocker
 
@@ -64,25 +63,12 @@ def reading(settings: dict[str, Any], blocker: DjangoDbBlocker) -> Iterator[Stor
         del connections.settings[ALIAS]
 
 
-@pytest.fixture(scope="session")
-def sqlite_template(
-    tmp_path_factory: pytest.TempPathFactory, django_db_blocker: DjangoDbBlocker
-) -> Path:
-    """A file with the ledger's tables, to be copied and never used itself."""
-    path = tmp_path_factory.mktemp("ledger") / "template.sqlite3"
-    settings = database(f"sqlite:///{path}", Path("/"))
-    for _ in reading(settings, django_db_blocker):
-        for app in ("usage", "tenants", "accounts"):
-            call_command("migrate", app, database=ALIAS, verbosity=0)
-    return path
-
-
 @pytest.fixture
 def sqlite_store(
-    sqlite_template: Path, tmp_path: Path, django_db_blocker: DjangoDbBlocker
+    sqlite_tables: Path, tmp_path: Path, django_db_blocker: DjangoDbBlocker
 ) -> Iterator[Store]:
     path = tmp_path / "ledger.sqlite3"
-    shutil.copy(sqlite_template, path)
+    shutil.copy(sqlite_tables, path)
     yield from reading(database(f"sqlite:///{path}", Path("/")), django_db_blocker)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -100,6 +101,7 @@ def test_people_are_told_what_is_known_and_nothing_else() -> None:
     }
 
 
+@pytest.mark.no_cover
 def test_a_hundred_thousand_targets_take_no_more_than_the_most() -> None:
     scores = Scores(ManualClock())
     for number in range(100_000):

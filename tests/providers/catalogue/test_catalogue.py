@@ -128,6 +128,7 @@ def test_no_example_is_without_a_provider() -> None:
     assert folders == {file.slug for file in DATA}
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize(
     ("file", "example"), SHOWN, ids=[f"{file.slug}/{example.name}" for file, example in SHOWN]
 )

@@ -58,7 +58,7 @@ def http(sandbox: SandboxServer) -> Iterator[httpx2.Client]:
         "x-api-key": "sk-test",
         "x-goog-api-key": "sk-test",
     }
-    with httpx2.Client(base_url=sandbox.url, headers=headers, timeout=10) as client:
+    with httpx2.Client(base_url=sandbox.url, headers=headers, timeout=10, verify=False) as client:
         yield client
 
 
