@@ -35,7 +35,7 @@ from tests.chaos.reporting import FIGURES
 from tests.chaos.standing import by_ledger, told
 from tests.chaos.words import OK
 from tests.patience import eventually
-from tests.services.postgres import Postgres
+from tests.services.postgres import TABLES, Postgres
 from tests.services.valkey import Valkey
 
 pytestmark = pytest.mark.chaos
@@ -74,11 +74,10 @@ TROUBLES: dict[str, Trouble] = {
 @pytest.fixture
 def site(
     postgres_server: Postgres,
-    migrated_template: str,
     valkey: Valkey,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[BadLines]:
-    name = postgres_server.create_database(migrated_template)
+    name = postgres_server.create_database(TABLES)
     folder = tmp_path_factory.mktemp("bad-lines")
     site = BadLines(folder, postgres_server.url(name), valkey)
     try:
