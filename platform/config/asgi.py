@@ -91,6 +91,7 @@ def build(env: Any) -> Application:
         max_body_bytes=env.MAX_BODY_BYTES,
         deadline_ms=env.DEADLINE_MS,
         max_in_flight=env.MAX_IN_FLIGHT,
+        max_lag_ms=env.MAX_LAG_MS,
     )
     ledger = Ledger(journal_for(settings.DATABASES["default"]))
     breakers: Shared = SharedBreakers(env.REDIS_URL) if env.REDIS_URL else Alone()

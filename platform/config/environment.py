@@ -97,6 +97,13 @@ class Environment(BaseSettings):
         description="Calls that one gateway process answers at the same time. Those beyond are "
         "refused: 503 overloaded.",
     )
+    MAX_LAG_MS: int = Field(
+        100,
+        ge=0,
+        le=10_000,
+        description="How long calls may wait for a gateway's processor before it refuses a share "
+        "of the new ones. 0: it never does.",
+    )
     DRAIN_SECONDS: float = Field(
         1.0,
         ge=0,

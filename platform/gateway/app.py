@@ -17,6 +17,7 @@ import structlog
 from accounts.identity import Identities, Identity
 from billing.book import PriceBook
 from gateway import listing
+from gateway.admitting import Admitting
 from gateway.arranging import Arranger
 from gateway.attempt import Sending
 from gateway.batch import Batch
@@ -27,7 +28,7 @@ from gateway.dispatch import Dispatcher
 from gateway.exchange import Exchange, Receive, Scope, Send
 from gateway.explanation import HEADER as EXPLAIN
 from gateway.hangup import CancelWhenClientLeaves
-from gateway.headers import child_traceparent, limit_headers
+from gateway.headers import child_traceparent
 from gateway.idempotency import HEADER as IDEMPOTENCY_KEY
 from gateway.idempotency import Idempotency
 from gateway.learning import learn
@@ -40,13 +41,6 @@ from gateway.scores import Scores
 from gateway.sessions import HEADER as SESSION
 from gateway.sessions import session_of
 from gateway.shedding import Shedder, keep_measuring
-from gateway.worst_case import (
-    BY_OUTPUT,
-    less_output,
-    limit_output,
-    set_output_limit,
-    worst_case,
-)
 from lib.clock import Clock, SystemClock, utc
 from lib.problems import InvalidRequest, MethodNotAllowed, Problem, Unauthenticated
 from providers.breakers import Alone, Breakers, Shared
@@ -56,10 +50,8 @@ from providers.operations.batch import parse_batch
 from providers.snapshot import Snapshot
 from providers.transport import Http1Transport, Transport
 from tenants.keys import Mode
-from tenants.quotas import Metric
 from usage.admission import Admissions, Grant
-from usage.counters.claims import Amounts, CountersAway, Part, QuotaClaim, RateClaim, Used
-from usage.demand import Demand, Demands
+from usage.counters.claims import CountersAway, QuotaClaim, Used
 from usage.ledger import Ledger
 from usage.record import Record
 from usage.reservation import HUNG_UP, HungUp, Reservation
@@ -79,6 +71,7 @@ class Options:
     max_body_bytes: int = 8 * 1024 * 1024
     deadline_ms: int = 60_000
     max_in_flight: int = 10_000
+    max_lag_ms: int = 100
 
 
 @dataclass(slots=True)
@@ -92,8 +85,8 @@ class Gateway:
     clock: Clock = field(default_factory=SystemClock)
     transport: Transport = field(default_factory=Http1Transport)
     observer: Observer = field(default_factory=Observer)
-    demands: Demands = field(default_factory=Demands)
     shared_breakers: Shared = field(default_factory=Alone)
+    admitting: Admitting = field(init=False)
     live: Live = field(init=False)
     dispatcher: Dispatcher = field(init=False)
     scores: Scores = field(init=False)
@@ -105,6 +98,7 @@ class Gateway:
     idempotency: Idempotency = field(init=False)
 
     def __post_init__(self) -> None:
+        self.admitting = Admitting(self.admissions)
         self.live = Live(self.identities)
         self.scores = Scores(self.clock)
         self.live.on_word = lambda word: self.scores.rated(word.target, word.score)
@@ -114,7 +108,9 @@ class Gateway:
         self.live.on_snapshot = self._follow
         self.arranger = Arranger(self.scores, self.dispatcher.resting)
         self.idempotency = Idempotency(self.clock, self.options.deadline_ms / 1000)
-        self.shedder = Shedder(self.clock, self.options.max_in_flight)
+        self.shedder = Shedder(
+            self.clock, self.options.max_in_flight, self.options.max_lag_ms / 1000
+        )
 
     async def start(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -199,13 +195,13 @@ class Gateway:
         items = parse_batch(body)
         if exchange.header_bytes(IDEMPOTENCY_KEY):
             # Its items are counted one by one, but a repeated batch has none.
-            await self._admit_listing(exchange, identity, door.name)
+            await self.admitting.admit_listing(exchange, identity, door.name)
         async with self.idempotency.once(exchange, identity, door, asked) as first:
             if first:
                 await exchange.answer(await Batch(exchange, self.handle).answer(items))
 
     async def _answer_listing(self, exchange: Exchange, identity: Identity, door: Door) -> None:
-        await self._admit_listing(exchange, identity, door.name)
+        await self.admitting.admit_listing(exchange, identity, door.name)
         snapshot, prices, now = self.live.snapshot, self.live.prices, self.clock.now()
         listed = listing.models(snapshot, identity, door.argument, prices=prices, now=now)
         await exchange.answer(listed)
@@ -230,7 +226,7 @@ class Gateway:
         plan = self.arranger.arrange(plan, call, wish, session, prices=prices, at=now)
         if exchange.explains:
             exchange.explanation = self.arranger.explain(plan, call, session, prices=prices, at=now)
-        grant = await self._admit(exchange, identity, call, plan, now=now, prices=prices)
+        grant = await self.admitting.admit(exchange, identity, call, plan, now=now, prices=prices)
         reservation = self._reserve(exchange, identity, plan, grant, now=now)
         serve = partial(
             self._serve,
@@ -283,79 +279,6 @@ class Gateway:
         exchange.explains = params.pop("explain", False)
         extra = params.pop("include", "") == "extra"
         return Call(operation.name, params, b"", exchange.request_id, extra), wish
-
-    async def _admit(
-        self,
-        exchange: Exchange,
-        identity: Identity,
-        call: Call,
-        plan: Plan,
-        *,
-        now: float,
-        prices: PriceBook,
-    ) -> Grant:
-        """Every limit, quota and slot of the call and of the first provider with room, in one
-        step. Raises RateLimited, QuotaExceeded, PriceUnknown, InvalidRequest or Unavailable."""
-        size = len(exchange.query) + len(call.body)
-        demand = self.demands.of_caller(
-            identity, plan.route.operation, plan.route.name, exchange.address
-        )
-        offers = self._offers(identity, plan)
-        metrics = demand.metrics
-        for offer in offers:
-            metrics = metrics | offer.metrics if offer else metrics
-        if identity.mode is Mode.TEST:
-            metrics -= {Metric.COST}  # it is free, whatever the model
-        limited = limit_output(call, plan) if metrics & BY_OUTPUT else 0
-        while True:
-            worst = worst_case(
-                call,
-                plan,
-                metrics,
-                prices,
-                size=size,
-                at=now,
-                markup=identity.markup,
-            )
-            base = Part(demand.claims(now), worst.amounts(size))
-            options = [
-                Part(
-                    offer.claims(now) if offer else (),
-                    worst.amounts_at(place),
-                    plan.candidates[place].upstream.provider,
-                )
-                for place, offer in enumerate(offers)
-            ]
-            grant = await self.admissions.admit(exchange.request_id, base, options)
-            limited = less_output(grant.refusal, worst, limited)
-            if not limited:
-                return _granted(exchange, grant)
-            set_output_limit(call, limited)
-
-    def _offers(self, identity: Identity, plan: Plan) -> list[Demand | None]:
-        """What the candidates' providers count; empty where none counts anything."""
-        if identity.mode is Mode.TEST:
-            return []
-        offers = [
-            self.demands.of_provider(
-                candidate.target.provider, candidate.upstream.model, plan.route.operation
-            )
-            for candidate in plan.candidates
-        ]
-        return offers if any(offers) else []
-
-    async def _admit_listing(self, exchange: Exchange, identity: Identity, name: str) -> None:
-        """A list asks nothing of a provider: only calls a minute and the like count it."""
-        demand = self.demands.of_caller(identity, name, name, exchange.address)
-        counted = [
-            claim
-            for claim in demand.fixed
-            if type(claim) is RateClaim and claim.metric is Metric.REQUESTS
-        ]
-        grant = await self.admissions.admit(
-            exchange.request_id, Part(counted, Amounts(requests=1)), ()
-        )
-        _granted(exchange, grant)
 
     def _reserve(
         self, exchange: Exchange, identity: Identity, plan: Plan, grant: Grant, *, now: float
@@ -435,14 +358,6 @@ class Gateway:
         return Sending(
             asyncio.get_running_loop().time() + seconds, headers, prices, plan.route.checks
         )
-
-
-def _granted(exchange: Exchange, grant: Grant) -> Grant:
-    """The answer's limit headers are true of a refusal too."""
-    exchange.note(limit_headers(grant.states))
-    if grant.refusal is not None:
-        raise grant.refusal
-    return grant
 
 
 def _query(raw: bytes) -> list[tuple[str, str]]:

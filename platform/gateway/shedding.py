@@ -19,7 +19,7 @@ from lib.problems import Unavailable
 
 log = structlog.get_logger("patchbay.gateway")
 
-TARGET = 0.1  # seconds of lag that are no trouble; a call waits about twice as long in all
+TARGET = 0.1  # seconds of lag that are no trouble, unless said; a call waits about twice as long
 INTERVAL = 0.5  # seconds for which the lag must be more, before any call is refused
 PERIOD = 0.05  # seconds between two measurements
 MOST = 0.95  # some calls are always taken
@@ -39,12 +39,25 @@ SHARE = Gauge(
 
 
 class Shedder:
-    """Decides by the lag that it is told of. With more calls in flight than `bound`, `check` must
+    """Decides by the lag that it is told of: up to `target` seconds it is no trouble (0: however
+    much). With more calls in flight than `bound`, `check` must
     be asked: that is `max_in_flight`, and 0 while a share of all calls is refused."""
 
-    __slots__ = ("_clock", "_high", "_max", "_owed", "_since", "bound", "busy", "share", "shed")
+    __slots__ = (
+        "_clock",
+        "_high",
+        "_max",
+        "_owed",
+        "_since",
+        "bound",
+        "busy",
+        "share",
+        "shed",
+        "target",
+    )
 
-    def __init__(self, clock: Clock, max_in_flight: int) -> None:
+    def __init__(self, clock: Clock, max_in_flight: int, target: float = TARGET) -> None:
+        self.target = target
         self.bound = max_in_flight
         self.busy = False  # the lag has stayed high, and has not stayed low since
         self.share = 0.0
@@ -57,13 +70,13 @@ class Shedder:
 
     def note(self, lag: float) -> None:
         """The lag was measured, in seconds. While busy, the share follows it at once: nothing is
-        refused up to TARGET, nearly all at twice that."""
-        now, high = self._clock.monotonic(), lag > TARGET
+        refused up to the target, nearly all at twice that."""
+        now, high = self._clock.monotonic(), 0 < self.target < lag
         if high is not self._high:
             self._high, self._since = high, now
         if now - self._since >= INTERVAL:
             self.busy = high
-        self.share = min(MOST, lag / TARGET - 1) if high and self.busy else 0.0
+        self.share = min(MOST, lag / self.target - 1) if high and self.busy else 0.0
         self.bound = 0 if self.share else self._max
 
     def check(self, in_flight: int) -> None:

@@ -127,10 +127,10 @@ def _wrap_upstream(armed: Armed) -> None:
 
 def _wrap_ledger(armed: Armed) -> None:
     @wrap(Ledger, "commit")
-    async def _(commit: Wrapped, ledger: Ledger, entry: Entry) -> None:
+    async def _(commit: Wrapped, ledger: Ledger, entry: Entry, **named: Any) -> None:
         what = "open" if isinstance(entry, Opened) else "final"
         armed.passes(f"before_{what}")
-        await commit(ledger, entry)
+        await commit(ledger, entry, **named)
         armed.passes(f"after_{what}")
 
     @wrap(usage.sqlite, "_write_all")

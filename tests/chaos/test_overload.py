@@ -41,9 +41,10 @@ async def overload(load: Load, seconds: float) -> tuple[list[Ended], list[str]]:
 
 
 def test_what_is_too_much_is_refused_and_the_rest_is_answered(
-    system: System, is_long: bool, record_property: Callable[[str, object], None]
+    new_system: Callable[..., System], is_long: bool, record_property: Callable[[str, object], None]
 ) -> None:
     """Its models are listed: that is work for the gateway, and for nobody beside it."""
+    system = new_system(MAX_LAG_MS="100")
     load = Load(system.port, REQUEST.format(key=system.visitor()).encode())
     log = Path(system.folder / "gateway.log")
     written = log.stat().st_size

@@ -1,0 +1,111 @@
+"""Admit: every limit, quota and slot that covers a call, claimed in one step, all or none."""
+
+from __future__ import annotations
+
+from accounts.identity import Identity
+from billing.book import PriceBook
+from gateway.exchange import Exchange
+from gateway.headers import limit_headers
+from gateway.routing import Plan
+from gateway.worst_case import (
+    BY_OUTPUT,
+    less_output,
+    limit_output,
+    set_output_limit,
+    worst_case,
+)
+from providers.call import Call
+from tenants.keys import Mode
+from tenants.quotas import Metric
+from usage.admission import Admissions, Grant
+from usage.counters.claims import Amounts, Part, RateClaim
+from usage.demand import Demand, Demands
+
+
+class Admitting:
+    """One for the whole process."""
+
+    def __init__(self, admissions: Admissions) -> None:
+        self._admissions = admissions
+        self._demands = Demands()
+
+    async def admit(
+        self,
+        exchange: Exchange,
+        identity: Identity,
+        call: Call,
+        plan: Plan,
+        *,
+        now: float,
+        prices: PriceBook,
+    ) -> Grant:
+        """Every limit, quota and slot of the call and of the first provider with room, in one
+        step. Raises RateLimited, QuotaExceeded, PriceUnknown, InvalidRequest or Unavailable."""
+        size = len(exchange.query) + len(call.body)
+        demand = self._demands.of_caller(
+            identity, plan.route.operation, plan.route.name, exchange.address
+        )
+        offers = self._offers(identity, plan)
+        metrics = demand.metrics
+        for offer in offers:
+            metrics = metrics | offer.metrics if offer else metrics
+        if identity.mode is Mode.TEST:
+            metrics -= {Metric.COST}  # it is free, whatever the model
+        limited = limit_output(call, plan) if metrics & BY_OUTPUT else 0
+        while True:
+            worst = worst_case(
+                call,
+                plan,
+                metrics,
+                prices,
+                size=size,
+                at=now,
+                markup=identity.markup,
+            )
+            base = Part(demand.claims(now), worst.amounts(size))
+            options = [
+                Part(
+                    offer.claims(now) if offer else (),
+                    worst.amounts_at(place),
+                    plan.candidates[place].upstream.provider,
+                )
+                for place, offer in enumerate(offers)
+            ]
+            grant = await self._admissions.admit(exchange.request_id, base, options)
+            limited = less_output(grant.refusal, worst, limited)
+            if not limited:
+                return _granted(exchange, grant)
+            set_output_limit(call, limited)
+
+    def _offers(self, identity: Identity, plan: Plan) -> list[Demand | None]:
+        """What the candidates' providers count; empty where none counts anything."""
+        if identity.mode is Mode.TEST:
+            return []
+        offers = [
+            self._demands.of_provider(
+                candidate.target.provider, candidate.upstream.model, plan.route.operation
+            )
+            for candidate in plan.candidates
+        ]
+        return offers if any(offers) else []
+
+    async def admit_listing(self, exchange: Exchange, identity: Identity, name: str) -> None:
+        """A list asks nothing of a provider: only calls a minute and the like count it."""
+        demand = self._demands.of_caller(identity, name, name, exchange.address)
+        counted = [
+            claim
+            for claim in demand.fixed
+            if type(claim) is RateClaim and claim.metric is Metric.REQUESTS
+        ]
+        grant = await self._admissions.admit(
+            exchange.request_id, Part(counted, Amounts(requests=1)), ()
+        )
+        _granted(exchange, grant)
+
+
+def _granted(exchange: Exchange, grant: Grant) -> Grant:
+    """The answer's limit headers are true of a refusal too."""
+    exchange.note(limit_headers(grant.states))
+    if grant.refusal is not None:
+        raise grant.refusal
+    return grant
