@@ -47,7 +47,8 @@ class Scenario:
     def allowed(self, route: str, *, stream: bool) -> Words:
         """How a call may end."""
         if stream and self.begins:
-            return BEGUN
+            # On a busy machine the first event and the fault may come as one: nothing has begun.
+            return BEGUN | FINE if route == "pair" and self.second == "well" else BEGUN
         if route == "pair" and self.second == "well":
             return FINE
         words = self.streamed if stream and self.streamed is not None else self.whole
@@ -55,7 +56,7 @@ class Scenario:
 
 
 # So that the first event is read before the fault: what fails with it is never begun.
-_PACED = {"pace_ms": 20}
+_PACED = {"pace_ms": 50}
 BOMB = {"gzip_bomb": "50MB"}
 
 
