@@ -31,6 +31,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="the chaos tests in their long form")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """In xdist's processes pytest-cov begins to measure twice, and `no_cover` ends the second
+    only, upon which the first goes on. Its figures are never read."""
+    measuring = session.config.pluginmanager.getplugin("_cov")
+    if (
+        measuring is not None
+        and measuring.cov_controller
+        and hasattr(session.config, "workerinput")
+    ):
+        measuring.cov_controller.cov.stop()
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if not config.getoption("--long"):
         items[:] = [item for item in items if item.get_closest_marker("only_long") is None]
