@@ -6,7 +6,7 @@ import asyncio
 from types import TracebackType
 from typing import Self
 
-from lib.later import Later
+from lib.later import CLOSE, Later
 
 YOUNG = 0.02  # seconds for which nearly all bounds are held without a timer of their own
 _young = Later(YOUNG)
@@ -57,7 +57,7 @@ class Deadline:
 
     def due(self) -> None:
         """Look again at `when`, by a timer of its own from now on."""
-        if self._loop.time() < self.when or self._timer is None:
+        if self._timer is None or self._loop.time() + CLOSE < self.when:
             self._timer = self._loop.call_at(self.when, self.due)
         else:
             self._expired = True

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
+CLOSE = 0.0001  # seconds: a loop may call that much too early
+
 
 class Waiting(Protocol):
     def due(self) -> None:
@@ -36,7 +38,7 @@ class Later:
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
             return
-        due = loop.time() - self.seconds
+        due = loop.time() - self.seconds + CLOSE
         while self._since:
             waiting, since = next(iter(self._since.items()))
             if since > due:

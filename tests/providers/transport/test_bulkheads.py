@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import random
 
 from providers.call import UpstreamRequest, Verdict
@@ -29,7 +28,7 @@ async def hanging(connection: Connection) -> None:
 
 
 def of(bulkhead: str, request: UpstreamRequest) -> UpstreamRequest:
-    return dataclasses.replace(request, bulkhead=bulkhead)
+    return request._replace(bulkhead=bulkhead)
 
 
 async def fill(transport: Http1Transport, server: Server) -> list[asyncio.Task[bytes]]:
