@@ -81,8 +81,7 @@ class Bench:
         self.proxy.start()
         url = f"redis://127.0.0.1:{self.proxy.port}/0"
         self.system = System(folder / "system", REDIS_URL=url)
-        self.system.start(template)
-        self.system.apply(TENANTS)
+        self.system.start(template, TENANTS)
         self.client = httpx2.Client(base_url=self.system.url, timeout=20)
 
     def stop(self) -> None:
