@@ -33,15 +33,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """In xdist's processes pytest-cov begins to measure twice, and `no_cover` ends the second
-    only, upon which the first goes on. Its figures are never read."""
-    measuring = session.config.pluginmanager.getplugin("_cov")
-    if (
-        measuring is not None
-        and measuring.cov_controller
-        and hasattr(session.config, "workerinput")
-    ):
-        measuring.cov_controller.cov.stop()
+    """With xdist, pytest-cov began to measure what nobody asked for: the process that hands the
+    tests out; and in the others a second time, which would go on where `no_cover` ends the first.
+    """
+    shared_out = session.config.getoption("dist", "no") != "no"
+    if shared_out or hasattr(session.config, "workerinput"):
+        measuring = session.config.pluginmanager.getplugin("_cov")
+        if measuring is not None and measuring.cov_controller:
+            measuring.cov_controller.cov.stop()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -61,8 +60,7 @@ def _is_left_to_chance(item: pytest.Item) -> bool:
 
 def _runs_apart(item: pytest.Item) -> bool:
     """What it tests runs in processes of its own, which are not measured; here are clients."""
-    apart = {"system_template", "cluster_template", "sandbox"}
-    return not apart.isdisjoint(getattr(item, "fixturenames", ()))
+    return not {"system_template", "cluster_template"}.isdisjoint(getattr(item, "fixturenames", ()))
 
 
 @pytest.fixture(scope="session")

@@ -34,6 +34,7 @@ from lib.clock import SystemClock
 from lib.ids import uuid7
 from lib.threads import LookUps
 from providers.breakers import Alone, Shared
+from providers.operations import registry
 from usage.admission import Admissions
 from usage.counters.claims import Counters
 from usage.counters.memory import MemoryCounters
@@ -85,6 +86,7 @@ def _settle_garbage_collector() -> None:
 
 def build(env: Any) -> Application:
     """The application for an environment (config/environment.py)."""
+    registry()  # read now, and not while the first caller waits
     options = Options(
         sandbox_url=env.SANDBOX_URL.rstrip("/"),
         proxy_hops=env.TRUSTED_PROXY_HOPS,

@@ -131,7 +131,7 @@ def _checksum(document: Mapping[str, Any]) -> str:
 @cache
 def catalogue_schema() -> dict[str, Any]:
     """The JSON Schema of every file: a manifest, or an AI provider by its `adapter`."""
-    ai = yaml.safe_load((FOLDER / "schemas" / "ai.yaml").read_text("utf-8"))
+    ai = yaml.load((FOLDER / "schemas" / "ai.yaml").read_text("utf-8"), yaml.CSafeLoader)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "A provider of the catalogue",

@@ -27,7 +27,7 @@ def registry() -> Mapping[str, Operation]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    document: dict[str, Any] = yaml.safe_load(path.read_text("utf-8"))
+    document: dict[str, Any] = yaml.load(path.read_text("utf-8"), yaml.CSafeLoader)
     return document
 
 

@@ -253,13 +253,13 @@ def test_every_sigterm_is_told_first_and_leaves_no_call_unfinished_and_nothing_r
 ) -> None:
     assert CLIENTS // len(TENANTS) <= SLOTS
     seed = secrets.randbelow(10**6)
-    cluster = new_cluster(gateways=1, DRAIN_SECONDS=str(DRAIN_SECONDS))
-    cluster.apply(HELD_PROVIDER + HELD_PLAN + held_tenants(*TENANTS))
+    held = HELD_PROVIDER + HELD_PLAN + held_tenants(*TENANTS)
+    cluster = new_cluster(gateways=1, applied=held, DRAIN_SECONDS=str(DRAIN_SECONDS))
     cluster.leave_out_catalogue()
     store, ends = Store(cluster.valkey.client()), Ends(cluster, random.Random(seed))
     until(lambda: is_counted(ends, store))
     slow_down(cluster, delay_ms=60, pace_ms=20)
-    rounds = 50 if is_long else 3
+    rounds = 50 if is_long else 2
     began = time.monotonic()
     for number in range(rounds):
         refused = asyncio.run(ends.end_once())

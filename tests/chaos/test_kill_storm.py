@@ -281,11 +281,8 @@ def test_embedded(
     record_property: Callable[[str, object], None],
 ) -> None:
     calls, kills = (20_000, 100) if is_long else (400, 4)
-    system = new_system()
-    system.apply(QUOTAS.format(slots=CLIENTS))
+    system = new_system(applied=QUOTAS.format(slots=CLIENTS))
     system.leave_out_catalogue()
-    system.gateway.kill()  # what it counts by is to be there from the first call on
-    system.start_gateway()
     slow_down(system, pace_ms=PACE_MS)
     storm = Storm(
         system,
@@ -304,12 +301,8 @@ def test_cluster(
     record_property: Callable[[str, object], None],
 ) -> None:
     calls, kills = (30_000, 200) if is_long else (400, 6)
-    cluster = new_cluster(gateways=3)
-    cluster.apply(QUOTAS.format(slots=100 * CLIENTS))
+    cluster = new_cluster(gateways=3, applied=QUOTAS.format(slots=100 * CLIENTS))
     cluster.leave_out_catalogue()
-    for number in range(len(cluster.urls)):  # as above
-        cluster.kill(number)
-        cluster.start_gateway(number)
     slow_down(cluster, pace_ms=PACE_MS)
     storm = Storm(
         cluster, all_of(cluster), cluster.client, calls, kills, seed=secrets.randbelow(10**6)

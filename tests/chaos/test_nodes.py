@@ -59,7 +59,7 @@ def flood(valkey: Valkey, folder: Path, nodes: int, spans: int, seconds: int) ->
 def test_one_node_and_three_let_in_the_same_number(
     valkey: Valkey, tmp_path: Path, is_long: bool, record_property: Note
 ) -> None:
-    spans, seconds = (10, 2) if is_long else (5, 1)
+    spans, seconds = (10, 2) if is_long else (3, 1)
     span, counts = seconds * MICROSECONDS, []
     for nodes in (1, 3):
         folder = tmp_path / str(nodes)

@@ -18,7 +18,7 @@ import pytest
 
 from tenants.quotas import Metric
 from tenants.windows import Window
-from tests.chaos.racers import Outcome, Race, Racers, Sampler, racing, sampling
+from tests.chaos.racers import CLIENTS, Outcome, Race, Racers, Sampler, racing, sampling
 from tests.chaos.reporting import FIGURES
 from tests.chaos.standing import Store
 from tests.chaos.store_faults import FallibleStore, fallible_store
@@ -68,6 +68,7 @@ class Trouble:
     chance: random.Random
     stop_seconds: float
     calls: int  # for each fault
+    clients: int
     faulted: list[Faulted] = field(default_factory=list)
     refused: Counter[str] = field(default_factory=Counter)
     samples: int = 0
@@ -91,7 +92,8 @@ class Trouble:
                 lasting=(0.0, 0.2),
                 pause=0.1,
                 seed=self.chance.randrange(10**9),
-            )
+            ),
+            self.clients,
         )
         some = self.chance.randint(-self.calls // 3, self.calls // 3)
         moments = [used + n * self.calls + some for n in range(1, len(faults))]
@@ -160,8 +162,8 @@ def trouble(tmp_path: Path, seed: int, is_long: bool) -> Iterator[Trouble]:
         store = stack.enter_context(fallible_store(tmp_path))
         racers = stack.enter_context(racing(store.url, tmp_path))
         sampler = stack.enter_context(sampling(store.url))
-        seconds, calls = (10.0, 2000) if is_long else (2.0, 400)
-        yield Trouble(store, racers, sampler, random.Random(seed), seconds, calls)
+        seconds, calls, clients = (10.0, 2000, CLIENTS) if is_long else (2.0, 400, 96)
+        yield Trouble(store, racers, sampler, random.Random(seed), seconds, calls, clients)
 
 
 def test_no_quota_is_passed_whatever_happens_to_the_store(

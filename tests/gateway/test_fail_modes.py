@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from http.client import HTTPConnection
 from pathlib import Path
 
 import httpx2
@@ -81,8 +82,7 @@ class Bench:
         self.proxy.start()
         url = f"redis://127.0.0.1:{self.proxy.port}/0"
         self.system = System(folder / "system", REDIS_URL=url)
-        self.system.start(template)
-        self.system.apply(TENANTS)
+        self.system.start(template, TENANTS)
         self.client = httpx2.Client(base_url=self.system.url, timeout=20)
 
     def stop(self) -> None:
@@ -99,11 +99,17 @@ class Bench:
         """What came of so many calls, and how long each took (seconds)."""
         results: Counter[tuple[int, str]] = Counter()
         took: list[float] = []
-        for _ in range(calls):
-            begun = time.perf_counter()
-            answer = self.call(kind)
-            took.append(time.perf_counter() - begun)
-            results[answer.status_code, code_of(answer)] += 1
+        headers = {"X-API-Key": self.system.keys[f"{kind}/live"]}
+        wire = HTTPConnection("127.0.0.1", self.system.port, timeout=20)
+        with contextlib.closing(wire):
+            for _ in range(calls):
+                begun = time.perf_counter()
+                wire.request("POST", CHAT, json.dumps(ASK), headers)
+                answer = wire.getresponse()
+                body = answer.read()
+                took.append(time.perf_counter() - begun)
+                code = "" if answer.status == 200 else json.loads(body)["error"]["code"]
+                results[answer.status, code] += 1
         return results, took
 
     def ready(self) -> dict[str, object]:

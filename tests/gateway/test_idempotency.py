@@ -249,8 +249,8 @@ class Twins(OnPostgres):
             env=self.environment,
         )
 
-    def start(self, template: Path) -> None:
-        super().start(template)
+    def start(self, template: Path, applied: str = "") -> None:
+        super().start(template, applied)
         self.twin.start(lambda: self.get(f"{self.twin_url}/readyz")[0] == 200)
 
     def stop(self) -> None:

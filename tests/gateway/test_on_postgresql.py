@@ -29,8 +29,8 @@ ASK = {"model": "lab/gpt-x", "messages": [{"role": "user", "content": "hello the
 class OnPostgres(System):
     """Its database is a copy of SYSTEM, made by who makes it."""
 
-    def start(self, template: Path) -> None:
-        self.configure(template)
+    def start(self, template: Path, applied: str = "") -> None:
+        self.configure(template, applied)
         self.start_gateway()
 
     def rows(self, statement: str, *parameters: Any) -> list[dict[str, Any]]:

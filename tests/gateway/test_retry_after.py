@@ -66,8 +66,7 @@ def system(
     folder: Path = tmp_path_factory.mktemp(f"retry-after-{request.param}")
     system = System(folder, **settings)
     try:
-        system.start(system_template)
-        system.apply(_configuration())
+        system.start(system_template, _configuration())
         yield system
     finally:
         system.stop()

@@ -25,7 +25,9 @@ COUNT = Script("return redis.call('INCRBY', KEYS[1], ARGV[1])")
 PATIENT = 5.0
 
 
-@pytest.fixture(autouse=True, params=["asyncio", "uvloop"])
+@pytest.fixture(
+    autouse=True, params=["asyncio", pytest.param("uvloop", marks=pytest.mark.no_cover)]
+)
 def kind_of_loop(
     request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture
 ) -> Iterator[None]:

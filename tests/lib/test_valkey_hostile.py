@@ -25,7 +25,9 @@ Answer = Callable[[list[bytes]], bytes | None]
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
-@pytest.fixture(autouse=True, params=["asyncio", "uvloop"])
+@pytest.fixture(
+    autouse=True, params=["asyncio", pytest.param("uvloop", marks=pytest.mark.no_cover)]
+)
 def kind_of_loop(
     request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture
 ) -> Iterator[None]:

@@ -71,12 +71,12 @@ class Cluster(Site):
         )
         self._clients = itertools.count()
 
-    def start(self, template: Path) -> None:
-        """Begin as `template` is (tests/services/templates.py)."""
+    def start(self, template: Path, applied: str = "") -> None:
+        """Begin as `template` is (tests/services/templates.py), with `applied` on top."""
         self.postgres.create_like(template / "data")
         self.postgres.start()
         self.valkey.start()
-        self.configure(template)
+        self.configure(template, applied)
         self.worker.start(self._heartbeat.exists)
         with ThreadPoolExecutor() as threads:
             list(threads.map(self.start_gateway, range(len(self.gateways))))
@@ -109,13 +109,13 @@ class Cluster(Site):
     @classmethod
     @contextlib.contextmanager
     def made(
-        cls, folder: Path, template: Path, gateways: int = 3, **settings: str
+        cls, folder: Path, template: Path, gateways: int = 3, applied: str = "", **settings: str
     ) -> Iterator[Cluster]:
         """A running one, ended with the scope."""
         with postgres_folder() as its_own:
             cluster = cls(folder, its_own, gateways, **settings)
             try:
-                cluster.start(template)
+                cluster.start(template, applied)
                 yield cluster
             finally:
                 cluster.stop()
@@ -123,13 +123,14 @@ class Cluster(Site):
 
 @pytest.fixture
 def new_cluster(tmp_path: Path, cluster_template: Path) -> Iterator[Callable[..., Cluster]]:
-    """Makes clusters of a test's own: `new_cluster(gateways=3, **settings)`; they end with it."""
+    """Makes clusters of a test's own: `new_cluster(gateways=3, applied="", **settings)`; they
+    end with it."""
     numbers = itertools.count()
     with contextlib.ExitStack() as stack:
 
-        def make(gateways: int = 3, **settings: str) -> Cluster:
+        def make(gateways: int = 3, **more: str) -> Cluster:
             folder = tmp_path / f"cluster-{next(numbers)}"
             folder.mkdir()
-            return stack.enter_context(Cluster.made(folder, cluster_template, gateways, **settings))
+            return stack.enter_context(Cluster.made(folder, cluster_template, gateways, **more))
 
         yield make

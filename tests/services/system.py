@@ -55,8 +55,8 @@ class Site:
             str(self.journal),
         )
 
-    def configure(self, template: Path) -> None:
-        """Start the sandbox, and lead the providers of the template's copy to it."""
+    def configure(self, template: Path, applied: str) -> None:
+        """Start the sandbox, lead the providers of the template's copy to it, and apply more."""
         self.sandbox.start(lambda: self.get(f"{self.sandbox_url}/_sandbox/calls")[0] == 200)
         self.keys |= json.loads((template / "keys.json").read_text())
         self.rows(
@@ -64,6 +64,8 @@ class Site:
             NOWHERE,
             self.sandbox_url,
         )
+        if applied:
+            self.apply(applied)
 
     def apply(self, text: str) -> None:
         """Make the database match a configuration file; its new keys join `keys`."""
@@ -152,10 +154,10 @@ class System(Site):
         self.url = f"http://127.0.0.1:{self.port}"
         self.gateway = self._gateway("gateway", self.port)
 
-    def start(self, template: Path) -> None:
-        """Begin as `template` is (tests/services/templates.py)."""
+    def start(self, template: Path, applied: str = "") -> None:
+        """Begin as `template` is (tests/services/templates.py), with `applied` on top."""
         shutil.copy(template / "system.sqlite3", self.database)
-        self.configure(template)
+        self.configure(template, applied)
         self.start_gateway()
 
     def start_gateway(self) -> None:
@@ -191,11 +193,11 @@ def new_system(tmp_path: Path, system_template: Path) -> Iterator[Callable[..., 
     """Makes systems of a test's own, with settings of its own; they end with the test."""
     made: list[System] = []
 
-    def make(**settings: str) -> System:
+    def make(applied: str = "", **settings: str) -> System:
         system = System(tmp_path / str(len(made)), **settings)
         system.folder.mkdir()
         made.append(system)
-        system.start(system_template)
+        system.start(system_template, applied)
         return system
 
     yield make

@@ -72,7 +72,7 @@ def write_secrets(path: Path, values: Mapping[str, str]) -> None:
 
 def _make_rows() -> None:
     """demo.yaml, without what exists already: that may have been changed on purpose."""
-    document = yaml.safe_load(Path(__file__).with_name("demo.yaml").read_text("utf-8"))
+    document = yaml.load(Path(__file__).with_name("demo.yaml").read_text("utf-8"), yaml.CSafeLoader)
     exists: dict[str, Callable[[Mapping[str, Any]], bool]] = {
         "plans": lambda item: Plan.objects.filter(slug=item["slug"]).exists(),
         "tenants": lambda item: Tenant.objects.filter(slug=item["slug"]).exists(),

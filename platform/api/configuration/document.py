@@ -103,7 +103,7 @@ def _told(located: LocatedDocument, place: Place, text: str) -> str:
 
 @cache
 def _validator() -> Draft202012Validator:
-    schema = yaml.safe_load(Path(__file__).with_name("schema.yaml").read_text("utf-8"))
+    schema = yaml.load(Path(__file__).with_name("schema.yaml").read_text("utf-8"), yaml.CSafeLoader)
     schema["$defs"] |= {
         "breaker": breaker_policy.SCHEMA,
         "checks": answer_checks.SCHEMA,

@@ -31,9 +31,13 @@ class Subject:
     make: type[AiohttpTransport | Http1Transport] = Http1Transport
 
 
-AIOHTTP = pytest.param((AiohttpTransport, asyncio.DefaultEventLoopPolicy), id="aiohttp")
+# Once is enough to see what is covered.
+AGAIN = pytest.mark.no_cover
+AIOHTTP = pytest.param(
+    (AiohttpTransport, asyncio.DefaultEventLoopPolicy), id="aiohttp", marks=AGAIN
+)
 ON_ASYNCIO = pytest.param((Http1Transport, asyncio.DefaultEventLoopPolicy), id="http1")
-ON_UVLOOP = pytest.param((Http1Transport, uvloop.EventLoopPolicy), id="http1-uvloop")
+ON_UVLOOP = pytest.param((Http1Transport, uvloop.EventLoopPolicy), id="http1-uvloop", marks=AGAIN)
 
 ours_only = pytest.mark.parametrize("subject", [ON_ASYNCIO, ON_UVLOOP], indirect=True)
 
