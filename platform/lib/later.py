@@ -38,11 +38,11 @@ class Later:
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
             return
-        due = loop.time() - self.seconds + CLOSE
+        old = loop.time() - self.seconds
         while self._since:
             waiting, since = next(iter(self._since.items()))
-            if since > due:
-                loop.call_later(since - due, self._tell_the_oldest)
+            if since > old + CLOSE:
+                loop.call_later(since - old, self._tell_the_oldest)
                 return
             del self._since[waiting]
             waiting.due()
