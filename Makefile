@@ -18,7 +18,10 @@ run: $(VENV)/product.stamp .env ## Set up and serve on 127.0.0.1:8000 (PORT=… 
 	@exec $(BIN)/python manage.py run
 
 test: $(VENV)/tools.stamp npm ## The whole suite, with a real Valkey and PostgreSQL
-	@$(BIN)/python -m pytest -n 2 --cov --cov-report=term --cov-fail-under=85
+	@$(BIN)/python -m pytest $(SHARED_OUT) --cov --cov-report=term --cov-fail-under=85
+# One process more than there are cores, since many tests wait; the tests of a file stay together,
+# for they share what takes long to start.
+SHARED_OUT := -n 3 --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/tools.stamp ## Format, lint, types, layers, migrations, deployment settings
 	$(BIN)/ruff format --check .

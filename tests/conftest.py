@@ -78,10 +78,9 @@ def shipped(
     from django.db import transaction
 
     from api.configuration import catalogue
-    from providers.catalogue import load_documents
+    from tests.shipped import FILES
 
-    files = load_documents()
     with django_db_blocker.unblock(), transaction.atomic():
-        catalogue.load(files)
-        yield files
+        catalogue.load(FILES)
+        yield FILES
         transaction.set_rollback(True)

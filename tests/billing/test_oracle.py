@@ -15,9 +15,9 @@ import pytest
 from api.configuration.catalogue import shipped_prices
 from lib.money import MICRO
 from providers.call import Usage
-from providers.catalogue import load_documents
 from providers.prices import Prices
 from tests.chaos.reporting import FIGURES
+from tests.shipped import FILES
 
 TOKENS = 1000  # few enough for every model's first tier
 ITS_NAMES = {"gemini": "google", "xai": "x-ai"}
@@ -32,7 +32,7 @@ SAMPLES = {
 
 
 def shipped() -> Iterator[tuple[str, str, Prices]]:
-    for file in load_documents():
+    for file in FILES:
         for item in file.models:
             prices = shipped_prices(item)
             if prices.known and prices.input:  # what runs at home is free

@@ -26,8 +26,8 @@ from providers.catalogue import (
 from providers.catalogue.examples import FOLDER as EXAMPLES
 from providers.catalogue.examples import Serve
 from providers.operations import registry
+from tests.shipped import FILES
 
-FILES = load_documents()
 DATA = [file for file in FILES if file.manifest]
 AI = [file for file in FILES if not file.manifest]
 WITH_ONE_PROVIDER = {

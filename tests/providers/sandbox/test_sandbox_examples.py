@@ -9,12 +9,13 @@ import pytest
 
 from providers.adapters.manifest import ManifestAdapter
 from providers.call import Call, Outcome, Upstream, Verdict
-from providers.catalogue import Example, load_documents, load_examples
+from providers.catalogue import Example, load_examples
 from providers.catalogue.examples import Serve
 from providers.sandbox.server import SandboxServer
+from tests import shipped
 
 CLIENT = httpx2.Client(verify=False)  # to read the CAs takes ten times as long as a call
-FILES = {file.slug: file for file in load_documents() if file.manifest}
+FILES = {file.slug: file for file in shipped.FILES if file.manifest}
 SERVED = [
     pytest.param(slug, example, id=f"{slug}-{example.name}")
     for slug in FILES

@@ -12,9 +12,10 @@ from lib.problems import InvalidRequest, NotFound, Unavailable, UpstreamRejected
 from providers.adapter import StreamFault, Unsupported
 from providers.adapters.manifest import ManifestAdapter, compile_manifest
 from providers.call import Call, Outcome, Upstream, Usage, Verdict
-from providers.catalogue import CatalogueFile, Example, load_documents, load_examples
+from providers.catalogue import CatalogueFile, Example, load_examples
 from providers.catalogue.examples import Serve
 from providers.operations import registry
+from tests.shipped import FILES
 
 DOCUMENT: dict[str, Any] = {
     "schema": 1,
@@ -243,7 +244,7 @@ def test_problems(outcome: Outcome, kind: type, status: int, wait: int | None) -
 
 SHOWN = [
     (file, example)
-    for file in load_documents()
+    for file in FILES
     if file.manifest
     for example in load_examples(file.slug)
     if example.serve is not Serve.FAULT and example.expect.get("data")
