@@ -22,6 +22,7 @@ from tests.providers.transport.with_aiohttp import AiohttpTransport
 from tests.providers.upstreams import Handler, Server, serving
 
 TIMES = Timeouts(connect=1.0, idle=0.3)
+PATIENT = Timeouts(connect=10.0, idle=10.0)  # where a busy machine is not what is tested
 HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
@@ -67,8 +68,8 @@ async def fault_of(doing: Coroutine[Any, Any, object]) -> Verdict:
     return fault.value.outcome.verdict
 
 
-async def read(transport: Transport, request: UpstreamRequest) -> bytes:
-    response = await send(transport, request)
+async def read(transport: Transport, request: UpstreamRequest, timeouts: Timeouts = TIMES) -> bytes:
+    response = await send(transport, request, timeouts)
     try:
         return await response.read()
     finally:

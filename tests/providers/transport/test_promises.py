@@ -21,7 +21,16 @@ from providers.call import UpstreamRequest, Verdict
 from providers.timeouts import Timeouts
 from providers.transport import TransportFault, interface
 from tests.loops import eventually, on_loop, ticking
-from tests.providers.transport.calls import HEAD, TIMES, Subject, fault_of, meeting, read, send
+from tests.providers.transport.calls import (
+    HEAD,
+    PATIENT,
+    TIMES,
+    Subject,
+    fault_of,
+    meeting,
+    read,
+    send,
+)
 from tests.providers.upstreams import (
     Connection,
     Handler,
@@ -588,7 +597,7 @@ def test_a_thousand_cancelled_callers_leave_no_others_answer_behind(
 
             async def call() -> bool:
                 path = f"/{uuid7()}"
-                body = await read(transport, server.get(path))
+                body = await read(transport, server.get(path), PATIENT)
                 assert _is_echo(body, path)
                 return True
 
