@@ -168,9 +168,9 @@ def test_reset_peer_resets_those_that_are_open_and_those_that_come(
     with proxy.toxic(ResetPeer()):
         with pytest.raises(ConnectionResetError):
             wire.recv(1)
-        new = socket.create_connection(("127.0.0.1", proxy.port), 5)
-        with closing(new), pytest.raises(ConnectionResetError):
-            new.recv(1)
+        with pytest.raises(ConnectionResetError):  # as soon as it is made, or while that is told
+            with closing(socket.create_connection(("127.0.0.1", proxy.port), 5)) as new:
+                new.recv(1)
     assert connect()
 
 
