@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 
 import pytest
 
@@ -168,9 +168,10 @@ def test_reset_peer_resets_those_that_are_open_and_those_that_come(
     with proxy.toxic(ResetPeer()):
         with pytest.raises(ConnectionResetError):
             wire.recv(1)
-        with pytest.raises(ConnectionResetError):  # as soon as it is made, or while that is told
-            with closing(socket.create_connection(("127.0.0.1", proxy.port), 5)) as new:
-                new.recv(1)
+        with ExitStack() as stack, pytest.raises(ConnectionResetError):
+            # As soon as it is made, or while that is still being told.
+            new = socket.create_connection(("127.0.0.1", proxy.port), 5)
+            stack.enter_context(closing(new)).recv(1)
     assert connect()
 
 
