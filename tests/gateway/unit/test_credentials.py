@@ -270,7 +270,8 @@ async def test_a_drained_one_is_used_again_when_a_later_snapshot_says_so(
     rig.serve(routes[0])
     keys = Keys(rig, a=refused)
     await rig.chat()
-    rig.gateway._follow(snapshot(routes[0]))  # read before it was written
+    if not drained:  # the thread that writes may have been quicker
+        rig.gateway._follow(snapshot(routes[0]))  # read before it was written
     await eventually(lambda: drained)
     await asyncio.sleep(0.01)
     keys.meets.clear()
