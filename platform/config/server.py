@@ -13,7 +13,7 @@ class GatewayWorker(UvicornWorker):  # type: ignore[misc]  # it has no types
 
     CONFIG_KWARGS: dict[str, Any] = {
         "loop": "uvloop",
-        "http": "httptools",
+        "http": "config.http:Protocol",
         "ws": "none",
         "lifespan": "on",
         "access_log": False,

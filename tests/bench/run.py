@@ -195,24 +195,30 @@ def upstream() -> Iterator[str]:
 @contextmanager
 def _bare(upstream: str) -> Iterator[Server]:
     environment = {**ENVIRONMENT, "BENCH_UPSTREAM": f"{upstream}/chat/completions"}
-    with _server("bare_proxy:application", "/", environment) as server:
+    with _server("bare_proxy:application", "/", environment, http="httptools") as server:
         yield server
 
 
 @contextmanager
 def gateway(environment: dict[str, str], folder: Path) -> Iterator[Server]:
     path = "/api/v1/chat/completions"
-    with _server("config.asgi:application", path, environment, log=folder / "log") as server:
+    application, http = "config.asgi:application", "config.http:Protocol"
+    with _server(application, path, environment, http=http, log=folder / "log") as server:
         yield server
 
 
 @contextmanager
 def _server(
-    application: str, path: str, environment: dict[str, str], *, log: Path | None = None
+    application: str,
+    path: str,
+    environment: dict[str, str],
+    *,
+    http: str,
+    log: Path | None = None,
 ) -> Iterator[Server]:
     port = free_port()
     command = [sys.executable, "-m", "uvicorn", application, "--app-dir", str(HERE)]
-    command += ["--port", str(port), "--loop", "uvloop", "--http", "httptools"]
+    command += ["--port", str(port), "--loop", "uvloop", "--http", http, "--no-server-header"]
     command += ["--no-access-log", "--no-proxy-headers", "--log-level", "warning"]
     with _process(command, core=0, port=port, environment=environment, log=log) as pid:
         yield Server(f"http://127.0.0.1:{port}{path}", pid)

@@ -102,7 +102,7 @@ def _gateway(port: int) -> list[str]:
         "--host": HOST,
         "--port": str(port),
         "--loop": "uvloop",
-        "--http": "httptools",
+        "--http": "config.http:Protocol",
         "--ws": "none",
         "--lifespan": "on",
         "--backlog": "2048",
