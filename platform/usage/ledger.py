@@ -20,11 +20,10 @@ from usage.record import AttemptRecord, Record
 log = structlog.get_logger("patchbay.ledger")
 
 MAX_BATCH = 512
-# When the last commit was at least BUSY_BATCH large, the next one waits for company: until
-# there are FULL_BATCH, or for COMPANY_SECONDS.
-BUSY_BATCH = 4
-FULL_BATCH = 16
-COMPANY_SECONDS = 0.002
+# A commit waits for company as long as each turn of the loop brings some: until there are
+# FULL_BATCH, or for COMPANY_SECONDS.
+FULL_BATCH = 32
+COMPANY_SECONDS = 0.004
 PATIENCE = 5.0  # seconds the writer keeps trying before it tells the waiting calls
 LOOK_SECONDS = 0.025  # while it tries: how often it looks whose call may wait no longer
 
@@ -87,7 +86,8 @@ class Ledger:
     _batch: list[_Waiting] = field(default_factory=list)  # which the writer is at
     _flush: asyncio.Handle | None = None
     _writer: asyncio.Task[None] | None = None
-    _last_batch: int = 0
+    _gathered: int = 0  # of those waiting, by the last turn
+    _gathers_until: float = 0.0
     _looking: asyncio.TimerHandle | None = None
 
     async def commit(self, entry: Entry, *, until: float = math.inf) -> None:
@@ -96,12 +96,8 @@ class Ledger:
         loop = asyncio.get_running_loop()
         waiting = _Waiting(entry, loop.create_future(), until)
         self._waiting.append(waiting)
-        if self._writer is None:
-            if self._flush is None:
-                self._flush = self._schedule(loop)
-            elif len(self._waiting) == FULL_BATCH:
-                self._flush.cancel()  # if it was to come at once, it still does
-                self._flush = loop.call_soon(self._flush_now)
+        if self._writer is None and self._flush is None:
+            self._gather(loop)
         await waiting.done
 
     async def close(self) -> None:
@@ -110,16 +106,23 @@ class Ledger:
             await asyncio.sleep(0.005)
         await self.journal.close()
 
-    def _schedule(self, loop: asyncio.AbstractEventLoop) -> asyncio.Handle:
-        """At the end of this turn of the loop: what else is ready joins the same commit."""
-        if self._last_batch < BUSY_BATCH:
-            return loop.call_soon(self._flush_now)
-        return loop.call_later(COMPANY_SECONDS, self._flush_now)
+    def _gather(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._gathered, self._gathers_until = 0, loop.time() + COMPANY_SECONDS
+        self._flush = loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        """One turn later: what else was ready has joined. A turn that brought nobody says that
+        all others are waiting for somebody else."""
+        loop, waiting = asyncio.get_running_loop(), len(self._waiting)
+        if self._gathered < waiting < FULL_BATCH and loop.time() < self._gathers_until:
+            self._gathered = waiting
+            self._flush = loop.call_soon(self._turn)
+        else:
+            self._flush_now()
 
     def _flush_now(self) -> None:
         self._flush = None
         loop, batch = asyncio.get_running_loop(), self._take()
-        self._last_batch = len(batch)
         try:
             written = self.journal.write_at_once([waiting.entry for waiting in batch])
         except Exception:  # the patient writer finds out what is wrong, and with which entry
@@ -129,7 +132,7 @@ class Ledger:
             return
         _release(batch)
         if self._waiting:
-            self._flush = loop.call_soon(self._flush_now)
+            self._gather(loop)
 
     async def _write(self, batch: list[_Waiting]) -> None:
         """Write this batch and all that comes meanwhile, waiting as long as it takes."""
