@@ -8,6 +8,7 @@ input, cache reads included, and completion tokens the reasoning too.
 from __future__ import annotations
 
 import base64 as b64
+import re
 import struct
 import time
 from collections.abc import Iterator, Mapping
@@ -25,6 +26,7 @@ __all__ = [
     "BYTES_PER_TOKEN",
     "CHARACTERS_PER_TOKEN",
     "DEFAULT_MAX_OUTPUT",
+    "FINISH_REASON",
     "TOKENS_PER_IMAGE",
     "TOKENS_PER_MESSAGE",
     "Head",
@@ -48,6 +50,8 @@ BYTES_PER_TOKEN = 3  # the worst case reserved for: few tokens are shorter in UT
 TOKENS_PER_MESSAGE = 8
 TOKENS_PER_IMAGE = 1600
 DEFAULT_MAX_OUTPUT = 4096
+# Why an answer ended. Inside a text every quotation mark is escaped, so no text can look like it.
+FINISH_REASON = re.compile(rb'"finish_reason"\s*:\s*"([^"]*)"')
 # Tokens. No answer uses as many: a larger figure is a mistake and counts as not told.
 _ABSURD = 1_000_000_000
 

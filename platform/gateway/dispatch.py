@@ -18,7 +18,7 @@ from lib.clock import Clock
 from lib.problems import Problem, Unavailable
 from providers.adapter import Unsupported
 from providers.breaker import Breaker
-from providers.breakers import OF_A_TENANT, Breakers, Permits
+from providers.breakers import Breakers, Permits
 from providers.call import Call, Verdict
 from providers.transport import Transport
 from usage.reservation import Reservation
@@ -64,16 +64,10 @@ class Dispatcher:
     def is_open(self, candidate: Candidate) -> bool:
         return any(map(self.breakers.rests, candidate.breakers))
 
-    def breakers_of(self, candidate: Candidate, reservation: Reservation) -> Sequence[Breaker]:
-        """The provider's and the target's. Sandbox failures are scripted: they may rest nobody's
-        target but the tenant's own."""
-        record, target = reservation.record, candidate.target
-        policies = target.provider.breaker
-        own = "" if record.mode == "live" else f"{OF_A_TENANT}{record.tenant_id}:"
-        whole = self.breakers.of(own + target.provider.slug, policies.provider)
-        if target.model is None:
-            return (whole,)
-        return (whole, self.breakers.of(own + target.name, policies.target))
+    def breakers_of(self, candidate: Candidate) -> Sequence[Breaker]:
+        policies = candidate.target.provider.breaker
+        each = zip(candidate.breakers, (policies.provider, policies.target), strict=False)
+        return [self.breakers.of(name, policy) for name, policy in each]
 
 
 def call_may_be_rescued(call: Call, plan: Plan) -> bool:
@@ -180,7 +174,7 @@ class _Search:
         candidates = self._plan.candidates
         if candidates[first].own and candidates[place].houses:
             return False
-        breakers = self._dispatcher.breakers_of(candidates[place], self._reservation)
+        breakers = self._dispatcher.breakers_of(candidates[place])
         return not any(breaker.rests or breaker.wants_probe for breaker in breakers)
 
     async def _let_in_besides(self, place: int) -> Attempt | None:
@@ -222,7 +216,7 @@ class _Search:
             return NO_CREDENTIAL if left == math.inf else RESTS
         dispatcher, reservation = self._dispatcher, self._reservation
         lease = self._sending.deadline - asyncio.get_running_loop().time() + LEASE_MARGIN
-        breakers = dispatcher.breakers_of(candidate, reservation)
+        breakers = dispatcher.breakers_of(candidate)
         permits = await dispatcher.breakers.admit(breakers, lease)
         if permits is None:
             return OPEN
@@ -291,6 +285,6 @@ class _Search:
         return None if wait == math.inf else int(wait) + 1
 
     def _seconds_left(self, candidate: Candidate) -> float:
-        breakers = self._dispatcher.breakers_of(candidate, self._reservation)
+        breakers = self._dispatcher.breakers_of(candidate)
         rests = max(breaker.seconds_left() for breaker in breakers)
         return max(rests, self._dispatcher.retrying.pool.seconds_left(candidate.upstreams))

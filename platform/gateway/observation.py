@@ -12,7 +12,6 @@ from collections import defaultdict
 from typing import Any, BinaryIO
 
 import orjson
-import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
 from gateway.exchange import Exchange
@@ -39,11 +38,6 @@ ATTEMPTS = Counter(
 TOKENS = Counter("patchbay_tokens_total", "Tokens used.", ["provider", "kind"])
 CHARGED = Counter("patchbay_charged_microusd_total", "What tenants pay, in µUSD.", ["provider"])
 IN_FLIGHT = Gauge("patchbay_calls_in_flight", "Calls being answered.", multiprocess_mode="livesum")
-
-
-_render: Any = structlog.processors.JSONRenderer(
-    serializer=lambda event, **_: orjson.dumps(event, option=orjson.OPT_APPEND_NEWLINE)
-)
 
 
 class Observer:
@@ -75,7 +69,7 @@ class Observer:
             event["client_request_id"] = client_request_id
         if exchange.reservation is not None:
             self._observe_use(exchange.reservation, event)
-        self._lines.append(_render(None, "info", event))
+        self._lines.append(orjson.dumps(event, option=orjson.OPT_APPEND_NEWLINE))
         if len(self._lines) >= MAX_WAITING_LINES:
             self.flush()
         elif self._timer is None:

@@ -14,6 +14,7 @@ from jsonschema_rs import Draft202012Validator
 
 from providers.answer_checks import ENGINE
 from providers.call import Answer, Call
+from providers.openai_wire import FINISH_REASON
 
 GOOD: Final = 1.0
 TRUNCATED: Final = 0.7  # the limit may have been the caller's own
@@ -25,7 +26,6 @@ EMPTY: Final = 0.0
 
 MAX_READ = 256 * 1024  # bytes of an answer; a longer one is not looked into
 MAX_WORK = 2**24  # bytes of the caller's schema times bytes of the answer
-_FINISH = re.compile(rb'"finish_reason"\s*:\s*"(\w+)"')
 _REFERENCE = re.compile(rb'"\$(ref|dynamicRef|recursiveRef)"')
 _BY_FINISH: Final[Mapping[Any, float]] = {"length": TRUNCATED, "content_filter": REFUSED}
 
@@ -36,8 +36,6 @@ def of_chat(call: Call, answer: Answer) -> float | None:
         return None
     choice = (answer.document or orjson.loads(answer.body))["choices"][0]
     message = choice["message"]
-    if choice.get("finish_reason") == "stop" and not call.params.get("response_format"):
-        return REFUSED if message.get("refusal") else _of_plain(message)
     if message.get("refusal"):
         return REFUSED
     known = _BY_FINISH.get(choice.get("finish_reason"), GOOD)
@@ -50,17 +48,13 @@ def of_stream(call: Call, events: Iterable[bytes]) -> float | None:
     told = b"".join(events)
     if len(told) > MAX_READ:
         return None
-    found = _FINISH.findall(told)
+    found = FINISH_REASON.findall(told)
     known = _BY_FINISH.get(found[-1].decode(), GOOD) if found else GOOD
     if not wants_all(call):
         return known
     deltas = [delta for line in told.splitlines() if (delta := _delta(line))]
     text = "".join(delta.get("content") or "" for delta in deltas)
     return _of_text(call, text, known, any(delta.get("tool_calls") for delta in deltas))
-
-
-def _of_plain(message: Mapping[str, Any]) -> float:
-    return GOOD if message.get("tool_calls") or (message.get("content") or "").strip() else EMPTY
 
 
 def of_data(data: Any) -> float:

@@ -8,7 +8,6 @@ without a finish reason and without `[DONE]`, so that it can never look like suc
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Self
@@ -27,6 +26,7 @@ from lib.later import Later
 from lib.problems import DeadlineExceeded, Problem, UpstreamRejected
 from providers.adapter import StreamFault
 from providers.call import Outcome, Verdict
+from providers.openai_wire import FINISH_REASON
 from providers.operations import Kind, Operation
 from providers.transport import TransportFault
 from usage.record import AttemptRecord
@@ -36,8 +36,6 @@ _UNFINISHED = Outcome(Verdict.BAD_PAYLOAD, 200, "the stream ended before its end
 Through = Callable[[list[bytes]], list[bytes]]
 QUIET = Later(10.0)  # seconds; proxies hang up after some 30
 COMMENT = b": keep-alive\n\n"
-# Inside a text every quotation mark is escaped, so no text can look like it.
-_FINISH = re.compile(rb'"finish_reason"\s*:\s*"')
 OPEN_MARGIN = 30.0  # seconds past its deadline after which an open call has surely died
 
 
@@ -124,7 +122,7 @@ async def _tell(exchange: Exchange, served: Served, events: list[bytes]) -> None
     served.keep(events)
     if not served.end:
         for place, event in enumerate(events):
-            if _FINISH.search(event):
+            if FINISH_REASON.search(event):
                 served.end, events = events[place:], events[:place]
                 break
         if events:

@@ -22,8 +22,9 @@ from tenants.keys import Mode
 class Candidate:
     """A target that may be tried, with the far side this caller reaches it by.
 
-    `name` is what its scores are kept by, `breakers` are what stands before it: in test mode,
-    where failures are scripted, the tenant's own. `own`: with a credential of the tenant's.
+    `name` is what its scores are kept by, `breakers` are what stands before it, its provider's
+    and, where it has a model, its own: in test mode, where failures are scripted and may rest
+    nobody else's target, those of the tenant. `own`: with a credential of the tenant's.
     `upstreams` is that far side once for each credential that is not drained, if any is left;
     they differ in nothing else from `upstream`.
     """
@@ -269,10 +270,15 @@ def _candidate(
         upstreams=tuple(each for each in upstreams if each.credential not in drained),
         allow_private=is_test or target.provider.allow_private_network,
         name=whose + target.name,
-        breakers=(whose + target.provider.slug, whose + target.name),
+        breakers=tuple(whose + name for name in _names(target)),
         own=not is_test and bool(target.provider.secrets.get(identity.tenant_id)),
         timeouts=target.provider.timeouts.over(route.timeouts),
     )
+
+
+def _names(target: TargetSpec) -> tuple[str, ...]:
+    provider = target.provider.slug
+    return (provider,) if target.model is None else (provider, target.name)
 
 
 def _least_context(candidates: Sequence[Candidate]) -> int:
