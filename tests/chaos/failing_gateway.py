@@ -188,7 +188,7 @@ def live(listener: socket.socket) -> None:
     config = uvicorn.Config(
         asgi.build(settings.ENV),
         loop="uvloop",
-        http="httptools",
+        http="config.http:Protocol",
         ws="none",
         lifespan="on",
         access_log=False,

@@ -116,8 +116,9 @@ def serve(system: System, command: list[str]) -> None:
 
 def uvicorn(system: System, *, grace: int = 10) -> list[str]:
     """As `make run` does."""
-    bind = ["--port", str(system.port), "--no-access-log", "--timeout-graceful-shutdown"]
-    return ["uvicorn", "config.asgi:application", *bind, str(grace)]
+    options = ["--port", str(system.port), "--http", "config.http:Protocol", "--no-access-log"]
+    options += ["--timeout-graceful-shutdown", str(grace)]
+    return ["uvicorn", "config.asgi:application", *options]
 
 
 def gunicorn(system: System) -> list[str]:

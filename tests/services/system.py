@@ -131,7 +131,7 @@ class Site:
             "--no-access-log",
             "--no-proxy-headers",
             "--loop=uvloop",
-            "--http=httptools",
+            "--http=config.http:Protocol",
             "--timeout-graceful-shutdown=10",
         )
 
