@@ -22,6 +22,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--speed", action="store_true", help="one ready-made answer, for benchmarks"
     )
+    parser.add_argument("--after-ms", type=int, default=0, help="with --speed: so long after")
     return parser.parse_args()
 
 
@@ -30,7 +31,8 @@ def main() -> None:
     if arguments.speed:
         from providers.sandbox.speed import run_speed
 
-        run_speed(port=arguments.port, port_file=arguments.port_file)
+        after = arguments.after_ms / 1000
+        run_speed(port=arguments.port, port_file=arguments.port_file, after=after)
         return
     from providers.sandbox.server import run
 

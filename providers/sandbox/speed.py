@@ -80,9 +80,11 @@ REFUSED = b"HTTP/1.1 411 Length Required\r\ncontent-length: 0\r\nconnection: clo
 
 
 class Speed(asyncio.Protocol):
-    """HTTP/1.1 with keep-alive and pipelining; bodies by content-length only."""
+    """HTTP/1.1 with keep-alive and pipelining; bodies by content-length only. Answers `after`
+    seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, after: float = 0.0) -> None:
+        self._after = after
         self._rest = b""
         self._transport: asyncio.Transport | None = None
 
@@ -107,8 +109,17 @@ class Speed(asyncio.Protocol):
                 return
             data = data[total:]
         self._rest = data
-        if answers and self._transport:
-            self._transport.write(answers[0] if len(answers) == 1 else b"".join(answers))
+        if not answers:
+            return
+        answer = answers[0] if len(answers) == 1 else b"".join(answers)
+        if self._after:
+            asyncio.get_running_loop().call_later(self._after, self._write, answer)
+        else:
+            self._write(answer)
+
+    def _write(self, answer: bytes) -> None:
+        if self._transport and not self._transport.is_closing():
+            self._transport.write(answer)
 
     def _close(self, answers: list[bytes]) -> None:
         if self._transport:
@@ -116,13 +127,13 @@ class Speed(asyncio.Protocol):
             self._transport.close()
 
 
-def run_speed(*, port: int, port_file: Path | None) -> None:
+def run_speed(*, port: int, port_file: Path | None, after: float) -> None:
     """Serves until SIGTERM or SIGINT."""
 
     async def serve() -> None:
         loop = asyncio.get_running_loop()
         sock = listen(port)
-        server = await loop.create_server(Speed, sock=sock)
+        server = await loop.create_server(lambda: Speed(after), sock=sock)
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)

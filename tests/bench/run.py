@@ -185,9 +185,10 @@ def _percentile(text: str, percent: int) -> float:
 
 
 @contextmanager
-def upstream() -> Iterator[str]:
+def upstream(*, after_ms: int = 0) -> Iterator[str]:
     port = free_port()
     command = [sys.executable, "-m", "providers.sandbox", "--speed", "--port", str(port)]
+    command += ["--after-ms", str(after_ms)]
     with _process(command, core=1, port=port, environment=ENVIRONMENT):
         yield f"http://127.0.0.1:{port}/v1"
 
