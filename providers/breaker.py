@@ -41,9 +41,9 @@ class Result(enum.Enum):
     @classmethod
     def of(cls, outcome: Outcome) -> Result:
         """Only a provider's own fault is a failure, and what is no answer either is ignored."""
-        if outcome.is_provider_fault:
-            return cls.FAILURE
-        return cls.SUCCESS if outcome.is_answer else cls.IGNORED
+        if outcome.is_answer:
+            return cls.SUCCESS
+        return cls.FAILURE if outcome.is_provider_fault else cls.IGNORED
 
 
 class Buffered(NamedTuple):
@@ -67,25 +67,28 @@ class _Window(Protocol):
 
 
 class _CountWindow:
-    """The last `size` calls."""
+    """The last `size` calls, of which only those that failed or were slow are kept."""
 
-    __slots__ = ("_kept", "calls", "failures", "slow")
+    __slots__ = ("_kept", "_size", "_total", "calls", "failures", "slow")
 
     def __init__(self, size: int) -> None:
-        self._kept: deque[tuple[bool, bool]] = deque(maxlen=size)
+        self._size = size
+        self._total = 0
+        self._kept: deque[tuple[int, bool, bool]] = deque()  # a call's number, failed, slow
         self.calls = self.failures = self.slow = 0
 
     def add(self, now: float, failed: bool, slow: bool) -> None:
-        kept = self._kept
-        if self.calls == kept.maxlen:
-            oldest = kept[0]
-            self.failures -= oldest[0]
-            self.slow -= oldest[1]
-        else:
+        self._total += 1
+        if self.calls < self._size:
             self.calls += 1
-        kept.append((failed, slow))
-        self.failures += failed
-        self.slow += slow
+        if failed or slow:
+            self._kept.append((self._total, failed, slow))
+            self.failures += failed
+            self.slow += slow
+        if self._kept and self._kept[0][0] <= self._total - self._size:
+            _, had_failed, was_slow = self._kept.popleft()
+            self.failures -= had_failed
+            self.slow -= was_slow
 
     def buffered(self, now: float) -> Buffered:
         return Buffered(self.calls, self.failures, self.slow)
@@ -180,6 +183,7 @@ class Breaker:
         "_state",
         "_until",
         "_window",
+        "is_closed",
         "name",
         "policy",
         "totals",
@@ -202,10 +206,6 @@ class Breaker:
         if self._forced is not None and self._forced.ended(self._clock.now()):
             return State.CLOSED
         return self._state
-
-    @property
-    def is_closed(self) -> bool:
-        return self._state is State.CLOSED
 
     @property
     def rests(self) -> bool:
@@ -270,24 +270,21 @@ class Breaker:
         elif result is not Result.IGNORED:
             self._judge(result is Result.FAILURE, seconds)
 
-    def ended_well(self, permit: Permit, result: Result, seconds: float) -> bool:
-        """What `end` comes to for nearly all calls, in fewer steps: a quick success while CLOSED,
-        of which no failure or slow call is remembered. False: it is none, and not ended."""
+    def ended_well(self, turn: int, seconds: float, now: float) -> bool:
+        """What the end of nearly all calls comes to, in fewer steps: a quick success of one that
+        began in that turn, while CLOSED, of which no failure or slow call is remembered. `now` is
+        the monotonic clock's. False: it is none, and not ended."""
         window = self._window
         if (
-            result is not Result.SUCCESS
-            or permit.over
-            or permit.turn != self.turn
-            or self._state is not State.CLOSED
+            turn != self.turn
             or seconds > self.policy.slow_call_seconds
             or window.failures
             or window.slow
         ):
             return False
-        permit.over = True
         self.totals.successful += 1
         self._row = 0
-        window.add(self._clock.monotonic(), False, False)
+        window.add(now, False, False)
         return True
 
     def configure(self, policy: Policy) -> None:
@@ -385,6 +382,7 @@ class Breaker:
 
     def _enter(self, state: State) -> None:
         self._state = state
+        self.is_closed = state is State.CLOSED
         self._forced = None
         self.turn += 1
         self._issued = self._ended = self._failed = self._slow = 0

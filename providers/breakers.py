@@ -82,13 +82,19 @@ class Alone:
 
 class Permits:
     """Leave for one call, of every breaker before it. Whoever holds it says how the call ended:
-    `record`, or `release` where that tells nothing; what comes after the first is not heard."""
+    `record`, or `release` where that tells nothing; what comes after the first is not heard.
 
-    __slots__ = ("_breakers", "_each", "_over", "_seconds", "_started")
+    Where all breakers are CLOSED, as nearly always, they are `closed`, and no permit is made."""
 
-    def __init__(self, breakers: Breakers, each: Sequence[Permit]) -> None:
+    __slots__ = ("_breakers", "_closed", "_each", "_over", "_seconds", "_started", "_turns")
+
+    def __init__(
+        self, breakers: Breakers, each: Sequence[Permit] = (), closed: Sequence[Breaker] = ()
+    ) -> None:
         self._breakers = breakers
         self._each = each
+        self._closed = closed
+        self._turns = [breaker.turn for breaker in closed]
         self._started = breakers.clock.monotonic()
         self._seconds: float | None = None
         self._over = False
@@ -96,7 +102,7 @@ class Permits:
     def began(self) -> None:
         """The first event of a stream has come: what a slow call is judged by, and enough of a
         result for a probe."""
-        self._seconds = seconds = self._took()
+        self._seconds = seconds = self._breakers.clock.monotonic() - self._started
         for permit in self._each:
             if permit.probe and not permit.over:
                 self._breakers.end(permit, Result.SUCCESS, seconds)
@@ -104,20 +110,22 @@ class Permits:
 
     def record(self, outcome: Outcome) -> None:
         if not self._over:
-            self._end(Result.of(outcome), self._took() if self._seconds is None else self._seconds)
+            self._end(Result.of(outcome))
 
     def release(self) -> None:
         if not self._over:
-            self._end(Result.IGNORED, 0.0)
+            self._end(Result.IGNORED)
 
-    def _end(self, result: Result, seconds: float) -> None:
+    def _end(self, result: Result) -> None:
         self._over = True
+        now = self._breakers.clock.monotonic()
+        seconds = now - self._started if self._seconds is None else self._seconds
+        well = result is Result.SUCCESS
+        for breaker, turn in zip(self._closed, self._turns, strict=True):
+            if not (well and breaker.ended_well(turn, seconds, now)):
+                self._breakers.end(Permit(breaker, turn), result, seconds)
         for permit in self._each:
-            if not permit.breaker.ended_well(permit, result, seconds):
-                self._breakers.end(permit, result, seconds)
-
-    def _took(self) -> float:
-        return self._breakers.clock.monotonic() - self._started
+            self._breakers.end(permit, result, seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +194,7 @@ class Breakers:
         """Leave of all of them or none. `lease`: seconds within which a call that is a probe has
         its result; after that another may go in its stead."""
         if all([breaker.is_closed for breaker in breakers]):
-            return Permits(self, [Permit(each, each.turn) for each in breakers])
+            return Permits(self, closed=breakers)
         for breaker in breakers:
             if breaker.rests:
                 breaker.totals.not_permitted += 1
