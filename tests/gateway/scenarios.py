@@ -1,7 +1,8 @@
 """The ways providers fail, as a table: what each may do to a call, with and without a fallback.
 
 A scenario's provider, of the same name, is sick by the sandbox's faults or by where it is;
-`well` never is. Each scenario has a route to the sick one alone and one that falls back.
+`well` never is. Each scenario has a route to the sick one alone, one that falls back, and one
+that rescues its streams besides.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ BEGUN: Words = frozenset({CUT})
 @dataclass(frozen=True)
 class Scenario:
     """`whole` and `streamed` say how a call may end that has nobody to fall back to. A stream
-    that had begun is cut, whoever might take over."""
+    that had begun is cut, whoever might take over, unless its route rescues it."""
 
     name: str
     fault: dict[str, Any] = field(default_factory=dict)
@@ -32,7 +33,7 @@ class Scenario:
     streamed: Words | None = None  # unless said, as whole ones
     place: str = "{sandbox}/NAME/v1"
     second: str = "well"
-    calls: int = 2  # of each kind: alone and with a fallback, whole and streamed
+    calls: int = 2  # of each kind
     rests: bool = False  # with breakers as they come; else they never open
 
     @property
@@ -46,10 +47,11 @@ class Scenario:
 
     def allowed(self, route: str, *, stream: bool) -> Words:
         """How a call may end."""
-        if stream and self.begins:
+        is_helped = route != "alone" and self.second == "well"
+        if stream and self.begins and route != "rescued":
             # On a busy machine the first event and the fault may come as one: nothing has begun.
-            return BEGUN | FINE if route == "pair" and self.second == "well" else BEGUN
-        if route == "pair" and self.second == "well":
+            return BEGUN | FINE if is_helped else BEGUN
+        if is_helped:
             return FINE
         words = self.streamed if stream and self.streamed is not None else self.whole
         return words if words == FINE else words | _ALSO
@@ -137,6 +139,7 @@ _ROUTE = """
     operation: chat.completions
     targets: [{targets}]
     timeouts: {timeouts}
+    rescue: {rescue}
 """
 _NEVER_OPENS = (
     "{consecutive_failures: 10000, minimum_calls: 10000, window: {type: time, seconds: 1}}"
@@ -164,7 +167,11 @@ def _provider(slug: str, place: str, *, rests: bool) -> str:
 
 def _routes(scenario: Scenario, timeouts: str) -> str:
     sick, second = (f"{{provider: {slug}, model: gpt-x}}" for slug in scenario.providers)
+    both = f"{sick}, {second}"
+    routes = [("alone", sick, "none"), ("pair", both, "none"), ("rescued", both, "restart")]
     return "".join(
-        _ROUTE.format(slug=scenario.name, name=name, targets=targets, timeouts=timeouts)
-        for name, targets in (("alone", sick), ("pair", f"{sick}, {second}"))
+        _ROUTE.format(
+            slug=scenario.name, name=name, targets=targets, timeouts=timeouts, rescue=rescue
+        )
+        for name, targets, rescue in routes
     )

@@ -35,7 +35,7 @@ WORDS = 6
 GIVEN, MADE = WORDS + 1, WORDS + 3  # tokens, by the sandbox's rule
 MOST = 1.2  # attempts at a provider for each call that was routed to it
 INPUT_PRICE, OUTPUT_PRICE = 1, 2  # µUSD a token
-KINDS = [("alone", False), ("alone", True), ("pair", False), ("pair", True)]
+KINDS = [("alone", False), ("alone", True), ("pair", False), ("pair", True), ("rescued", True)]
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ class Run:
         """How many calls had a provider in their route's reach."""
         counts: Counter[str] = Counter()
         for each in self.told:
-            reach = each.case.scenario.providers if each.case.route == "pair" else ()
+            reach = each.case.scenario.providers if each.case.route != "alone" else ()
             counts.update(reach or (each.case.scenario.name,))
         return counts
 
@@ -182,7 +182,7 @@ class Run:
         return " ".join(f"{word[:18]}×{times}" for word, times in words.most_common())
 
 
-_COLUMNS = ("alone, JSON", "alone, SSE", "fallback, JSON", "fallback, SSE")
+_COLUMNS = ("alone, JSON", "alone, SSE", "fallback, JSON", "fallback, SSE", "rescued, SSE")
 
 
 class Bench(System):
