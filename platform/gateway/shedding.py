@@ -40,8 +40,8 @@ SHARE = Gauge(
 
 class Shedder:
     """Decides by the lag that it is told of: up to `target` seconds it is no trouble (0: however
-    much). With more calls in flight than `bound`, `check` must
-    be asked: that is `max_in_flight`, and 0 while a share of all calls is refused."""
+    much). With more calls in flight than `bound`, `check` must be asked: that is `max_in_flight`,
+    and 0 while a share of all calls is refused."""
 
     __slots__ = (
         "_clock",
@@ -104,9 +104,8 @@ async def keep_measuring(shedder: Shedder, clock: Clock) -> None:
     while True:
         due = clock.monotonic() + PERIOD
         await asyncio.sleep(PERIOD)
-        await asyncio.sleep(
-            0
-        )  # a timer's lag is that of a part of a turn; once more is a whole one
+        # A timer's lag is that of a part of a turn; once more is a whole one.
+        await asyncio.sleep(0)
         lag, was_busy = clock.monotonic() - due, shedder.busy
         shedder.note(lag)
         if shedder.busy is not was_busy:
