@@ -25,6 +25,7 @@ from accounts.identity import IDENTITIES
 from api.vitals import WORKER
 from config.draining import drain_first
 from config.orphans import reap_if_alone
+from config.outgoing import outgoing
 from gateway.app import Gateway, Options
 from gateway.exchange import Receive, Scope, Send
 from gateway.paths import find
@@ -53,7 +54,7 @@ class Application:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            path = scope["path"]
+            path, send = scope["path"], outgoing(scope, send)
             door = find(path)
             if door is not None:
                 await self.gateway.handle(door, scope, receive, send)

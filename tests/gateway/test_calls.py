@@ -54,6 +54,23 @@ def test_a_live_call_is_billed_once_and_to_the_digit(live: httpx2.Client, system
     assert (row["status"], row["code"], row["mode"], row["estimate"]) == (200, "ok", "live", "")
 
 
+def test_answers_are_compressed_as_the_client_asks(live: httpx2.Client) -> None:
+    long = {**ASK, "messages": [{"role": "user", "content": "hello " * 400}]}
+    plain = live.post(CHAT, json=long, headers={"Accept-Encoding": "identity"})
+    small = live.post(CHAT, json=long, headers={"Accept-Encoding": "gzip"})
+    assert small.headers["content-encoding"] == "gzip"
+    assert int(small.headers["content-length"]) < int(plain.headers["content-length"]) / 3
+    assert small.json()["choices"] == plain.json()["choices"]
+
+
+def test_a_list_that_is_known_already_is_not_sent_again(live: httpx2.Client) -> None:
+    for path in ("/api/v1/models", "/api/v1/catalogue"):
+        first = live.get(path)
+        again = live.get(path, headers={"If-None-Match": first.headers["etag"]})
+        assert (again.status_code, again.content) == (304, b""), path
+        assert again.headers["etag"] == first.headers["etag"]
+
+
 def test_a_test_call_costs_nothing(client: httpx2.Client, system: System) -> None:
     answer = client.post(CHAT, json=ASK)
     row = system.record(answer.headers["x-request-id"])
