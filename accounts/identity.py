@@ -60,6 +60,7 @@ class Identity:
     quotas: tuple[Quota, ...] = ()
     quotas_since: int = 0  # µs: all gateways count by these quotas from then on
     markup: int = 0  # the plan's, in hundredths of a per cent
+    hit_price: int = 0  # the plan's: µUSD for a call that the cache answers
     expires_at: float | None = None
     allow_house_fallback: bool = False
 
@@ -419,6 +420,7 @@ def _tenant_fields(tenant: Any) -> dict[str, Any]:
         "tenant_public_id": tenant.public_id,
         "time_zone": tenant.time_zone,
         "markup": tenant.plan.markup,
+        "hit_price": tenant.plan.cache_hit_microusd,
         "allow_house_fallback": tenant.allow_house_fallback,
     }
 

@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from lib.ids import prefixed
 from lib.models import Published, Topic
-from providers import answer_checks
+from providers import answer_checks, cache_rules
 from providers.breaker import State
 from providers.resilience import faults
 from providers.vault import open_secret, seal_secret
@@ -266,6 +266,12 @@ class Route(Published):
         help_text="What an answer must be, or the next target is asked. "
         "See docs/operate/resilience.md.",
     )
+    cache = models.JSONField(
+        default=dict,
+        blank=True,
+        help_text="How long answers are kept, where the operation's own rules are not right: "
+        '{"ttl": 300}, in seconds; 0 keeps nothing. See docs/operate/cache.md.',
+    )
     timeouts = models.JSONField(default=dict, blank=True)
     enabled = models.BooleanField(default=True)
     source = models.CharField(
@@ -289,6 +295,10 @@ class Route(Published):
             raise ValidationError({"checks": ItemFault(fault.path, fault.text, "checks")}) from None
         if self.checks and self.operation == "embeddings":
             raise ValidationError({"checks": "Vectors are not checked. Leave it empty."})
+        try:
+            cache_rules.parse(self.cache)
+        except cache_rules.CacheFault as fault:
+            raise ValidationError({"cache": ItemFault(fault.path, fault.text, "cache")}) from None
 
 
 class Target(Published):

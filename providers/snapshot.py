@@ -16,11 +16,12 @@ import structlog
 from django.utils import timezone
 
 from lib.sealing import SealBroken
-from providers import answer_checks, effective, models
+from providers import answer_checks, cache_rules, effective, models
 from providers.adapter import Adapter
 from providers.answer_checks import Checks
 from providers.breaker import Override, State
 from providers.breaker_policy import Policies
+from providers.cache_rules import Rules
 from providers.call import Upstream
 from providers.dialects import adapter_for
 from providers.retry_policy import RetryPolicy
@@ -132,6 +133,7 @@ class RouteSpec:
     hedge: bool = False
     rescue: str = "none"
     checks: Checks | None = None
+    cache: Rules = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,6 +302,7 @@ def _route(
         hedge=row.hedge,
         rescue=row.rescue,
         checks=answer_checks.parse(row.checks),  # rather no route than answers unchecked
+        cache=cache_rules.parse(row.cache),
     )
 
 

@@ -76,6 +76,11 @@ class Plan(QuotaHolder):
         help_text="On top of what the providers take, in hundredths of a per cent: 1250 is "
         "12.5 %. Below zero: a discount.",
     )
+    cache_hit_microusd = models.PositiveIntegerField(
+        default=0,
+        validators=[MaxValueValidator(1_000_000_000)],
+        help_text="What a call that the cache answers costs, in millionths of a dollar.",
+    )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
     class Meta:

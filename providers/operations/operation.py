@@ -27,7 +27,7 @@ class Operation:
 
     `path` is the route of version 1. `is_list`: the answer's `data` is a list of items in
     `response_schema`. `as_of` names the item's field that tells its age ("" where none does).
-    `cache_ttl` is in seconds and 0 for what is never cached; a manifest may say otherwise.
+    `cache` are its rules (providers/cache_rules.py), which a route may change.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Operation:
     response_schema: Mapping[str, Any]
     is_list: bool = False
     as_of: str = ""
-    cache_ttl: int = 0
+    cache: Mapping[str, Any] = field(default_factory=dict)
     request_validator: Draft202012Validator = field(init=False, repr=False)
     response_validator: Draft202012Validator = field(init=False, repr=False)
 
@@ -48,10 +48,6 @@ class Operation:
         for part in ("request", "response"):
             schema = getattr(self, f"{part}_schema")
             object.__setattr__(self, f"{part}_validator", Draft202012Validator(schema))
-
-    @property
-    def cacheable(self) -> bool:
-        return self.cache_ttl > 0
 
     @property
     def idempotent(self) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from providers import cache_rules
 from providers.operations.operation import Kind, Operation
 
 FOLDER = Path(__file__).parent
@@ -50,7 +51,7 @@ def _operation(name: str, document: dict[str, Any], shared: dict[str, Any]) -> O
         response_schema=_with_used_defs(response, shared["$defs"]),
         is_list=document["response_kind"] == "list",
         as_of=document.get("as_of", ""),
-        cache_ttl=document.get("cache_ttl", 0),
+        cache=cache_rules.parse(document.get("cache", {})),
     )
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 from jsonschema_rs import Draft202012Validator
 
-from providers import answer_checks, breaker_policy, resilience
+from providers import answer_checks, breaker_policy, cache_rules, resilience
 from providers.catalogue.located import LocatedDocument, YamlError, read_yaml
 from providers.operations.checking import faults as schema_faults
 from tenants import limits, quotas
@@ -106,6 +106,7 @@ def _validator() -> Draft202012Validator:
     schema = yaml.load(Path(__file__).with_name("schema.yaml").read_text("utf-8"), yaml.CSafeLoader)
     schema["$defs"] |= {
         "breaker": breaker_policy.SCHEMA,
+        "cache": cache_rules.SCHEMA,
         "checks": answer_checks.SCHEMA,
         "retry": resilience.RETRY_SCHEMA,
         "rate_limits": limits.RATE_LIMITS_SCHEMA,

@@ -70,6 +70,8 @@ def _house() -> Item:
 
 def _plan(row: Plan) -> Item:
     item = _columns(row, ("slug", "name", "rate_limits", "quotas"))
+    if row.cache_hit_microusd:
+        item["cache_hit_microusd"] = row.cache_hit_microusd
     return item | ({"markup_percent": to_percent(row.markup)} if row.markup else {})
 
 

@@ -19,6 +19,7 @@ from tenants.scopes import check_scopes
 from tenants.services import create_key, revoke_key
 
 DEFAULT_PROJECT = "default"
+PLAN_FIELDS = ("name", "rate_limits", "quotas", "cache_hit_microusd")
 KEY_FIELDS = ("allowed_ips", "rate_limits", "quotas")
 HOUSE_FIELDS = ("rate_limits", "quotas", "time_zone")
 
@@ -31,7 +32,7 @@ def apply_plan(run: Run, item: Mapping[str, Any], place: Place) -> None:
     slug = item["slug"]
     row = Plan.objects.filter(slug=slug).first()
     row = row or Plan(slug=slug, name=slug, rate_limits=DEFAULT_RATE_LIMITS)
-    values = {name: item[name] for name in ("name", "rate_limits", "quotas") if name in item}
+    values = {name: item[name] for name in PLAN_FIELDS if name in item}
     if "markup_percent" in item:
         values["markup"] = _markup(run, item["markup_percent"], (*place, "markup_percent"))
     run.put(row, values, what=f"plan {slug}", place=place)

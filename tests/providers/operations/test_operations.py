@@ -54,7 +54,7 @@ def test_data_operations_take_the_reserved_parameters_and_nothing_unknown() -> N
             assert set(operation.request_schema["properties"]) >= RESERVED
             assert operation.request_schema["additionalProperties"] is False
             assert operation.idempotent
-            assert operation.cacheable
+            assert operation.cache["ttl"] > 0
             assert operation.path == "/api/v1/" + operation.name.replace(".", "/")
 
 

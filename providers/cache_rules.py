@@ -1,0 +1,70 @@
+"""How long answers are kept: the rules of an operation, a route and a manifest, as JSON.
+
+Whoever stands nearer to the answer has the word: the route's before the operation's, and how long
+one provider's answers may be kept (its manifest's `ttl` and `max_retention`) before both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jsonschema_rs
+
+Rules = Mapping[str, Any]
+
+YEAR = 31_536_000
+_SECONDS = {"type": "integer", "minimum": 0, "maximum": YEAR}
+SCHEMA = {
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {
+        "ttl": _SECONDS,
+        "min_ttl": _SECONDS,
+        "max_ttl": _SECONDS,
+        "stale_while_revalidate": _SECONDS,
+        "stale_if_error": _SECONDS,
+        "adaptive": {"type": "boolean"},
+        "public": {"type": "boolean"},
+        "sampled": {"type": "boolean"},
+    },
+}
+_validator = jsonschema_rs.validator_for(SCHEMA)
+
+HOUR, WEEK = 3600, 7 * 86_400
+
+
+class CacheFault(ValueError):
+    """What is wrong in a route's cache rules, and where: `path` leads to it."""
+
+    def __init__(self, path: tuple[str | int, ...], text: str) -> None:
+        super().__init__(f"{'/'.join(map(str, path)) or 'cache'}: {text}")
+        self.path = path
+        self.text = text
+
+
+def parse(rules: Any) -> Rules:
+    """The rules, once they are known to be some. Raises CacheFault."""
+    for error in _validator.iter_errors(rules):
+        raise CacheFault(tuple(error.instance_path), error.message)
+    least, most = rules.get("min_ttl", 0), rules.get("max_ttl", YEAR)
+    if not least <= rules.get("ttl", least) <= most and rules.get("ttl"):
+        raise CacheFault(("ttl",), "It must lie between min_ttl and max_ttl.")
+    if least > most:
+        raise CacheFault(("min_ttl",), "It is more than max_ttl.")
+    if rules.get("adaptive") and not {"min_ttl", "max_ttl"} <= rules.keys():
+        raise CacheFault(("adaptive",), "Say min_ttl and max_ttl, between which it may move.")
+    return dict(rules)
+
+
+def merged(operation: Rules, route: Rules) -> Rules:
+    """The operation's rules with the route's over them. What neither says of stale answers goes
+    by how long fresh ones are kept: as long again while a new one is fetched, and sixty times,
+    an hour at least and a week at most, where none can be had."""
+    rules = {**operation, **route}
+    ttl = rules.get("ttl", 0)
+    told = {
+        "stale_while_revalidate": ttl,
+        "stale_if_error": min(max(60 * ttl, HOUR), WEEK) if ttl else 0,
+    }
+    return told | rules

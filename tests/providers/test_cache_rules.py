@@ -1,0 +1,75 @@
+"""Rules of the cache: what is none is told with its place, and the nearer ones go first."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.core.exceptions import ValidationError
+
+from providers.cache_rules import HOUR, WEEK, CacheFault, merged, parse
+from providers.models import Route
+from providers.operations import Kind, registry
+
+
+@pytest.mark.parametrize(
+    ("rules", "place"),
+    [
+        ([], "cache"),
+        ("300", "cache"),
+        ({"ttl": -1}, "ttl"),
+        ({"ttl": 0.5}, "ttl"),
+        ({"ttl": True}, "ttl"),
+        ({"ttl": 31_536_001}, "ttl"),
+        ({"time": 300}, "cache"),
+        ({"ttl": 10, "min_ttl": 20}, "ttl"),
+        ({"ttl": 10, "max_ttl": 5}, "ttl"),
+        ({"min_ttl": 20, "max_ttl": 10}, "min_ttl"),
+        ({"ttl": 10, "adaptive": True}, "adaptive"),
+        ({"ttl": 10, "adaptive": True, "max_ttl": 60}, "adaptive"),
+        ({"public": "yes"}, "public"),
+    ],
+)
+def test_what_is_no_rule_is_told_with_its_place(rules: Any, place: str) -> None:
+    with pytest.raises(CacheFault) as raised:
+        parse(rules)
+    assert str(raised.value).startswith(f"{place}: ")
+    route = Route(operation="finance.quote", cache=rules)
+    with pytest.raises(ValidationError) as refused:
+        route.clean()
+    assert "cache" in refused.value.message_dict
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        {},
+        {"ttl": 0},
+        {"ttl": 0, "min_ttl": 10},
+        {"ttl": 300, "min_ttl": 60, "max_ttl": 900, "adaptive": True},
+        {"stale_if_error": 86_400, "sampled": True},
+    ],
+)
+def test_rules_are_taken_as_they_are(rules: dict[str, Any]) -> None:
+    assert parse(rules) == rules
+
+
+def test_a_routes_rules_go_before_the_operations() -> None:
+    assert merged({"ttl": 300, "public": True}, {"ttl": 60}) == {
+        "ttl": 60,
+        "public": True,
+        "stale_while_revalidate": 60,
+        "stale_if_error": HOUR,
+    }
+    assert merged({"ttl": 86_400}, {})["stale_if_error"] == WEEK
+    assert merged({"ttl": 300}, {"stale_if_error": 0})["stale_if_error"] == 0
+    off = merged({"ttl": 300}, {"ttl": 0})
+    assert (off["ttl"], off["stale_if_error"]) == (0, 0)
+
+
+def test_everybody_shares_only_what_says_nothing_of_who_asked() -> None:
+    public = {name for name, operation in registry().items() if operation.cache.get("public")}
+    assert "weather.current" in public
+    assert public.isdisjoint({"geo.geocode", "geo.ip_lookup", "medical.drug_label", "news.search"})
+    models = {name for name, each in registry().items() if each.kind is not Kind.DATA}
+    assert public.isdisjoint(models)
