@@ -17,7 +17,7 @@ from cache.entry import Entry
 from cache.flight import LEAD, Flight
 from cache.freshness import Headers, State, Times, conditional
 from cache.policy import CachePolicy, Wish
-from cache.shared import LEASE_SECONDS, Since
+from cache.shared import LEASE_SECONDS, Lease, Since
 from lib.ids import uuid7
 from lib.later import Later
 from lib.problems import DeadlineExceeded, Problem
@@ -203,8 +203,9 @@ class Look:
         if state is State.DEAD or not entry.suits(self.ask.asked_with):
             return self._go_alone()
         self.known, self.state = entry, state
+        self.entry = entry
         self._cache.figures.waited += 1
-        return self._serve(entry)
+        return None
 
     def _go_alone(self) -> None:
         self.made = self._cache.stamps.moment
@@ -219,7 +220,8 @@ class Look:
                 self._serve(self.known)
                 return self._land_what_is_known(flight)
             if asyncio.get_running_loop().time() + pause > self.ask.until:
-                return self._serve_instead_of(DeadlineExceeded())
+                self._serve_instead_of(DeadlineExceeded())
+                return self.close()
             await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
         self._hold()
@@ -235,22 +237,28 @@ class Look:
     async def _ask_second_level(self, lease: str) -> bool:
         """Learn what it has. Whether nobody else, in any worker, is fetching the answer: then
         that is for this call to do, if it gave a lease."""
-        cache, key = self._cache, self.ask.key
-        self.made = cache.stamps.moment
-        if not self.ask.policy.shared or not cache.shared.usable:
+        self.made = self._cache.stamps.moment
+        if not self.ask.policy.shared or not self._cache.shared.usable:
             return True
         try:
-            kept = await cache.shared.get(key, lease)
+            whose = await self._get(lease)
+            if lease and whose is Lease.NOT_NEEDED and self.state is not State.FRESH:
+                # Fresh by the store's clock, but not by ours, or not for this client.
+                whose = await self._get(lease, anyway=True)
         except StoreAway:
             return True
+        return whose is Lease.GRANTED
+
+    async def _get(self, lease: str, *, anyway: bool = False) -> Lease:
+        cache, key = self._cache, self.ask.key
+        kept = await cache.shared.get(key, lease, anyway=anyway)
         self.since = kept.since
-        if kept.leads:
+        if kept.lease is Lease.GRANTED:
             self.lease = lease
         entry = cache.read(key, kept.data, self.made) if kept.data else None
         if entry is not None and self._learn(entry):
             cache.memory.put(key, entry)
-            cache.figures.shared_hits += self.state is State.FRESH
-        return kept.leads
+        return kept.lease
 
     def _learn(self, entry: Entry | None) -> bool:
         """Whether it is newer than what is known, and nothing in it was invalidated."""
@@ -266,6 +274,8 @@ class Look:
     def _serve(self, entry: Entry | None) -> None:
         figures = self._cache.figures
         self.entry = entry
+        figures.shared_hits += self.state is State.FRESH and self.since is not None
+        figures.hits += self.state is State.FRESH and self.since is None
         figures.stale += self.state is State.WHILE_REVALIDATING
         figures.on_error += self.state is State.ON_ERROR
 

@@ -6,13 +6,13 @@
 --   look        2 run id of this server   3 a new name   4 epoch known   5 newest stamp known
 --               6 about how many changes at most
 --   invalidate  2… tags' ids, "" for all there are
---   get         2 a lease's name, "" for none   3 ms it lasts
+--   get         2 a lease's name, "" for none   3 ms it lasts   4 also if what is kept is fresh (1, 0)
 --   put         2 epoch   3 stamp before it was asked for   4 tags' ids in a row   5 µs it is fresh
 --               6 ms it is of any use   7 bytes of all entries at most   8 lease to end   9 the entry
 --   renew       2 lease   3 ms more
 --   release     2 lease
 -- Answer  look: {epoch, stamp, id, stamp, id, stamp …};  invalidate: stamp
---         get: {entry or "", granted (1, 0), stamp};  the others: 1 where it was done
+--         get: {entry or "", lease granted (1), another's (0) or not needed (-1), stamp};  the others: 1 where it was done
 --
 -- A stamp is a moment in µs by this server's clock, made to grow where that does not. An epoch
 -- begins when a server starts, or has lost what it knew: entries of another one are not found.
@@ -93,10 +93,10 @@ if command == 'get' then
     data = ''
   elseif kept[4] then
     call('ZADD', KEYS[3], 'XX', now, entry)
-    if tonumber(kept[3]) > now then return {data, 0, past} end
+    if ARGV[4] == '0' and tonumber(kept[3]) > now then return {data, -1, past} end
   end
   local lease = ARGV[2]
-  if lease == '' then return {data, 0, past} end
+  if lease == '' then return {data, -1, past} end
   if call('SET', KEYS[6], lease, 'NX', 'PX', ARGV[3]) or holds(lease) then
     return {data, 1, past}
   end

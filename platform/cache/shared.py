@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import enum
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -42,11 +43,19 @@ class Since(NamedTuple):
     stamp: int
 
 
+class Lease(enum.IntEnum):
+    """Who is to fetch the answer."""
+
+    NOT_NEEDED = -1  # nobody: it is there, and fresh
+    ANOTHERS = 0
+    GRANTED = 1
+
+
 class Kept(NamedTuple):
-    """What the store has ("" for nothing), whether the lease was granted, and when that was."""
+    """What the store has (b"" for nothing), what became of the lease, and when that was."""
 
     data: bytes
-    leads: bool
+    lease: Lease
     since: Since
 
 
@@ -74,8 +83,8 @@ class SecondLevel(Protocol):
 
     async def close(self) -> None: ...
 
-    async def get(self, key: bytes, lease: str = "") -> Kept:
-        """Raises StoreAway."""
+    async def get(self, key: bytes, lease: str = "", *, anyway: bool = False) -> Kept:
+        """`anyway`: the lease is wanted although what is kept may be fresh. Raises StoreAway."""
         ...
 
     def put(self, key: bytes, data: bytes, sharing: Sharing) -> None: ...
@@ -99,7 +108,7 @@ class Alone:
 
     async def close(self) -> None: ...
 
-    async def get(self, key: bytes, lease: str = "") -> Kept:
+    async def get(self, key: bytes, lease: str = "", *, anyway: bool = False) -> Kept:
         raise StoreAway("none is configured")
 
     def put(self, key: bytes, data: bytes, sharing: Sharing) -> None: ...
@@ -146,12 +155,13 @@ class SharedCache:
             await asyncio.wait([self._looking])
         await self._store.close()
 
-    async def get(self, key: bytes, lease: str = "") -> Kept:
+    async def get(self, key: bytes, lease: str = "", *, anyway: bool = False) -> Kept:
         if not self.usable:
             raise StoreAway("not usable")
         epoch = self._heard.epoch
-        data, leads, stamp = await self._ask("get", lease, _ms(LEASE_SECONDS), key=key)
-        return Kept(data, bool(leads), Since(epoch, int(stamp)))
+        words = (lease, _ms(LEASE_SECONDS), int(anyway))
+        data, whose, stamp = await self._ask("get", *words, key=key)
+        return Kept(data, Lease(whose), Since(epoch, int(stamp)))
 
     def put(self, key: bytes, data: bytes, sharing: Sharing) -> None:
         """Behind everybody's back: whether it gets there, the next who asks will see."""
