@@ -24,6 +24,8 @@ VERSION = b"PBC\1"
 SEAL_BYTES = 16
 _HEAD = len(VERSION) + SEAL_BYTES
 _BODY = _HEAD + 4
+_OF_FRESHNESS = tuple(field.name for field in dataclasses.fields(Freshness))
+_OF_ORIGIN = tuple(field.name for field in dataclasses.fields(Origin) if field.name != "usage")
 _PLAIN = ("plain_size", "etag", "status", "events", "headers", "vary", "ttl")
 
 
@@ -35,8 +37,8 @@ class Codec:
 
     def encode(self, key: bytes, entry: Entry) -> bytes:
         document: dict[str, Any] = {name: getattr(entry, name) for name in _PLAIN}
-        document["freshness"] = dataclasses.astuple(entry.freshness)
-        document["origin"] = dataclasses.astuple(entry.origin)
+        document["freshness"] = _fields(entry.freshness)
+        document["origin"] = [*_fields(entry.origin), list(entry.origin.usage)]
         document["tags"] = [tag.hex() for tag in entry.tags]
         head = orjson.dumps(document)
         rest = len(head).to_bytes(4, "big") + head + entry.packed
@@ -58,15 +60,20 @@ class Codec:
         return digest.digest()
 
 
+def _fields(value: Origin | Freshness) -> list[Any]:
+    names = _OF_ORIGIN if isinstance(value, Origin) else _OF_FRESHNESS
+    return [getattr(value, name) for name in names]
+
+
 def _entry(document: dict[str, Any], packed: bytes, made: int) -> Entry:
     """The seal was right: it is what `encode` wrote."""
-    provider, model, as_of, usage, *rest = document["origin"]
+    *origin, usage = document["origin"]
     return Entry(
         packed=packed,
         plain_size=document["plain_size"],
         freshness=Freshness(*document["freshness"]),
         etag=document["etag"],
-        origin=Origin(provider, model, as_of, Usage(*usage), *rest),
+        origin=Origin(**dict(zip(_OF_ORIGIN, origin, strict=True)), usage=Usage(*usage)),
         status=document["status"],
         events=tuple(document["events"]),
         headers=_pairs(document["headers"]),

@@ -11,8 +11,8 @@ from providers.call import Usage
 
 # Bytes of an entry besides its texts, its place in memory and its key included: what CPython's
 # objects take (tests/cache/test_memory.py measures it).
-OVERHEAD = 1100
-PER_TAG, PER_PAIR, PER_EVENT = 72, 200, 40
+OVERHEAD = 1000
+PER_TAG, PER_PAIR, PER_EVENT = 60, 180, 40
 _NO_USAGE = Usage()
 
 
@@ -24,10 +24,10 @@ class Origin:
     provider: str = ""
     model: str = ""
     as_of: str = ""
-    usage: Usage = _NO_USAGE
     cost: int = 0
     price_id: int | None = None
     took_ms: int = 0
+    usage: Usage = _NO_USAGE
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,8 +82,11 @@ class Look:
     @property
     def spare(self) -> Entry | None:
         """What may be served although it is stale, when no provider can answer."""
-        wanted = self.state in (State.WHILE_REVALIDATING, State.ON_ERROR)
-        return self.known if wanted and not self.ask.wish.no_cache else None
+        known, wish = self.known, self.ask.wish
+        if known is None or wish.no_cache or not self._cache.stamps.valid(known):
+            return None
+        now = self._cache.clock.now()
+        return known if known.freshness.state(now, wish.max_age) < State.DEAD else None
 
     @property
     def conditional(self) -> dict[str, str]:
@@ -126,12 +129,12 @@ class Look:
         spare, flight = self.spare, self._flight
         if spare is not None:
             self._serve(spare)
-        if flight is not None:
-            if spare is not None:
-                flight.serve(spare)
-            elif self.ask.policy.fails_together:
-                flight.fail(problem)
-        self.close()
+        if flight is not None and spare is not None:
+            flight.land(spare)
+            self._let_go(flight)
+        elif flight is not None and self.ask.policy.fails_together:
+            flight.fail(problem)
+            self._let_go(flight)
         return spare
 
     def refresh(self, fetch: Callable[[Look], Awaitable[None]]) -> None:
@@ -147,14 +150,9 @@ class Look:
 
     def close(self) -> None:
         """Let the next in line have its turn."""
-        flight, self._flight = self._flight, None
-        if flight is None:
-            return
-        _HELD.remove(self)
-        if not flight.landed:
-            flight.leave()
-        if flight.landed:
-            self._cache.shared.release(self.ask.key, self.lease)
+        if self._flight is not None:
+            self._flight.leave()
+            self._let_go(self._flight)
 
     def due(self) -> None:
         """It has led for a while: other workers are told that it lives."""
@@ -272,8 +270,11 @@ class Look:
         return True
 
     def _serve(self, entry: Entry | None) -> None:
-        figures = self._cache.figures
+        if entry is None:
+            return
+        cache, figures = self._cache, self._cache.figures
         self.entry = entry
+        self.state = entry.freshness.state(cache.clock.now(), self.ask.wish.max_age)
         figures.shared_hits += self.state is State.FRESH and self.since is not None
         figures.hits += self.state is State.FRESH and self.since is None
         figures.stale += self.state is State.WHILE_REVALIDATING
@@ -286,24 +287,32 @@ class Look:
         self._serve(self.spare)
 
     def _land(self, entry: Entry | None) -> Entry | None:
-        flight, cache = self._flight, self._cache
+        """What may not be kept, or is stale already, is for nobody else."""
+        cache, flight = self._cache, self._flight
         if entry is None:
             cache.figures.not_kept += 1
-            if flight is not None:
-                flight.disperse()
-            return None
-        cache.store(entry, self)
+        else:
+            cache.store(entry, self)
         if flight is not None:
-            if entry.freshness.state(cache.clock.now()) <= State.WHILE_REVALIDATING:
-                flight.land(entry)
-            else:
+            now = cache.clock.now()
+            if entry is None or entry.freshness.state(now) > State.WHILE_REVALIDATING:
                 flight.disperse()
+            else:
+                flight.land(entry)
+            self._let_go(flight)
         return entry
 
     def _land_what_is_known(self, flight: Flight) -> None:
         if self.known is not None:
             flight.land(self.known)
-        self.close()
+            self._let_go(flight)
+
+    def _let_go(self, flight: Flight) -> None:
+        """It is over, or another one leads it."""
+        self._flight = None
+        _HELD.remove(self)
+        if flight.landed:
+            self._cache.shared.release(self.ask.key, self.lease)
 
     def _hold(self) -> None:
         if self.lease:

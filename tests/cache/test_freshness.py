@@ -46,7 +46,13 @@ def test_what_the_standards_say(
     if fresh is None:
         return
     edges = {fresh.lifetime, fresh.lifetime + 7, fresh.lifetime + 50}
-    for later in {0, 1, 5, 3700, *(int(edge - fresh.age) + step for edge in edges for step in (-1, 0, 1))}:
+    for later in {
+        0,
+        1,
+        5,
+        3700,
+        *(int(edge - fresh.age) + step for edge in edges for step in (-1, 0, 1)),
+    }:
         if later >= 0:
             expected = rfc.state(told, policy, (asked, came), came + later)
             assert fresh.state(NOON + came + later) is expected, later
@@ -127,7 +133,15 @@ def test_dates() -> None:
     assert http_date("Sunday, 06-Nov-94 08:49:37 GMT") == moment
     assert http_date("Sun Nov  6 08:49:37 1994") == moment
     for wrong in (
-        *("", "0", "-1", "now", DATE + " ", DATE.replace("GMT", "UTC"), DATE.replace("GMT", "+0100")),
+        *(
+            "",
+            "0",
+            "-1",
+            "now",
+            DATE + " ",
+            DATE.replace("GMT", "UTC"),
+            DATE.replace("GMT", "+0100"),
+        ),
         *("Sun, 06 Nov 1994 08:49 GMT", "Sun, 36 Nov 1994 08:49:37 GMT", "1994-11-06T08:49:37Z"),
         "Sun, 06 Foo 1994 08:49:37 GMT",
     ):

@@ -24,7 +24,9 @@ numbers = st.one_of(
 leaves = st.one_of(st.none(), st.booleans(), numbers, st.text(max_size=8))
 values = st.recursive(
     leaves,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3)
+    ),
     max_leaves=8,
 )
 documents = st.dictionaries(st.text(max_size=4), values, max_size=4)
@@ -36,14 +38,21 @@ def spelled(value: Any, chance: random.Random) -> str:
     if isinstance(value, dict):
         members = list(value.items())
         chance.shuffle(members)
-        return "{" + ",".join(
-            f"{space}{spelled(name, chance)}:{space}{spelled(each, chance)}" for name, each in members
-        ) + "}"
+        return (
+            "{"
+            + ",".join(
+                f"{space}{spelled(name, chance)}:{space}{spelled(each, chance)}"
+                for name, each in members
+            )
+            + "}"
+        )
     if isinstance(value, list):
         return "[" + f",{space}".join(spelled(each, chance) for each in value) + "]"
     if isinstance(value, str):
         escaped = "".join(
-            "".join(f"\\u{unit:04x}" for unit in _units(letter)) if chance.random() < 0.5 else json.dumps(letter, ensure_ascii=False)[1:-1]
+            "".join(f"\\u{unit:04x}" for unit in _units(letter))
+            if chance.random() < 0.5
+            else json.dumps(letter, ensure_ascii=False)[1:-1]
             for letter in value
         )
         return f'"{escaped}"'
