@@ -162,10 +162,10 @@ class Look:
     async def _find(self) -> None:
         flights, wish = self._cache.flights, self.ask.wish
         self._learn(self._cache.memory.get(self.ask.key))
-        if wish.no_cache or wish.only_if_cached:
-            await self._find_apart()
-        elif self.state is State.FRESH:
+        if self.state is State.FRESH and not wish.no_cache:
             self._serve(self.known)
+        elif wish.no_cache or wish.only_if_cached:
+            await self._find_apart()
         elif (flight := flights.get(self.ask.key)) is None:
             await self._lead(flights.begin(self.ask.key, uuid7()))
         elif self.state is State.WHILE_REVALIDATING:

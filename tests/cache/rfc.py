@@ -26,7 +26,7 @@ class Said:
     expires: int | None = None
     age: int | None = None
 
-    def headers(self, chance: random.Random) -> dict[str, str]:
+    def headers(self, chance: random.Random, noon: float = NOON) -> dict[str, str]:
         headers = {}
         if self.directives:
             words = [_spelled(name, value, chance) for name, value in self.directives.items()]
@@ -34,7 +34,7 @@ class Said:
             headers["cache-control"] = chance.choice([",", ", ", " ,\t"]).join(words)
         for name, value in (("date", self.date), ("expires", self.expires)):
             if value is not None:
-                headers[name] = "0" if value < 0 else formatdate(NOON + value, usegmt=True)
+                headers[name] = "0" if value < 0 else formatdate(noon + value, usegmt=True)
         if self.age is not None:
             headers["age"] = "young" if self.age < 0 else str(self.age)
         return headers
