@@ -17,6 +17,9 @@ from cache.tags import Stamps
 from lib.deadline import Deadline
 from lib.problems import DeadlineExceeded, Problem
 
+APART_SECONDS = 5.0
+MOST_APART = 10_000
+
 
 class Lead:
     """What a waiter hears when it is its turn."""
@@ -71,6 +74,8 @@ class Flight:
         self._end()
 
     def disperse(self) -> None:
+        """The answer is for nobody else, and for a while nobody waits for one."""
+        self._flights.part(self.key)
         for waiter in self._waiters:
             _tell(waiter, APART)
         self._end()
@@ -104,17 +109,29 @@ class Flight:
 
 
 class Flights:
-    """All that are in the air in this worker."""
+    """All that are in the air in this worker; and the keys whose answers were for nobody else
+    lately, where it is better not to wait for each other."""
 
     def __init__(self, stamps: Stamps) -> None:
         self.stamps = stamps
         self._open: dict[bytes, Flight] = {}
+        self._apart: dict[bytes, float] = {}  # until the loop's time, the oldest first
 
     def __len__(self) -> int:
         return len(self._open)
 
     def get(self, key: bytes) -> Flight | None:
         return self._open.get(key)
+
+    def are_apart(self, key: bytes) -> bool:
+        until = self._apart.get(key)
+        return until is not None and asyncio.get_running_loop().time() < until
+
+    def part(self, key: bytes) -> None:
+        self._apart.pop(key, None)
+        self._apart[key] = asyncio.get_running_loop().time() + APART_SECONDS
+        if len(self._apart) > MOST_APART:
+            del self._apart[next(iter(self._apart))]
 
     def begin(self, key: bytes, lease: str) -> Flight:
         flight = self._open[key] = Flight(self, key, lease)

@@ -166,6 +166,8 @@ class Look:
             self._serve(self.known)
         elif wish.no_cache or wish.only_if_cached:
             await self._find_apart()
+        elif flights.are_apart(self.ask.key):
+            self._go_alone()
         elif (flight := flights.get(self.ask.key)) is None:
             await self._lead(flights.begin(self.ask.key, uuid7()))
         elif self.state is State.WHILE_REVALIDATING:
