@@ -430,3 +430,73 @@ async def test_too_many_invalidations_to_remember_become_one_of_all(
         async with asyncio.timeout(1):
             while await state_of(two, ask(two, "OTHER")) is not State.DEAD:
                 await asyncio.sleep(0.01)
+
+
+@on_loop
+async def test_a_late_answer_from_before_an_invalidation_replaces_no_new_one(
+    valkey: Valkey,
+) -> None:
+    provider = counting()
+    async with running(3, valkey.url) as (one, two, three):
+        provider.takes = 0.1
+        late = asyncio.create_task(serve(one, ask(one, wish=Wish(no_cache=True)), provider))
+        await eventually(lambda: provider.asked)
+        provider.takes = 0.0
+        await two.invalidate(["symbol:AAPL"])
+        assert await serve(two, ask(two), provider) == b"2"
+        await written(two)
+        assert await late == b"1"
+        await written(one)
+        for cache in (two, three):
+            assert await serve(cache, ask(cache), provider) == b"2"
+        async with asyncio.timeout(1):  # by when it has heard of it
+            while await serve(one, ask(one), provider) != b"2":
+                await asyncio.sleep(0.01)
+
+
+@on_loop
+async def test_what_could_not_be_told_is_not_read_though_the_store_answers_again(
+    valkey: Valkey,
+) -> None:
+    provider = counting()
+    async with running(2, valkey.url) as (one, two):
+        await serve(two, ask(two), provider)
+        await written(two)
+        with frozen(valkey):
+            await serve(one, ask(one, "OTHER"), provider)  # from here on nobody waits for it
+            await one.invalidate(["symbol:AAPL"])
+        until = time.monotonic() + 0.35
+        while time.monotonic() < until:
+            assert await state_of(one, ask(one)) is State.DEAD
+            await asyncio.sleep(0.001)
+
+
+@on_loop
+async def test_a_worker_that_invalidated_keeps_what_it_fetched_since(valkey: Valkey) -> None:
+    provider = counting()
+    async with running(1, valkey.url) as (cache,):
+        await cache.invalidate(["symbol:AAPL"])
+        await serve(cache, ask(cache), provider)
+        await asyncio.sleep(0.3)  # in which it hears of its own
+        assert cache.fresh(ask(cache)) is not None
+
+
+@on_loop
+async def test_a_store_that_began_anew_with_what_it_had_saved_is_not_trusted(
+    valkey: Valkey,
+) -> None:
+    """It may have saved it before the last invalidations."""
+    provider = counting()
+    async with running(2, valkey.url) as (one, two):
+        await serve(one, ask(one), provider)
+        await written(one)
+        with valkey.client() as client:
+            client.save()
+        await one.invalidate(["symbol:AAPL"])
+        valkey.kill()
+        valkey.start()
+        (valkey._server.log.parent / "dump.rdb").unlink()
+        with valkey.client() as client:
+            assert client.exists(f"{PREFIX}:epoch")
+        await eventually(lambda: two.shared.usable)
+        assert await state_of(two, ask(two)) is State.DEAD
