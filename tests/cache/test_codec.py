@@ -89,10 +89,10 @@ def test_bodies_are_whole_again(body: bytes) -> None:
 def test_a_bomb_never_goes_off() -> None:
     import tracemalloc
 
-    bomb = b"\1" + zlib.compress(b"\0" * (256 << 20), 9)
+    bomb = b"\1" + zlib.compress(b"\0" * (64 << 20), 9)
     tracemalloc.start()
     try:
-        for size in (10, MOST_BYTES, 256 << 20):
+        for size in (10, MOST_BYTES, 64 << 20):
             with pytest.raises(Torn):
                 unpack(bomb, size)
         peak = tracemalloc.get_traced_memory()[1]

@@ -45,16 +45,16 @@ def filled(count: int, memory: Memory, size: int, tags: int) -> int:
     return took
 
 
-@pytest.mark.parametrize("size", [10, 900, 20_000])
-def test_what_it_says_it_holds_is_what_it_takes(size: int) -> None:
+@pytest.mark.parametrize(("size", "count"), [(10, 1500), (900, 1500), (20_000, 200)])
+def test_what_it_says_it_holds_is_what_it_takes(size: int, count: int) -> None:
     memory = Memory(1 << 30)
-    took = filled(1500, memory, size, 5)
+    took = filled(count, memory, size, 5)
     assert took <= memory.size <= 1.3 * took
-    assert len(memory) == 1500
+    assert len(memory) == count
 
 
 def test_however_many_distinct_answers_come_it_stays_within_its_bound(is_long: bool) -> None:
-    count = 1_000_000 if is_long else 10_000
+    count = 1_000_000 if is_long else 6_000
     memory = Memory(4 << 20)
     took = filled(count, memory, 300, 2)
     assert took <= memory.limit
