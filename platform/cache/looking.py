@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("patchbay.cache")
 
-SHORTEST_PAUSE, LONGEST_PAUSE = 0.01, 0.1  # seconds between two looks for another worker's answer
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.01, 0.05  # seconds between two looks for another worker's answer
 _HELD = Later(LEASE_SECONDS / 3)  # leases that live on
 
 

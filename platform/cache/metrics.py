@@ -14,8 +14,8 @@ TELL_SECONDS = 0.5
 
 LOOKUPS = Counter(
     "patchbay_cache_lookups",
-    "Calls that looked into the cache, by what they found: hit (in memory), shared_hit, waited (for "
-    "an equal call), stale (and refreshed behind), stale_on_error, miss.",
+    "Calls that looked into the cache, by what they found: hit (in memory), shared_hit, waited "
+    "(for an equal call), stale (and refreshed behind), stale_on_error, miss.",
     ["found"],
 )
 STORED = Counter(
