@@ -1,0 +1,82 @@
+"""The cache as Prometheus sees it: gathered now and then, so that a call pays nothing for it."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+
+from prometheus_client import Counter, Gauge
+
+from cache.cache import Cache
+from cache.figures import Figures
+
+TELL_SECONDS = 0.5
+
+LOOKUPS = Counter(
+    "patchbay_cache_lookups",
+    "Calls that looked into the cache, by what they found: hit (in memory), shared_hit, waited "
+    "(for an equal call), stale (and refreshed behind), stale_on_error, miss.",
+    ["found"],
+)
+STORED = Counter(
+    "patchbay_cache_answers",
+    "Answers of providers, by what became of them: stored, revalidated (a 304), not_kept.",
+    ["result"],
+)
+STORED_BYTES = Counter("patchbay_cache_stored_bytes", "Bytes of bodies stored, as they are kept.")
+SAVED_BYTES = Counter("patchbay_cache_saved_bytes", "Bytes of them that compression saved.")
+EVICTIONS = Counter("patchbay_cache_evictions", "Entries that left memory for others to come.")
+INVALIDATIONS = Counter("patchbay_cache_invalidations", "Tags invalidated by these workers.")
+TORN = Counter("patchbay_cache_torn", "Entries of the second level that could not be read.")
+BYTES = Gauge("patchbay_cache_bytes", "Bytes in workers' memory.", multiprocess_mode="livesum")
+ENTRIES = Gauge("patchbay_cache_entries", "Entries there.", multiprocess_mode="livesum")
+SHARING = Gauge(
+    "patchbay_cache_sharing",
+    "Workers that can use the second level.",
+    multiprocess_mode="livesum",
+)
+
+_FOUND = {
+    "hit": "hits",
+    "shared_hit": "shared_hits",
+    "waited": "waited",
+    "stale": "stale",
+    "stale_on_error": "on_error",
+    "miss": "misses",
+}
+_RESULTS = {"stored": "stored", "revalidated": "revalidated", "not_kept": "not_kept"}
+_COUNTS = {
+    "stored_bytes": STORED_BYTES,
+    "saved_bytes": SAVED_BYTES,
+    "invalidations": INVALIDATIONS,
+    "torn": TORN,
+}
+
+
+class CacheMetrics:
+    """`publish` brings the metrics up to what the cache says."""
+
+    def __init__(self) -> None:
+        self._known = Figures()
+        self._evicted = 0
+
+    def publish(self, cache: Cache) -> None:
+        now, known = cache.figures, self._known
+        for labels, counter in ((_FOUND, LOOKUPS), (_RESULTS, STORED)):
+            for label, name in labels.items():
+                counter.labels(label).inc(getattr(now, name) - getattr(known, name))
+        for name, counter in _COUNTS.items():
+            counter.inc(getattr(now, name) - getattr(known, name))
+        EVICTIONS.inc(cache.memory.evicted - self._evicted)
+        BYTES.set(cache.memory.size)
+        ENTRIES.set(len(cache.memory))
+        SHARING.set(cache.shared.usable)
+        self._known, self._evicted = dataclasses.replace(now), cache.memory.evicted
+
+
+async def keep_publishing(cache: Cache) -> None:
+    """Until it is cancelled."""
+    metrics = CacheMetrics()
+    while True:
+        metrics.publish(cache)
+        await asyncio.sleep(TELL_SECONDS)
