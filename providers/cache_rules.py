@@ -1,7 +1,7 @@
 """How long answers are kept: the rules of an operation, a route and a manifest, as JSON.
 
-Whoever stands nearer to the answer has the word: the route's before the operation's, and how long
-one provider's answers may be kept (its manifest's `ttl` and `max_retention`) before both.
+The route's word goes before the manifest's of the provider that answered, and that before the
+operation's; but no answer is kept for longer than the provider's terms allow (`max_retention`).
 """
 
 from __future__ import annotations
@@ -57,11 +57,20 @@ def parse(rules: Any) -> Rules:
     return dict(rules)
 
 
-def merged(operation: Rules, route: Rules) -> Rules:
-    """The operation's rules with the route's over them. What neither says of stale answers goes
-    by how long fresh ones are kept: as long again while a new one is fetched, and sixty times,
-    an hour at least and a week at most, where none can be had."""
-    rules = {**operation, **route}
+def of_manifest(document: Mapping[str, Any] | None, operation: str) -> Rules:
+    """What a provider's manifest says of the answers to one of its operations."""
+    document = document or {}
+    own = document.get("operations", {}).get(operation, {})
+    return {**document.get("cache", {}), **own.get("cache", {})}
+
+
+def merged(*layers: Rules) -> Rules:
+    """All rules, those of a later layer over the ones before. What none says of stale answers
+    goes by how long fresh ones are kept: as long again while a new one is fetched, and sixty
+    times, an hour at least and a week at most, where none can be had."""
+    rules: dict[str, Any] = {}
+    for layer in layers:
+        rules |= layer
     ttl = rules.get("ttl", 0)
     told = {
         "stale_while_revalidate": ttl,

@@ -6,12 +6,14 @@ the whole snapshot when the tables' revision moves, so a call sees one state fro
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+import orjson
 import structlog
 from django.utils import timezone
 
@@ -64,6 +66,7 @@ class ProviderSpec:
     time_zone: str = "UTC"
     breaker: Policies = field(default_factory=Policies)
     retry: RetryPolicy = field(default_factory=RetryPolicy)
+    version: str = ""  # of all that its answers depend on
 
     def credentials_of(self, tenant_id: int | None) -> tuple[CredentialSpec, ...]:
         return self.secrets.get(tenant_id) or self.secrets.get(None) or ()
@@ -134,6 +137,7 @@ class RouteSpec:
     rescue: str = "none"
     checks: Checks | None = None
     cache: Rules = field(default_factory=dict)
+    version: str = ""  # of all that its answers depend on, its targets apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +221,7 @@ def _provider(
         time_zone=row.time_zone,
         breaker=policy.breaker,
         retry=policy.retry,
+        version=_version(row.adapter, row.base_url, row.settings, row.manifest),
     )
 
 
@@ -303,7 +308,14 @@ def _route(
         rescue=row.rescue,
         checks=answer_checks.parse(row.checks),  # rather no route than answers unchecked
         cache=cache_rules.parse(row.cache),
+        version=_version(row.checks, row.cache),
     )
+
+
+def _version(*parts: Any) -> str:
+    """Equal parts, equal version, in every gateway."""
+    text = orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)
+    return hashlib.blake2b(text, digest_size=12).hexdigest()
 
 
 def _implicit_routes(

@@ -112,6 +112,11 @@ EXPLAINED: Mapping[str, Explained] = {
         "4xx means the request itself was at fault.",
         "Correct what `detail` names; for a 502, tell the operator.",
     ),
+    "not_cached": Explained(
+        "504",
+        "`only-if-cached` was asked for, and nothing is kept that answers.",
+        "Leave it out: then a provider is asked.",
+    ),
     "upstream_timeout": Explained(
         "504", "The provider took too long.", "Try again, or ask for less.", retryable=True
     ),

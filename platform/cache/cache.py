@@ -50,7 +50,8 @@ class Answer:
     """What a provider answered, in the client's words: a body, or a whole stream's events.
 
     `headers` are the provider's where they are about this answer (a GET's), `empty` one that says
-    there is nothing. `tags` are those that only the answer tells: who served it.
+    there is nothing. `tags` are those that only the answer tells: who served it. `policy` is the
+    one of whoever did, where that is not the call's.
     """
 
     body: bytes
@@ -61,6 +62,7 @@ class Answer:
     tags: Sequence[str] = ()
     status: int = 200
     empty: bool = False
+    policy: CachePolicy | None = None
 
     @classmethod
     def of_stream(cls, events: Sequence[bytes], times: Times, **more: object) -> Answer:
@@ -159,12 +161,13 @@ class Cache:
 
     def entry_of(self, answer: Answer, look: Look) -> Entry | None:
         """None where it may not be kept."""
-        ask, body = look.ask, answer.body
+        ask, body, policy = look.ask, answer.body, answer.policy or look.ask.policy
         if len(body) > MOST_BYTES:
             return None
         etag = f'"{hashlib.blake2b(body, digest_size=12).hexdigest()}"'
-        ttl = self._ttl(answer, look, changed=look.known is not None and look.known.etag != etag)
-        fresh = freshness(answer.headers, answer.times, ask.policy, ttl=ttl)
+        changed = look.known is not None and look.known.etag != etag
+        ttl = _ttl(answer, policy, look, changed=changed)
+        fresh = freshness(answer.headers, answer.times, policy, ttl=ttl)
         if fresh is None:
             return None
         return Entry(
@@ -209,17 +212,18 @@ class Cache:
             look.lease = ""  # it ends with what is put
             self.shared.put(key, self._codec.encode(key, entry), sharing)
 
-    def _ttl(self, answer: Answer, look: Look, *, changed: bool) -> float:
-        policy, known = look.ask.policy, look.known
-        if answer.empty:
-            return min(policy.empty_ttl, policy.ttl_for(look.ask.wish))
-        if policy.adaptive and known is not None and known.ttl and not tells(answer.headers):
-            return adapted(known.ttl, policy, changed=changed)
-        return policy.ttl_for(look.ask.wish)
-
     def _forget(self) -> None:
         self.stamps.invalidate_all()
         self.memory.clear()
+
+
+def _ttl(answer: Answer, policy: CachePolicy, look: Look, *, changed: bool) -> float:
+    known = look.known
+    if answer.empty:
+        return min(policy.empty_ttl, policy.ttl_for(look.ask.wish))
+    if policy.adaptive and known is not None and known.ttl and not tells(answer.headers):
+        return adapted(known.ttl, policy, changed=changed)
+    return policy.ttl_for(look.ask.wish)
 
 
 def _kept_for(entry: Entry, fresh: Freshness) -> float:

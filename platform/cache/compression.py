@@ -5,12 +5,11 @@ What is measured, and why this method: docs/operate/cache.md.
 
 from __future__ import annotations
 
-import zlib
+from lib.compression import unzstd, zstd
 
 THRESHOLD = 1024  # bytes below which it saves too little
 MOST_BYTES = 4 * 1024 * 1024  # of a body that is kept
-LEVEL = 1
-PLAIN, DEFLATED = b"\0", b"\1"
+PLAIN, ZSTD = b"\0", b"\1"
 
 
 class Torn(ValueError):
@@ -21,8 +20,8 @@ def pack(body: bytes) -> bytes:
     """The first byte says how the rest is written."""
     if len(body) < THRESHOLD:
         return PLAIN + body
-    small = zlib.compress(body, LEVEL)
-    return DEFLATED + small if len(small) < len(body) else PLAIN + body
+    small = zstd(body)
+    return ZSTD + small if len(small) < len(body) else PLAIN + body
 
 
 def unpack(packed: bytes, size: int) -> bytes:
@@ -30,8 +29,8 @@ def unpack(packed: bytes, size: int) -> bytes:
     method, rest = packed[:1], packed[1:]
     if size > MOST_BYTES:
         raise Torn("too long")
-    if method == DEFLATED:
-        rest = _inflate(rest, size)
+    if method == ZSTD:
+        rest = _opened(rest, size)
     elif method != PLAIN:
         raise Torn("packed in a way that is not known")
     if len(rest) != size:
@@ -39,12 +38,8 @@ def unpack(packed: bytes, size: int) -> bytes:
     return rest
 
 
-def _inflate(small: bytes, size: int) -> bytes:
-    reader = zlib.decompressobj()
+def _opened(small: bytes, size: int) -> bytes:
     try:
-        body = reader.decompress(small, size + 1)
-    except zlib.error:
+        return unzstd(small, size)
+    except ValueError:
         raise Torn("cannot be unpacked") from None
-    if not reader.eof or reader.unused_data:
-        raise Torn("not as long as it says")
-    return body

@@ -23,6 +23,7 @@ from django.conf import settings
 
 from accounts.identity import IDENTITIES
 from api.vitals import WORKER
+from cache.cache import Cache
 from config.draining import drain_first
 from config.orphans import reap_if_alone
 from config.outgoing import outgoing
@@ -99,7 +100,12 @@ def build(env: Any) -> Application:
     ledger = Ledger(journal_for(settings.DATABASES["default"]))
     breakers: Shared = SharedBreakers(env.REDIS_URL) if env.REDIS_URL else Alone()
     gateway = Gateway(
-        options, ledger, IDENTITIES, _admissions(env.REDIS_URL), shared_breakers=breakers
+        options,
+        ledger,
+        IDENTITIES,
+        _admissions(env.REDIS_URL),
+        shared_breakers=breakers,
+        cache=_cache(env),
     )
     WORKER.breakers = gateway.dispatcher.breakers.states
     WORKER.breaker_figures = gateway.dispatcher.breakers.figures
@@ -108,6 +114,15 @@ def build(env: Any) -> Application:
     WORKER.counters = gateway.read_counters
     WORKER.counters_ready = lambda: gateway.admissions.counters.ready
     return Application(gateway)
+
+
+def _cache(env: Any) -> Cache:
+    return Cache(
+        env.SECRET_KEY.encode(),
+        url=env.REDIS_URL,
+        memory_bytes=env.CACHE_MEMORY_BYTES,
+        shared_bytes=env.CACHE_SHARED_BYTES,
+    )
 
 
 def _admissions(store_url: str) -> Admissions:

@@ -104,6 +104,16 @@ class Environment(BaseSettings):
         description="How long calls may wait for a gateway's processor before it refuses a share "
         "of the new ones. 0: it never does.",
     )
+    CACHE_MEMORY_BYTES: int = Field(
+        64 * 1024 * 1024,
+        ge=1024 * 1024,
+        description="What a gateway worker's own cache of answers may take.",
+    )
+    CACHE_SHARED_BYTES: int = Field(
+        256 * 1024 * 1024,
+        ge=1024 * 1024,
+        description="What the cache of all workers may take in Redis.",
+    )
     DRAIN_SECONDS: float = Field(
         1.0,
         ge=0,

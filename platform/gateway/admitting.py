@@ -38,13 +38,19 @@ class Admitting:
         *,
         now: float,
         prices: PriceBook,
+        kept: bool = False,
     ) -> Grant:
         """Every limit, quota and slot of the call and of the first provider with room, in one
-        step. Raises RateLimited, QuotaExceeded, PriceUnknown, InvalidRequest or Unavailable."""
+        step. Of a call whose answer is `kept`, only the caller's own, for the price of a hit.
+        Raises RateLimited, QuotaExceeded, PriceUnknown, InvalidRequest or Unavailable."""
         size = len(exchange.query) + len(call.body)
         demand = self._demands.of_caller(
             identity, plan.route.operation, plan.route.name, exchange.address
         )
+        if kept:
+            amounts = Amounts(1, 0, identity.hit_price, 1, size)
+            base = Part(demand.claims(now), amounts)
+            return _granted(exchange, await self._admissions.admit(exchange.request_id, base, ()))
         offers = self._offers(identity, plan)
         metrics = demand.metrics
         for offer in offers:
@@ -105,7 +111,7 @@ class Admitting:
 
 def _granted(exchange: Exchange, grant: Grant) -> Grant:
     """The answer's limit headers are true of a refusal too."""
-    exchange.note(limit_headers(grant.states))
+    exchange.limits = limit_headers(grant.states)
     if grant.refusal is not None:
         raise grant.refusal
     return grant

@@ -7,6 +7,7 @@ touches the ORM; what it knows of tenants and routes lives in memory (gateway/li
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,41 +16,44 @@ from urllib.parse import parse_qsl
 import structlog
 
 from accounts.identity import Identities, Identity
-from billing.book import PriceBook
+from cache import metrics as cache_metrics
+from cache.cache import Cache
+from cache.looking import Look
 from gateway import listing
 from gateway.admitting import Admitting
 from gateway.arranging import Arranger
-from gateway.attempt import Sending
 from gateway.batch import Batch
 from gateway.breaker_metrics import keep_publishing
-from gateway.costs import note_hedged_away, price_of
+from gateway.caching import LOOK, Caching
 from gateway.credential_metrics import DrainedMetrics
 from gateway.dispatch import Dispatcher
 from gateway.exchange import Exchange, Receive, Scope, Send
 from gateway.explanation import HEADER as EXPLAIN
-from gateway.hangup import CancelWhenClientLeaves
-from gateway.headers import child_traceparent
 from gateway.idempotency import HEADER as IDEMPOTENCY_KEY
 from gateway.idempotency import Idempotency
-from gateway.learning import learn
 from gateway.live import Live
 from gateway.observation import Observer
 from gateway.paths import Door
-from gateway.relay import relay_stream, relay_whole
 from gateway.routing import Plan, Wish, resolve
 from gateway.scores import Scores
+from gateway.serving import Admitted, Serving
 from gateway.sessions import HEADER as SESSION
 from gateway.sessions import session_of
 from gateway.shedding import Shedder, keep_measuring
 from lib.clock import Clock, SystemClock, utc
-from lib.problems import InvalidRequest, MethodNotAllowed, Problem, Unauthenticated
+from lib.problems import (
+    InvalidRequest,
+    MethodNotAllowed,
+    Problem,
+    Unauthenticated,
+    Unavailable,
+)
 from providers.breakers import Alone, Breakers, Shared
 from providers.call import Call, Upstream
 from providers.operations import Kind, Operation, parse_query, validate
 from providers.operations.batch import parse_batch
 from providers.snapshot import Snapshot
 from providers.transport import Http1Transport, Transport
-from tenants.keys import Mode
 from usage.admission import Admissions, Grant
 from usage.counters.claims import CountersAway, QuotaClaim, Used
 from usage.ledger import Ledger
@@ -86,6 +90,7 @@ class Gateway:
     transport: Transport = field(default_factory=Http1Transport)
     observer: Observer = field(default_factory=Observer)
     shared_breakers: Shared = field(default_factory=Alone)
+    cache: Cache = field(default_factory=lambda: Cache(secrets.token_bytes(32)))
     admitting: Admitting = field(init=False)
     live: Live = field(init=False)
     dispatcher: Dispatcher = field(init=False)
@@ -96,6 +101,8 @@ class Gateway:
     _beside: list[asyncio.Task[None]] = field(default_factory=list)
     _drained: DrainedMetrics = field(default_factory=DrainedMetrics)
     idempotency: Idempotency = field(init=False)
+    caching: Caching = field(init=False)
+    serving: Serving = field(init=False)
 
     def __post_init__(self) -> None:
         self.admitting = Admitting(self.admissions)
@@ -107,6 +114,10 @@ class Gateway:
         self.dispatcher.means.on_drained = self._drain
         self.live.on_snapshot = self._follow
         self.arranger = Arranger(self.scores, self.dispatcher.resting)
+        self.caching = Caching(self.cache)
+        self.serving = Serving(
+            self.dispatcher, self.caching, self.scores, self.arranger.sessions, self.handle
+        )
         self.idempotency = Idempotency(self.clock, self.options.deadline_ms / 1000)
         self.shedder = Shedder(
             self.clock, self.options.max_in_flight, self.options.max_lag_ms / 1000
@@ -117,15 +128,18 @@ class Gateway:
         await self.live.start()
         await self.admissions.counters.start()
         await self.shared_breakers.start()
+        await self.cache.start()
         self._beside = [
             asyncio.create_task(keep_publishing(self.dispatcher.breakers)),
             asyncio.create_task(keep_measuring(self.shedder, self.clock)),
+            asyncio.create_task(cache_metrics.keep_publishing(self.cache)),
         ]
 
     async def stop(self) -> None:
         """Let go of everything, once all calls have ended."""
         for task in self._beside:
             task.cancel()
+        await self.cache.close()
         await self.ledger.close()
         await self.admissions.counters.close()
         await self.shared_breakers.close()
@@ -226,25 +240,45 @@ class Gateway:
         plan = self.arranger.arrange(plan, call, wish, session, prices=prices, at=now)
         if exchange.explains:
             exchange.explanation = self.arranger.explain(plan, call, session, prices=prices, at=now)
-        grant = await self.admitting.admit(exchange, identity, call, plan, now=now, prices=prices)
-        reservation = self._reserve(exchange, identity, plan, grant, now=now)
-        serve = partial(
-            self._serve,
+        deadline = self._deadline(exchange, plan)
+        look: Look | None = exchange.scope.get(LOOK)
+        ask = None
+        if look is None:
+            ask = self.caching.ask(exchange, identity, call, plan, wish=wish, until=deadline)
+        entry = None if ask is None else self.cache.fresh(ask)
+        admit = partial(
+            self.admitting.admit, exchange, identity, call, plan, now=now, prices=prices
+        )
+        try:
+            grant = await admit(kept=entry is not None)
+        except Unavailable as problem:
+            entry = await self.caching.instead(ask, problem)
+            if entry is None:
+                raise
+            grant = await admit(kept=True)
+        it = Admitted(
             exchange,
+            door,
             operation,
             call,
-            plan=plan,
-            reservation=reservation,
-            prices=prices,
+            asked,
+            plan,
+            self._reserve(exchange, identity, plan, grant, now=now),
+            prices,
+            deadline,
             session=session,
+            ask=ask,
+            entry=entry,
+            look=look,
+            hit_price=identity.hit_price,
         )
         if exchange.header_bytes(IDEMPOTENCY_KEY) is None:
-            await serve()
+            await self.serving.serve(it)
             return
         # A call that is not the first with its key leaves the reservation unused.
-        async with reservation, self.idempotency.once(exchange, identity, door, asked) as first:
+        async with it.reservation, self.idempotency.once(exchange, identity, door, asked) as first:
             if first:
-                await serve()
+                await self.serving.serve(it)
 
     async def _identify(self, exchange: Exchange) -> Identity:
         """The caller. Raises Unauthenticated, Forbidden, RateLimited or Unavailable."""
@@ -301,63 +335,13 @@ class Gateway:
         exchange.reservation = reservation
         return reservation
 
-    async def _serve(
-        self,
-        exchange: Exchange,
-        operation: Operation,
-        call: Call,
-        *,
-        plan: Plan,
-        reservation: Reservation,
-        prices: PriceBook,
-        session: bytes | None = None,
-    ) -> None:
-        """From the first attempt to the last byte, which leaves when the row is durable."""
-        async with reservation:
-            reservation.record.streamed = call.stream
-            sending = self._sending(exchange, reservation, plan, prices)
-            reservation.deadline = sending.deadline
-            with (
-                CancelWhenClientLeaves(exchange.receive),
-                await self.dispatcher.serve(call, plan, reservation, sending) as served,
-            ):
-                record = reservation.record
-                served.price = price_of(served.candidate.upstream, record, prices)
-                record.price_id = served.price.id
-                if plan.route.hedge:
-                    note_hedged_away(reservation, prices)
-                if served.answer is None:
-                    last = await relay_stream(
-                        exchange, served, reservation, deadline=sending.deadline, prices=prices
-                    )
-                else:
-                    last = await relay_whole(exchange, operation, served, reservation)
-        if served.answer is None:
-            await exchange.end(last)
-        else:
-            await exchange.answer(last)
-        served = served.last
-        in_time = asyncio.get_running_loop().time() < sending.deadline
-        ended_well = learn(self.scores, served, reservation, in_time=in_time)
-        if session is not None and ended_well:
-            self.arranger.sessions.keep(session, served.candidate.name)
-
-    def _sending(
-        self, exchange: Exchange, reservation: Reservation, plan: Plan, prices: PriceBook
-    ) -> Sending:
+    def _deadline(self, exchange: Exchange, plan: Plan) -> float:
+        """The loop's time by which the call must have ended. Raises InvalidRequest."""
         seconds = min(plan.timeouts.total, self.options.deadline_ms / 1000)
         asked = exchange.header(b"x-patchbay-deadline-ms")
         if asked is not None:
             seconds = min(seconds, _milliseconds(asked) / 1000)
-        headers = {"x-client-request-id": exchange.request_id, "accept-encoding": "identity"}
-        trace = exchange.header(b"traceparent")
-        if trace and (child := child_traceparent(trace)):
-            headers["traceparent"] = child
-        if reservation.record.mode == Mode.TEST:
-            headers |= _sandbox_script(exchange)
-        return Sending(
-            asyncio.get_running_loop().time() + seconds, headers, prices, plan.route.checks
-        )
+        return asyncio.get_running_loop().time() + seconds
 
 
 def _query(raw: bytes) -> list[tuple[str, str]]:
@@ -374,13 +358,3 @@ def _milliseconds(text: str) -> int:
     if not (text.isascii() and text.isdigit() and 1 <= int(text[:10]) <= 3_600_000):
         raise InvalidRequest("X-Patchbay-Deadline-Ms must be a whole number from 1 to 3600000.")
     return int(text)
-
-
-def _sandbox_script(exchange: Exchange) -> dict[str, str]:
-    """A test-mode client may script the sandbox's faults and pace."""
-    script = {}
-    for name in (b"x-sandbox-fault", b"x-sandbox-pace-ms"):
-        value = exchange.header(name)
-        if value is not None:
-            script[name.decode()] = value
-    return script

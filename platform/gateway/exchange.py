@@ -47,11 +47,13 @@ class Exchange:
         self.query: bytes = scope["query_string"]
         self.request_id = uuid7()
         self.headers: list[tuple[bytes, bytes]] = [(b"x-request-id", self.request_id.encode())]
+        self.limits: list[tuple[bytes, bytes]] = []  # headers that tell of the caller's limits
         self.status = 0
         self.begun = False
         self.upstream_seconds = 0.0
         self.openai = False
         self.reservation: Reservation | None = None
+        self.cache = b"bypass"  # what the cache had to do with the answer
         self.explains = False
         self.explanation: Explanation | None = None
         self._send = send
@@ -136,6 +138,7 @@ class Exchange:
         self.begun = True
         self.headers.append((b"content-type", content_type))
         self.headers.append((b"server-timing", self._server_timing()))
+        self.headers += self.limits
         await self._send({"type": "http.response.start", "status": status, "headers": self.headers})
 
     async def more(self, body: bytes) -> None:

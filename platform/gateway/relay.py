@@ -25,7 +25,7 @@ from lib.deadline import Deadline
 from lib.later import Later
 from lib.problems import DeadlineExceeded, Problem, UpstreamRejected
 from providers.adapter import StreamFault
-from providers.call import Outcome, Verdict
+from providers.call import Answer, Outcome, Verdict
 from providers.openai_wire import FINISH_REASON
 from providers.operations import Kind, Operation
 from providers.transport import TransportFault
@@ -46,10 +46,10 @@ async def relay_whole(
     answer = served.answer
     assert answer is not None  # noqa: S101 - dispatch fills it in for every non-stream
     bill(served, reservation)
+    note_served(exchange, served, reservation)
     body = answer.body
     if operation.kind is Kind.DATA:
-        body = orjson.dumps(envelope(exchange, operation, served, reservation))
-    note_served(exchange, served, reservation)
+        body = orjson.dumps(envelope(exchange, operation, answer, reservation))
     exchange.note([(b"x-patchbay-cost-microusd", str(reservation.record.charge).encode())])
     await reservation.settle(status=200, code="ok")
     return body
@@ -221,7 +221,7 @@ def note_served(exchange: Exchange, served: Served, reservation: Reservation) ->
         [
             (b"x-patchbay-provider", upstream.provider.encode()),
             (b"x-patchbay-attempts", str(len(reservation.attempts)).encode()),
-            (b"x-patchbay-cache", b"bypass"),
+            (b"x-patchbay-cache", exchange.cache),
         ]
     )
     if exchange.openai and exchange.explanation is not None:
@@ -229,12 +229,13 @@ def note_served(exchange: Exchange, served: Served, reservation: Reservation) ->
 
 
 def envelope(
-    exchange: Exchange, operation: Operation, served: Served, reservation: Reservation
+    exchange: Exchange,
+    operation: Operation,
+    answer: Answer,
+    reservation: Reservation,
 ) -> dict[str, Any]:
     """A data operation's answer: data, page for lists, and meta that says whence and how
     fresh."""
-    answer = served.answer
-    assert answer is not None  # noqa: S101 - only whole answers have an envelope
     body: dict[str, Any] = {"data": answer.data}
     if operation.is_list:
         body["page"] = answer.page or {
@@ -242,13 +243,14 @@ def envelope(
             "limit": len(answer.data),
             "next_cursor": None,
         }
+    record = reservation.record
     body["meta"] = {
         "operation": operation.name,
         "api_version": "v1",
-        "provider": served.candidate.upstream.provider,
+        "provider": record.provider,
         "attempts": attempts_of(reservation),
-        "cached": False,
-        "stale": False,
+        "cached": bool(record.cache),
+        "stale": record.cache == "stale",
         "as_of": answer.as_of or rfc3339(utc(int(exchange.clock.now()))),
         "attribution": answer.attribution,
         "request_id": exchange.request_id,

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from accounts.identity import Identity
+from cache.policy import CachePolicy
 from gateway.strategies import Turns, wanted_output
 from lib.problems import Forbidden, InvalidRequest, NotFound, Unavailable
+from providers import cache_rules
 from providers.breakers import OF_A_TENANT
 from providers.call import Call, Upstream
 from providers.openai_wire import input_estimate
@@ -37,6 +39,7 @@ class Candidate:
     breakers: tuple[str, ...] = ()
     own: bool = False
     timeouts: Timeouts = field(default_factory=Timeouts)
+    cache: CachePolicy = field(default_factory=CachePolicy)
 
     @property
     def provider(self) -> str:
@@ -88,7 +91,9 @@ class Plan:
     """Whom to try, in order, and for how long.
 
     `least_context` is the smallest of its models' (tokens; 0: none is known). `bound`: once it
-    was tried with the tenant's own credential, the house's is out of the question.
+    was tried with the tenant's own credential, the house's is out of the question. `cache` says
+    whether an answer is looked for in the cache; how long a new one is kept there is the
+    candidate's to say. `configuration` names the state of all that its answers depend on.
     """
 
     route: RouteSpec
@@ -98,6 +103,8 @@ class Plan:
     least_context: int = 0
     bound: bool = False
     turns: Turns = field(default_factory=Turns)
+    cache: CachePolicy = field(default_factory=CachePolicy)
+    configuration: str = ""
 
     def reordered(self, candidates: Sequence[Candidate]) -> Plan:
         return replace(self, candidates=tuple(candidates), timeouts=candidates[0].timeouts)
@@ -225,7 +232,7 @@ def _plan(
         reason = _unfit(target, needs, wish, tokens)
         upstreams = () if reason else _upstreams(target, identity, sandbox_url)
         if upstreams:
-            candidates.append(_candidate(target, upstreams, identity, route))
+            candidates.append(_candidate(target, upstreams, identity, route, operation))
         else:
             model = target.model.model_id if target.model else ""
             skipped.append(Skipped(target.provider.slug, reason or "no_credential", model))
@@ -239,6 +246,8 @@ def _plan(
         _least_context(candidates) if operation.kind is Kind.CHAT else 0,
         bound=not identity.allow_house_fallback and any(each.own for each in candidates),
         turns=_turns(snapshot, route, candidates),
+        cache=CachePolicy(**cache_rules.merged(operation.cache, route.cache)),
+        configuration=_configuration(route),
     )
     barred = houses_after_own(plan) if plan.bound else []
     return plan.without(barred, "house_credential") if barred else plan
@@ -254,8 +263,17 @@ def houses_after_own(plan: Plan) -> list[Candidate]:
     return [each for each in after if each.houses]
 
 
+def _configuration(route: RouteSpec) -> str:
+    targets = [f"{target.name}={target.provider.version}" for target in route.targets]
+    return "\n".join([route.version, *targets])
+
+
 def _candidate(
-    target: TargetSpec, upstreams: tuple[Upstream, ...], identity: Identity, route: RouteSpec
+    target: TargetSpec,
+    upstreams: tuple[Upstream, ...],
+    identity: Identity,
+    route: RouteSpec,
+    operation: Operation,
 ) -> Candidate:
     is_test = identity.mode is Mode.TEST
     whose = _whose(identity)
@@ -273,6 +291,13 @@ def _candidate(
         breakers=tuple(whose + name for name in _names(target)),
         own=not is_test and bool(target.provider.secrets.get(identity.tenant_id)),
         timeouts=target.provider.timeouts.over(route.timeouts),
+        cache=CachePolicy(
+            **cache_rules.merged(
+                operation.cache,
+                cache_rules.of_manifest(target.provider.manifest, route.operation),
+                route.cache,
+            )
+        ),
     )
 
 

@@ -1,4 +1,4 @@
-"""zstd, Brotli and gzip, each at the level that the table in docs/operate/cache.md argues for."""
+"""zstd, Brotli and gzip, at the levels that docs/operate/cache.md argues for."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ class _Zstd(threading.local):
     """One of a thread's own: making one takes longer than compressing an answer with it."""
 
     def __init__(self) -> None:
-        self.compress = zstandard.ZstdCompressor(level=3).compress
+        self.compress = zstandard.ZstdCompressor(level=1).compress
+        self.decompress = zstandard.ZstdDecompressor().decompress
 
 
 _zstd = _Zstd()
@@ -22,6 +23,17 @@ _zstd = _Zstd()
 
 def zstd(data: bytes) -> bytes:
     return _zstd.compress(data)
+
+
+def unzstd(data: bytes, size: int) -> bytes:
+    """What was compressed by `zstd`, of `size` bytes; no more memory than that is taken. Raises
+    ValueError."""
+    try:
+        if zstandard.frame_content_size(data) == size:
+            return _zstd.decompress(data, allow_extra_data=False)
+    except zstandard.ZstdError:
+        pass
+    raise ValueError("it is no zstd frame of that size")
 
 
 def br(data: bytes) -> bytes:

@@ -57,6 +57,7 @@ TITLES: Mapping[str, str] = {
     "circuit_open": "Every provider is resting",
     "upstream_rejected": "The provider refused the request",
     "upstream_timeout": "The provider did not answer in time",
+    "not_cached": "Nothing is kept that answers this",
     "deadline_exceeded": "The deadline passed",
     "store_unavailable": "A store is unavailable",
     "overloaded": "Too busy",

@@ -93,6 +93,14 @@ class Reservation:
         _rate(self.record, cost)
         self.record.estimate = estimate
 
+    def use_kept(self, provider: str, model: str, *, how: str, price: int) -> None:
+        """The cache answers (`how`: hit or stale), for which nobody takes anything of us, and the
+        tenant pays `price` (µUSD); committed with `settle`."""
+        record = self.record
+        record.provider, record.model, record.cache = provider, model, how
+        _use(record, Usage())
+        record.cost, record.charge, record.price_id, record.estimate = 0, price, None, ""
+
     async def settle(self, *, status: int | None = None, code: str | None = None) -> None:
         """Commit the final row. Raises Unavailable (store_unavailable)."""
         record = self.record
@@ -120,8 +128,8 @@ class Reservation:
 
     def _note_what_the_last_took(self) -> None:
         """Of all attempts only the last can have answered, and so used anything we know of."""
-        last = self.attempts[-1]
-        if last.verdict == Verdict.OK:
+        last = self.attempts[-1] if self.attempts else None
+        if last is not None and last.verdict == Verdict.OK:
             last.tokens = self.record.input_tokens + self.record.output_tokens
             last.units, last.cost = self.record.units, self.record.cost
 

@@ -15,6 +15,7 @@ from django.conf import settings
 
 from accounts.identity import Identities, Identity, Record
 from billing.book import PriceBook, PriceVersion
+from cache.cache import Cache
 from gateway.app import Gateway, Options
 from gateway.paths import find
 from providers.call import UpstreamRequest
@@ -41,6 +42,7 @@ from usage.ledger import Entry, Final, Ledger, Opened, StoreLost
 
 CHAT = "/api/v1/chat/completions"
 SANDBOX = "http://sandbox.test"
+NOTHING_KEPT = {"ttl": 0}  # each call reaches an upstream, unless a test is about the cache
 HELLO = [{"role": "user", "content": "hello"}]
 
 
@@ -348,6 +350,7 @@ def data_target(slug: str) -> TargetSpec:
 def route(*targets: TargetSpec, name: str = "m", operation: str = "", **fields: Any) -> RouteSpec:
     model = targets[0].model if targets else None
     operation = operation or (model.operation if model else "chat.completions")
+    fields = {"cache": NOTHING_KEPT, **fields}
     return RouteSpec(name, operation, fields.pop("strategy", "priority"), targets, **fields)
 
 
@@ -437,6 +440,7 @@ class Rig:
             Admissions(MemoryCounters(self.clock), self.book, self.clock),
             clock=self.clock,
             transport=self.upstreams,
+            cache=Cache(b"a secret of the rig's", clock=self.clock),
         )
         self.waits: list[float] = []
         retrying = self.gateway.dispatcher.retrying

@@ -1,0 +1,287 @@
+"""The cache in a call's way: what it looks for there, what it is given, and what is kept.
+
+A kept answer is settled like any other: a row of its own, which says `hit` or `stale`, and the
+plan's price for that. One that is stale is served while it is fetched again behind, by a call
+with the same limits and the same bill as the client's own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from accounts.identity import Identity
+from cache import naming, replay
+from cache.cache import Answer, Ask, Cache, Place
+from cache.compression import MOST_BYTES
+from cache.entry import Entry, Origin
+from cache.freshness import State, Times
+from cache.looking import Look
+from cache.policy import NO_WISH, is_by_chance, parse_wish
+from gateway.attempt import Served
+from gateway.exchange import EVENT_STREAM, Exchange, Receive, Scope, Send
+from gateway.relay import COMMENT, envelope
+from gateway.routing import Plan, Wish
+from lib.clock import rfc3339, utc
+from lib.problems import Problem, Unavailable
+from providers import call as calls
+from providers.call import Call, Usage
+from providers.operations import Kind, Operation
+from providers.sse import DONE
+from tenants.keys import Mode
+from usage.reservation import Reservation
+
+HEADER = b"x-patchbay-cache-control"
+TAGS = b"x-patchbay-cache-tags"
+LOOK = "patchbay.look"  # in the scope of a call that fetches again what is kept
+_NOT_ASKED_AGAIN = frozenset({HEADER, b"idempotency-key", b"if-none-match"})
+HIT, STALE = "hit", "stale"
+
+
+class Caching:
+    """One for the whole process."""
+
+    def __init__(self, cache: Cache) -> None:
+        self.cache = cache
+
+    def ask(
+        self,
+        exchange: Exchange,
+        identity: Identity,
+        call: Call,
+        plan: Plan,
+        *,
+        wish: Wish,
+        until: float,
+    ) -> Ask | None:
+        """What to look for; None for a call that the cache has nothing to do with. Test mode's
+        answers cost nothing, and what they are may be scripted: they are kept only if asked.
+        `until` is the loop's time. Raises InvalidRequest."""
+        policy, told = plan.cache, exchange.header_bytes(HEADER)
+        chance = is_by_chance(call.operation, call.params)
+        wanted = NO_WISH
+        if told is not None:
+            wanted = parse_wish(told.decode("latin-1"))
+            if not policy.keeps(wanted, chance=chance):
+                return None
+        elif not policy.ttl or (chance and not policy.sampled) or identity.mode is Mode.TEST:
+            return None
+        place = _place(identity, call, plan, wish)
+        tags = naming.of_call(place)
+        if plan.route.operation not in MODELS:
+            tags += naming.of_fields(call.params)
+        names = exchange.header(TAGS)
+        if names is not None and identity.tenant_id is not None:
+            tags += naming.of_client(identity.tenant_id, naming.parse_names(names))
+        exchange.cache = b"miss"
+        return self.cache.ask(place, call.params, policy, until=until, wish=wanted, tags=tags)
+
+    async def instead(self, ask: Ask | None, problem: Problem) -> Entry | None:
+        """What may be served although it is stale, where no provider has room for the call."""
+        if ask is None or problem.code != Unavailable.code:
+            return None
+        async with self.cache.look(ask) as look:
+            return look.entry or look.failed(problem)
+
+    async def settled(
+        self,
+        exchange: Exchange,
+        operation: Operation,
+        call: Call,
+        entry: Entry,
+        *,
+        reservation: Reservation,
+        price: int,
+    ) -> bytes:
+        """The body that a kept answer is for this client, once its row is durable."""
+        now, origin = self.cache.clock.now(), entry.origin
+        how = HIT if entry.freshness.state(now) is State.FRESH else STALE
+        reservation.use_kept(origin.provider, origin.model, how=how, price=price)
+        reservation.record.streamed = call.stream
+        body = _body(exchange, operation, call, entry, reservation)
+        exchange.note(
+            [
+                (b"x-patchbay-provider", origin.provider.encode()),
+                (b"x-patchbay-attempts", str(len(reservation.attempts)).encode()),
+                (b"x-patchbay-cache", how.encode()),
+                (b"x-patchbay-cost-microusd", str(price).encode()),
+                (b"age", str(int(entry.freshness.age_at(now))).encode()),
+            ]
+        )
+        if exchange.method == "GET":
+            exchange.note([_etag(entry)])
+        await reservation.settle(status=200, code="ok")
+        return body
+
+    def keep(
+        self,
+        look: Look,
+        exchange: Exchange,
+        served: Served,
+        reservation: Reservation,
+        *,
+        asked: float,
+        events: Sequence[bytes] = (),
+    ) -> Entry | None:
+        """Keep what was answered: whole, or as the `events` of a stream that came to its end.
+        `asked` is when the provider was (unix seconds)."""
+        record, now = reservation.record, self.cache.clock.now()
+        answer, as_of = served.answer, rfc3339(utc(int(now)))
+        origin = Origin(
+            provider=record.provider,
+            model=record.model,
+            as_of=(answer.as_of if answer else None) or as_of,
+            cost=record.cost,
+            price_id=record.price_id,
+            took_ms=reservation.attempts[-1].latency_ms,
+            usage=_usage(reservation),
+        )
+        is_data = answer is not None and not answer.body
+        entry = look.keep(
+            Answer(
+                body=_document(answer, origin.as_of) if answer else b"".join(events),
+                times=Times(asked, now),
+                origin=origin,
+                events=events,
+                headers=served.response.headers if is_data else {},
+                tags=naming.of_answer(record.provider, record.model),
+                empty=is_data and not (answer and answer.data),
+                policy=served.candidate.cache,
+            )
+        )
+        if entry is not None and exchange.method == "GET":
+            exchange.note([_etag(entry)])
+        return entry
+
+
+MODELS = frozenset({"chat.completions", "embeddings"})
+
+
+def _etag(entry: Entry) -> tuple[bytes, bytes]:
+    """Weak, since what surrounds the content (`meta`) differs from call to call."""
+    return b"etag", f"W/{entry.etag}".encode()
+
+
+def _place(identity: Identity, call: Call, plan: Plan, wish: Wish) -> Place:
+    """A tenant's own, unless the answer is everybody's and no credential of its own is used."""
+    own = {up.credential for each in plan.candidates if each.own for up in each.upstreams}
+    is_everybodys = plan.cache.public and not own and identity.mode is Mode.LIVE
+    return Place(
+        None if is_everybodys else identity.tenant_id,
+        identity.mode.value,
+        call.operation,
+        route=plan.route.name,
+        configuration=plan.configuration,
+        provider=wish.provider,
+        fallback=wish.fallback,
+        own=tuple(sorted(own)),
+        extra=call.include_extra,
+    )
+
+
+def _document(answer: calls.Answer, as_of: str) -> bytes:
+    """Of a data operation, what the envelope is made of again."""
+    if answer.body:
+        return answer.body
+    return orjson.dumps(
+        {
+            "data": answer.data,
+            "page": answer.page,
+            "as_of": as_of,
+            "attribution": answer.attribution,
+        }
+    )
+
+
+def _body(
+    exchange: Exchange,
+    operation: Operation,
+    call: Call,
+    entry: Entry,
+    reservation: Reservation,
+) -> bytes:
+    if operation.kind is Kind.DATA:
+        answer = calls.Answer(**orjson.loads(entry.body()))
+        return orjson.dumps(envelope(exchange, operation, answer, reservation))
+    usage = entry.origin.usage
+    if not call.stream:
+        return replay.whole(entry.stream(), usage) if entry.is_stream else entry.body()
+    wanted = bool((call.params.get("stream_options") or {}).get("include_usage"))
+    if entry.is_stream:
+        return b"".join(replay.replayed(entry.stream(), usage, usage_wanted=wanted))
+    return b"".join(replay.stream(entry.body(), usage_wanted=wanted))
+
+
+def _usage(reservation: Reservation) -> Usage:
+    record = reservation.record
+    return Usage(
+        record.input_tokens,
+        record.output_tokens,
+        record.cached_tokens,
+        record.cache_write_tokens,
+        record.reasoning_tokens,
+        units=record.units,
+    )
+
+
+class Recording:
+    """Sees a stream's bytes pass on their way to the client."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    def through(self, send: Send) -> Send:
+        async def pass_on(message: dict[str, Any]) -> None:
+            body = message.get("body", b"")
+            if body and body != COMMENT:
+                self._size += len(body)
+                if self._size <= MOST_BYTES:
+                    self._parts.append(body)
+            await send(message)
+
+        return pass_on
+
+    def events(self) -> list[bytes]:
+        """None where it was longer than what is kept, or did not come to its end."""
+        text = b"".join(self._parts)
+        if self._size > MOST_BYTES or not text.endswith(DONE):
+            return []
+        return [event + b"\n\n" for event in text.split(b"\n\n") if event]
+
+
+def again(exchange: Exchange, body: bytes, look: Look) -> tuple[Scope, Receive, Send]:
+    """The client's call once more, for nobody: what comes of it is for the look to keep."""
+    headers = [each for each in exchange.scope["headers"] if each[0] not in _NOT_ASKED_AGAIN]
+    scope = {**exchange.scope, "headers": headers, LOOK: look}
+    left = [body]
+
+    async def receive() -> dict[str, Any]:
+        if left:
+            return {"type": "http.request", "body": left.pop(), "more_body": False}
+        return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
+
+    async def send(message: dict[str, Any]) -> None: ...
+
+    return scope, receive, send
+
+
+def not_cached() -> Problem:
+    return Problem(
+        "Nothing is kept that answers this, and `only-if-cached` asks nobody else.",
+        code="not_cached",
+        status=504,
+    )
+
+
+async def answer(exchange: Exchange, call: Call, body: bytes) -> None:
+    """Send what `Caching.settled` made."""
+    if not call.stream:
+        await exchange.answer(body)
+        return
+    exchange.note([(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")])
+    await exchange.start(200, EVENT_STREAM)
+    await exchange.end(body)

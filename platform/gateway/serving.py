@@ -1,0 +1,189 @@
+"""From an admitted call to its answer's last byte: the cache's, or a provider's."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from functools import partial
+
+from billing.book import PriceBook
+from cache.entry import Entry
+from cache.looking import Ask, Look
+from gateway import caching
+from gateway.attempt import Sending, Served
+from gateway.caching import Caching
+from gateway.costs import note_hedged_away, price_of
+from gateway.dispatch import Dispatcher
+from gateway.exchange import Exchange, Receive, Scope, Send
+from gateway.hangup import CancelWhenClientLeaves
+from gateway.headers import child_traceparent
+from gateway.learning import learn
+from gateway.paths import Door
+from gateway.relay import relay_stream, relay_whole
+from gateway.routing import Plan
+from gateway.scores import Scores
+from gateway.sessions import Sessions
+from lib.problems import Problem
+from providers.call import Call
+from providers.operations import Operation
+from tenants.keys import Mode
+from usage.reservation import Reservation
+
+Handle = Callable[[Door, Scope, Receive, Send], Awaitable[None]]
+OURS = "store_unavailable"  # no fault of a provider's
+
+
+@dataclass(slots=True)
+class Admitted:
+    """A call that may be served, and all that it takes. `asked` is its body as it came,
+    `deadline` the loop's time by which it must have ended.
+
+    `ask` is what to look for in the cache, if anything; `entry` what was found at once. A call
+    that fetches again what is kept has its `look` already.
+    """
+
+    exchange: Exchange
+    door: Door
+    operation: Operation
+    call: Call
+    asked: bytes
+    plan: Plan
+    reservation: Reservation
+    prices: PriceBook
+    deadline: float
+    session: bytes | None = None
+    ask: Ask | None = None
+    entry: Entry | None = None
+    look: Look | None = None
+    hit_price: int = 0
+
+
+@dataclass(slots=True)
+class Serving:
+    """One for the whole process. `handle` is the gateway's own way in."""
+
+    dispatcher: Dispatcher
+    caching: Caching
+    scores: Scores
+    sessions: Sessions
+    handle: Handle
+
+    async def serve(self, it: Admitted) -> None:
+        if it.ask is None:
+            await self._ask_providers(it, it.look)
+        elif it.entry is None:
+            await self._look(it, it.ask)
+        else:
+            async with it.reservation:
+                last = await self._settled(it, it.entry)
+            await caching.answer(it.exchange, it.call, last)
+
+    async def _look(self, it: Admitted, ask: Ask) -> None:
+        """What is kept, or what another call is fetching; else a provider's answer."""
+        async with it.reservation, AsyncExitStack() as stack:
+            with CancelWhenClientLeaves(it.exchange.receive):
+                look = await stack.enter_async_context(self.caching.cache.look(ask))
+            if look.entry is None:
+                if ask.wish.only_if_cached:
+                    raise caching.not_cached()
+                await self._ask_providers(it, look)
+                return
+            if look.leads:
+                look.refresh(partial(self._fetch_again, it))
+            last = await self._settled(it, look.entry)
+        await caching.answer(it.exchange, it.call, last)
+
+    async def _fetch_again(self, it: Admitted, look: Look) -> None:
+        await self.handle(it.door, *caching.again(it.exchange, it.asked, look))
+
+    async def _ask_providers(self, it: Admitted, look: Look | None) -> None:
+        """From the first attempt to the last byte, which leaves when the row is durable."""
+        exchange, reservation = it.exchange, it.reservation
+        recording = None
+        if look is not None and it.call.stream:
+            recording = caching.Recording()
+            exchange.send_through(recording.through)
+        async with reservation:
+            reservation.record.streamed = it.call.stream
+            reservation.deadline = it.deadline
+            with CancelWhenClientLeaves(exchange.receive):
+                asked = exchange.clock.now()
+                served = await self._dispatched(it, look)
+                if isinstance(served, Entry):
+                    last = await self._settled(it, served)
+                else:
+                    last = await self._relayed(it, served)
+                    if look is not None and served.answer is not None:
+                        self.caching.keep(look, exchange, served, reservation, asked=asked)
+        if isinstance(served, Entry):
+            await caching.answer(exchange, it.call, last)
+            return
+        await (exchange.end(last) if served.answer is None else exchange.answer(last))
+        in_time = asyncio.get_running_loop().time() < it.deadline
+        ended_well = learn(self.scores, served.last, reservation, in_time=in_time)
+        if it.session is not None and ended_well:
+            self.sessions.keep(it.session, served.last.candidate.name)
+        if look is not None and recording is not None and ended_well and served.heir is None:
+            events = recording.events()
+            if events:
+                self.caching.keep(look, exchange, served, reservation, asked=asked, events=events)
+
+    async def _dispatched(self, it: Admitted, look: Look | None) -> Served | Entry:
+        """The attempt that answers; where none does, a stale answer that may be served instead.
+        Raises the Problem the caller should see."""
+        sending = self._sending(it)
+        try:
+            return await self.dispatcher.serve(it.call, it.plan, it.reservation, sending)
+        except Problem as problem:
+            if look is None or problem.status < 500 or problem.code == OURS:
+                raise
+            spare = look.failed(problem)
+            if spare is None or it.look is not None:
+                raise
+            return spare
+
+    async def _relayed(self, it: Admitted, served: Served) -> bytes:
+        """The answer's last bytes, or all of one that is whole, once its row is durable."""
+        exchange, reservation, record = it.exchange, it.reservation, it.reservation.record
+        with served:
+            served.price = price_of(served.candidate.upstream, record, it.prices)
+            record.price_id = served.price.id
+            if it.plan.route.hedge:
+                note_hedged_away(reservation, it.prices)
+            if served.answer is not None:
+                return await relay_whole(exchange, it.operation, served, reservation)
+            return await relay_stream(
+                exchange, served, reservation, deadline=it.deadline, prices=it.prices
+            )
+
+    async def _settled(self, it: Admitted, entry: Entry) -> bytes:
+        return await self.caching.settled(
+            it.exchange,
+            it.operation,
+            it.call,
+            entry,
+            reservation=it.reservation,
+            price=it.hit_price,
+        )
+
+    def _sending(self, it: Admitted) -> Sending:
+        exchange = it.exchange
+        headers = {"x-client-request-id": exchange.request_id, "accept-encoding": "identity"}
+        trace = exchange.header(b"traceparent")
+        if trace and (child := child_traceparent(trace)):
+            headers["traceparent"] = child
+        if it.reservation.record.mode == Mode.TEST:
+            headers |= _sandbox_script(exchange)
+        return Sending(it.deadline, headers, it.prices, it.plan.route.checks)
+
+
+def _sandbox_script(exchange: Exchange) -> dict[str, str]:
+    """A test-mode client may script the sandbox's faults and pace."""
+    script = {}
+    for name in (b"x-sandbox-fault", b"x-sandbox-pace-ms"):
+        value = exchange.header(name)
+        if value is not None:
+            script[name.decode()] = value
+    return script
