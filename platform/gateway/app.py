@@ -246,16 +246,18 @@ class Gateway:
         if look is None:
             ask = self.caching.ask(exchange, identity, call, plan, wish=wish, until=deadline)
         entry = None if ask is None else self.cache.fresh(ask)
-        admit = partial(
-            self.admitting.admit, exchange, identity, call, plan, now=now, prices=prices
-        )
+        admitting = self.admitting
         try:
-            grant = await admit(kept=entry is not None)
+            grant = await admitting.admit(
+                exchange, identity, call, plan, now=now, prices=prices, kept=entry is not None
+            )
         except Unavailable as problem:
             entry = await self.caching.instead(ask, problem)
             if entry is None:
                 raise
-            grant = await admit(kept=True)
+            grant = await admitting.admit(
+                exchange, identity, call, plan, now=now, prices=prices, kept=True
+            )
         it = Admitted(
             exchange,
             door,
@@ -266,11 +268,11 @@ class Gateway:
             self._reserve(exchange, identity, plan, grant, now=now),
             prices,
             deadline,
-            session=session,
-            ask=ask,
-            entry=entry,
-            look=look,
-            hit_price=identity.hit_price,
+            session,
+            ask,
+            entry,
+            look,
+            identity.hit_price,
         )
         if exchange.header_bytes(IDEMPOTENCY_KEY) is None:
             await self.serving.serve(it)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from billing.book import PriceBook
 from cache.entry import Entry
@@ -70,15 +71,15 @@ class Serving:
     sessions: Sessions
     handle: Handle
 
-    async def serve(self, it: Admitted) -> None:
+    def serve(self, it: Admitted) -> Coroutine[Any, Any, None]:
         if it.ask is None:
-            await self._ask_providers(it, it.look)
-        elif it.entry is None:
-            await self._look(it, it.ask)
-        else:
-            async with it.reservation:
-                last = await self._settled(it, it.entry)
-            await caching.answer(it.exchange, it.call, last)
+            return self._ask_providers(it, it.look)
+        return self._look(it, it.ask) if it.entry is None else self._tell(it, it.entry)
+
+    async def _tell(self, it: Admitted, entry: Entry) -> None:
+        async with it.reservation:
+            last = await self._settled(it, entry)
+        await caching.answer(it.exchange, it.call, last)
 
     async def _look(self, it: Admitted, ask: Ask) -> None:
         """What is kept, or what another call is fetching; else a provider's answer."""
@@ -110,7 +111,8 @@ class Serving:
             reservation.deadline = it.deadline
             with CancelWhenClientLeaves(exchange.receive):
                 asked = exchange.clock.now()
-                served = await self._dispatched(it, look)
+                dispatched = self.dispatcher.serve(it.call, it.plan, reservation, _sending(it))
+                served = await (dispatched if look is None else _or_spare(dispatched, it, look))
                 if isinstance(served, Entry):
                     last = await self._settled(it, served)
                 else:
@@ -129,20 +131,6 @@ class Serving:
             events = recording.events()
             if events:
                 self.caching.keep(look, exchange, served, reservation, asked=asked, events=events)
-
-    async def _dispatched(self, it: Admitted, look: Look | None) -> Served | Entry:
-        """The attempt that answers; where none does, a stale answer that may be served instead.
-        Raises the Problem the caller should see."""
-        sending = self._sending(it)
-        try:
-            return await self.dispatcher.serve(it.call, it.plan, it.reservation, sending)
-        except Problem as problem:
-            if look is None or problem.status < 500 or problem.code == OURS:
-                raise
-            spare = look.failed(problem)
-            if spare is None or it.look is not None:
-                raise
-            return spare
 
     async def _relayed(self, it: Admitted, served: Served) -> bytes:
         """The answer's last bytes, or all of one that is whole, once its row is durable."""
@@ -168,15 +156,30 @@ class Serving:
             price=it.hit_price,
         )
 
-    def _sending(self, it: Admitted) -> Sending:
-        exchange = it.exchange
-        headers = {"x-client-request-id": exchange.request_id, "accept-encoding": "identity"}
-        trace = exchange.header(b"traceparent")
-        if trace and (child := child_traceparent(trace)):
-            headers["traceparent"] = child
-        if it.reservation.record.mode == Mode.TEST:
-            headers |= _sandbox_script(exchange)
-        return Sending(it.deadline, headers, it.prices, it.plan.route.checks)
+
+async def _or_spare(dispatched: Awaitable[Served], it: Admitted, look: Look) -> Served | Entry:
+    """The attempt that answers; where none does, a stale answer that may be served instead.
+    Raises the Problem the caller should see."""
+    try:
+        return await dispatched
+    except Problem as problem:
+        if problem.status < 500 or problem.code == OURS:
+            raise
+        spare = look.failed(problem)
+        if spare is None or it.look is not None:
+            raise
+        return spare
+
+
+def _sending(it: Admitted) -> Sending:
+    exchange = it.exchange
+    headers = {"x-client-request-id": exchange.request_id, "accept-encoding": "identity"}
+    trace = exchange.header(b"traceparent")
+    if trace and (child := child_traceparent(trace)):
+        headers["traceparent"] = child
+    if it.reservation.record.mode == Mode.TEST:
+        headers |= _sandbox_script(exchange)
+    return Sending(it.deadline, headers, it.prices, it.plan.route.checks)
 
 
 def _sandbox_script(exchange: Exchange) -> dict[str, str]:

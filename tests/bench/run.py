@@ -96,6 +96,7 @@ class _Scripts:
     def __init__(self, folder: Path, key: str) -> None:
         self.json = self._write(folder / "json.lua", key, BODY)
         self.stream = self._write(folder / "stream.lua", key, {**BODY, "stream": True})
+        self.kept = self._write(folder / "kept.lua", key, {**BODY, "temperature": 0})
 
     @staticmethod
     def _write(path: Path, key: str, body: dict[str, object]) -> Path:
@@ -116,6 +117,8 @@ def _measure(
         "JSON, 32 connections": (scripts.json, 32),
         "JSON, 1 connection": (scripts.json, 1),
         "SSE, 32 connections": (scripts.stream, 32),
+        "hits, 32 connections": (scripts.kept, 32),
+        "hits, 1 connection": (scripts.kept, 1),
     }
     results: dict[str, dict[str, Figures]] = {}
     for name, (script, connections) in workloads.items():
