@@ -117,7 +117,7 @@ def test_streams(path: Path) -> None:
     assert done == sse.DONE
 
 
-@pytest.mark.no_cover
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("path", found("ai.chat--stream-*.json"))
 def test_streams_cut_anywhere_say_the_same(path: Path) -> None:
     """Large recordings are cut at fewer places, so that the suite stays quick."""
