@@ -277,6 +277,7 @@ def test_a_steady_caller_just_below_the_limit_is_never_refused(new_trial: NewTri
         trial.clock.advance(MICROSECONDS * 66 // 64)
 
 
+@pytest.mark.unmeasured
 def test_memory_does_not_grow_with_traffic(new_trial: NewTrial) -> None:
     trial = new_trial()
     requests, tokens = rate(1_000_000_000, 60), rate(1_000_000_000, 60, "tokens")
