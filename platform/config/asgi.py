@@ -17,7 +17,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
 import django
 
-django.setup()
+django.setup(set_prefix=False)
 
 from django.conf import settings
 
