@@ -15,9 +15,9 @@ from typing import Any
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
-from django.core.asgi import get_asgi_application
+import django
 
-django_application: Any = get_asgi_application()
+django.setup(set_prefix=False)
 
 from django.conf import settings
 
@@ -27,6 +27,7 @@ from cache.cache import Cache
 from config.draining import drain_first
 from config.orphans import reap_if_alone
 from config.outgoing import outgoing
+from config.pages import Pages
 from gateway.app import Gateway, Options
 from gateway.exchange import Receive, Scope, Send
 from gateway.paths import find
@@ -52,6 +53,7 @@ class Application:
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
         self.probes = Probes(gateway.live, gateway.admissions.counters)
+        self.pages = Pages()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -62,7 +64,7 @@ class Application:
             elif path in self.probes.paths:
                 await self.probes(scope, receive, send)
             else:
-                await django_application(scope, receive, send)
+                await self.pages(scope, receive, send)
         elif scope["type"] == "lifespan":
             await self._live(receive, send)
 

@@ -35,7 +35,7 @@ PUBLIC_HTTPS = ENV.ENVIRONMENT == "prod"
 
 INSTALLED_APPS = [
     "unfold",
-    "django.contrib.admin",
+    "config.apps.AdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",

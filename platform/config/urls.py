@@ -8,6 +8,8 @@ from django.urls import include, path
 from api.internal.scores import page as scores_page
 from api.pacing import paced_sign_in
 
+admin.autodiscover()
+
 urlpatterns = [
     path("admin/login/", paced_sign_in(admin.site.login)),
     path("admin/scores/", admin.site.admin_view(scores_page), name="targets-scores"),

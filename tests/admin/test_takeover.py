@@ -115,6 +115,7 @@ def test_a_route_saved_as_it_was_stays_the_catalogues(browser: Client) -> None:
     ],
     ids=str,
 )
+@pytest.mark.unmeasured
 def test_a_changed_route_is_staffs(
     changes: dict[str, Any], browser: Client, shipped: Sequence[CatalogueFile]
 ) -> None:

@@ -35,7 +35,7 @@ def resolved(patterns: Any = None, prefix: str = "/") -> list[str]:
     return found
 
 
-@pytest.mark.no_cover
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("document", [schema.public_document, schema.internal_document])
 def test_valid(document: Any) -> None:
     validate_schema(document())

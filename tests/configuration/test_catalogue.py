@@ -30,6 +30,7 @@ def price_of(model: Model) -> Price:
     return prices_in_force(model.provider)[model.model_id, ""]
 
 
+@pytest.mark.unmeasured
 def test_again_changes_nothing(shipped: Sequence[CatalogueFile]) -> None:
     revision = Revision.numbers()
     out = io.StringIO()

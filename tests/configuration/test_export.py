@@ -93,6 +93,7 @@ def test_applying_what_was_exported_changes_nothing(odd_rows: None) -> None:
         assert apply(read(export(everything=everything), environment)).changes == []
 
 
+@pytest.mark.unmeasured
 def test_what_was_exported_makes_the_same_in_an_empty_database(odd_rows: None) -> None:
     text = export()
     Price.objects.all()._raw_delete("default")  # nothing else can

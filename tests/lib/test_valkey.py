@@ -26,7 +26,7 @@ PATIENT = 5.0
 
 
 @pytest.fixture(
-    autouse=True, params=["asyncio", pytest.param("uvloop", marks=pytest.mark.no_cover)]
+    autouse=True, params=["asyncio", pytest.param("uvloop", marks=pytest.mark.unmeasured)]
 )
 def kind_of_loop(
     request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture
@@ -147,7 +147,7 @@ async def test_a_script_forgotten_at_any_moment(valkey: Server) -> None:
         assert int(await store.call("GET", "n")) == done
 
 
-@pytest.mark.no_cover
+@pytest.mark.unmeasured
 @on_loop
 async def test_each_answer_belongs_to_its_own_question(valkey: Server) -> None:
     """Thousands of callers, of whom many give up: nobody ever sees another's answer."""

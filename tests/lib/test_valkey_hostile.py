@@ -26,7 +26,7 @@ Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 @pytest.fixture(
-    autouse=True, params=["asyncio", pytest.param("uvloop", marks=pytest.mark.no_cover)]
+    autouse=True, params=["asyncio", pytest.param("uvloop", marks=pytest.mark.unmeasured)]
 )
 def kind_of_loop(
     request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture

@@ -40,7 +40,7 @@ def test_the_standards_rules() -> None:
     assert decoded(STREAM) == EVENTS
 
 
-@pytest.mark.no_cover
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("ending", [b"\n", b"\r", b"\r\n"])
 def test_every_line_ending_and_every_cut(ending: bytes) -> None:
     stream = b"\xef\xbb\xbf" + b"event: a\ndata: 1\n\ndata: 2\ndata: 3\n\n".replace(b"\n", ending)
@@ -50,7 +50,7 @@ def test_every_line_ending_and_every_cut(ending: bytes) -> None:
     assert decoded(*(stream[i : i + 1] for i in range(len(stream)))) == expected
 
 
-@pytest.mark.no_cover
+@pytest.mark.unmeasured
 def test_a_cut_at_every_byte_says_the_same() -> None:
     for cut in range(len(STREAM) + 1):
         assert decoded(STREAM[:cut], b"", STREAM[cut:]) == EVENTS

@@ -48,7 +48,7 @@ def sqlite_tables(made_once: MadeOnce) -> Path:
     """A SQLite file with our tables, empty."""
 
     def make(folder: Path) -> None:
-        manage(_sqlite(folder / "tables.sqlite3"), "migrate")
+        manage(_sqlite(folder / "tables.sqlite3"), "migrate", "--skip-checks")
 
     return made_once("sqlite-tables", make) / "tables.sqlite3"
 
@@ -75,7 +75,7 @@ def postgres_template(made_once: MadeOnce) -> Path:
             server.start()
             try:
                 server.create_database(name=TABLES)
-                manage(server.url(TABLES), "migrate")
+                manage(server.url(TABLES), "migrate", "--skip-checks")
                 server.create_database(TABLES, name=SYSTEM)
                 fill(server.url(SYSTEM), folder)
             finally:
@@ -93,7 +93,7 @@ def cluster_template(postgres_template: Path) -> Path:
 
 def fill(database_url: str, folder: Path) -> None:
     """The catalogue, and what the tests' system serves; the keys are written into `folder`."""
-    manage(database_url, "load_catalogue")
+    manage(database_url, "load_catalogue", "--skip-checks")
     file = folder / "system.yaml"
     file.write_text(CONFIGURATION.read_text().replace("{sandbox}", NOWHERE) + _visitors())
     manage(database_url, "apply", str(file), "--keys-out", str(folder / "keys.json"))

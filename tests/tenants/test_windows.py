@@ -104,6 +104,7 @@ def test_periods_tile_time_around_every_change_of_the_clocks(
             moment = other.starts
 
 
+@pytest.mark.unmeasured
 def test_each_date_is_one_day() -> None:
     for zone in ZONES:
         moment = dt.datetime(2011, 1, 1, 12, tzinfo=zoneinfo.ZoneInfo(zone)).timestamp()

@@ -123,6 +123,7 @@ def test_csv_gives_back_what_it_was_given_and_no_formula(texts: list[str]) -> No
 
 
 @pytest.mark.parametrize("tenant", [None, 2])
+@pytest.mark.unmeasured
 def test_in_pieces_it_is_the_same(store: Store, tenant: int | None) -> None:
     write(store, calls(random.Random(2), 230))
     selection = Selection(NOW - 60 * DAY, NOW, tenant)

@@ -72,6 +72,7 @@ def test_old_months_go_and_their_sums_stay(store: Store, partitioned: bool) -> N
     assert not {month for month in months if month < THIS.plus(-3)}
 
 
+@pytest.mark.unmeasured
 def test_what_is_rebuilt_afterwards_is_what_there_still_is(store: Store) -> None:
     """Not the months that are gone, nor the day from which rows may be."""
     calls = five_months(random.Random(4))

@@ -236,6 +236,7 @@ async def test_who_leaves_sets_every_provider_free(rig: Rig) -> None:
 
 
 @on_loop
+@pytest.mark.unmeasured
 async def test_leaving_at_every_step_leaves_as_many_rows_as_calls(rig: Rig) -> None:
     await batch(rig, find("a"))
     for steps in range(0, 80, 3):

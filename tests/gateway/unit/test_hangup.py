@@ -88,6 +88,7 @@ def check(rig: Rig, client: Client) -> None:
 
 @pytest.mark.parametrize(("ask", "answer", "turns"), SHAPES.values(), ids=SHAPES.keys())
 @on_loop
+@pytest.mark.unmeasured
 async def test_leaving_at_every_step(
     make_rig: Callable[..., Rig], ask: dict[str, Any], answer: Any, turns: int
 ) -> None:

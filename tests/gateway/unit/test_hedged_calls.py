@@ -153,6 +153,7 @@ async def tail(stage: Stage, *, hedge: bool, calls: int = 1000) -> tuple[float, 
 
 
 @on_virtual_loop
+@pytest.mark.unmeasured
 async def test_the_tail_is_cut_for_hardly_any_more_load(stage: Stage) -> None:
     plain, once = await tail(stage, hedge=False)
     assert once == 1.0

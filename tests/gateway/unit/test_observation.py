@@ -70,6 +70,7 @@ async def test_many_lines_do_not_wait(
 
 
 @on_loop
+@pytest.mark.unmeasured
 async def test_the_numbers_add_up(rig: Rig, log: io.BytesIO) -> None:
     def numbers() -> list[float]:
         rig.gateway.observer.flush()

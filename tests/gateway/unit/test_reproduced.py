@@ -70,6 +70,7 @@ def reply(pick: random.Random, streamed: bool) -> Reply:
 
 
 @pytest.mark.parametrize("seed", range(3))
+@pytest.mark.unmeasured
 def test_all_that_is_billed_can_be_billed_again(rig: Rig, seed: int) -> None:
     pick = random.Random(seed)
     rig.clock.advance(time.time() - rig.clock.now())  # a row is looked for by its id's moment

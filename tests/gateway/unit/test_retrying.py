@@ -163,6 +163,7 @@ def test_waits_have_full_jitter() -> None:
 
 
 @on_loop
+@pytest.mark.unmeasured
 async def test_waits_are_spread_from_nothing_to_the_longest(rig: Rig) -> None:
     rig.serve(route(lab(retry=RetryPolicy(2, budget_percent=10_000))))
     rig.gateway.dispatcher.retrying.random = random.Random(7)
@@ -348,6 +349,7 @@ async def test_a_breaker_that_opens_ends_the_retries(rig: Rig) -> None:
     ids=["500", "refused", "slow", "429"],
 )
 @on_loop
+@pytest.mark.unmeasured
 async def test_at_total_failure_each_provider_has_at_most_its_budget(
     rig: Rig, fault: Any, total: int
 ) -> None:

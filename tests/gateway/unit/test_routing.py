@@ -167,6 +167,7 @@ async def test_private_addresses_only_where_staff_say_so(rig: Rig) -> None:
 
 
 @on_loop
+@pytest.mark.unmeasured
 async def test_weights_are_shares_of_the_first_place(rig: Rig) -> None:
     targets = (target("big", weight=6), target("mid", weight=3), target("small", weight=1))
     rig.serve(route(*targets, strategy="weighted"))

@@ -101,7 +101,7 @@ def test_people_are_told_what_is_known_and_nothing_else() -> None:
     }
 
 
-@pytest.mark.no_cover
+@pytest.mark.unmeasured
 def test_a_hundred_thousand_targets_take_no_more_than_the_most() -> None:
     scores = Scores(ManualClock())
     for number in range(100_000):

@@ -170,6 +170,7 @@ class Worker:
 
 
 @pytest.mark.parametrize("load", [1.2, 2.0, 3.0, 5.0])
+@pytest.mark.unmeasured
 def test_under_overload_all_of_the_capacity_is_used_and_nobody_waits_long(load: float) -> None:
     worker = Worker(make())
     assert worker.runs(load, 4).longest < 4  # it takes a while to be noticed, and more came

@@ -126,7 +126,7 @@ def test_no_example_is_without_a_provider() -> None:
     assert folders == {file.slug for file in DATA}
 
 
-@pytest.mark.no_cover
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("file", DATA, ids=lambda file: file.slug)
 class TestExamples:
     def test_they_come_to_what_they_say(self, file: CatalogueFile) -> None:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import anthropic
 import httpx2
 import openai
 import orjson
 import pytest
 
 from providers.sandbox.server import SandboxServer
+
+if TYPE_CHECKING:
+    import anthropic
 
 
 @pytest.fixture(scope="session")
@@ -71,6 +73,8 @@ def openai_client(sandbox: SandboxServer) -> Iterator[openai.OpenAI]:
 
 @pytest.fixture
 def anthropic_client(sandbox: SandboxServer) -> Iterator[anthropic.Anthropic]:
+    import anthropic  # takes a second, which only the process pays that runs such a test
+
     base_url = f"{sandbox.url}/anthropic"
     with anthropic.Anthropic(base_url=base_url, api_key="sk-test", max_retries=0) as client:
         yield client

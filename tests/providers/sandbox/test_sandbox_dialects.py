@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import anthropic
 import httpx2
 import orjson
 import pytest
+
+if TYPE_CHECKING:
+    import anthropic
 
 ASK = "Hello dear sandbox"
 SAID = "You said: Hello dear sandbox"
@@ -103,6 +105,8 @@ def test_anthropic_wants_max_tokens(http: httpx2.Client) -> None:
 
 
 def test_anthropic_errors(anthropic_client: anthropic.Anthropic) -> None:
+    import anthropic
+
     ask: dict[str, Any] = {
         "model": "claude-x",
         "max_tokens": 9,

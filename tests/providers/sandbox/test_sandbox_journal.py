@@ -188,6 +188,7 @@ def test_calls_under_way_are_told(sandbox: SandboxServer, journal: Lines) -> Non
     assert told["requests"][0]["hung_up"] is True
 
 
+@pytest.mark.unmeasured
 def test_many_at_once_are_all_written_once(http: httpx2.Client, sandbox: SandboxServer) -> None:
     def one(index: int) -> int:
         headers = {"x-client-request-id": f"many-{index}", "x-sandbox-pace-ms": "1"}

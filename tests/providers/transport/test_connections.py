@@ -40,6 +40,7 @@ async def own_path(connection: Connection) -> None:
 
 
 @on_loop
+@pytest.mark.unmeasured
 async def test_a_caller_may_leave_at_any_instant() -> None:
     """Cancelled after each number of turns of the loop that a call may take. With two slots,
     a third that got lost would make every later caller wait for ever."""

@@ -586,7 +586,7 @@ def _is_echo(body: bytes, path: str) -> bool:
     return len(plain) > 0 and plain == path.encode() * (len(plain) // len(path))
 
 
-@pytest.mark.no_cover
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
 def test_a_thousand_cancelled_callers_leave_no_others_answer_behind(
     loop: Callable[[], asyncio.AbstractEventLoop],

@@ -236,7 +236,7 @@ EDGES = [
 ]
 
 
-@pytest.mark.no_cover
+@pytest.mark.unmeasured
 @pytest.mark.parametrize(("zone", "edge"), EDGES)
 @pytest.mark.parametrize("window", [Window.HOUR, Window.DAY, Window.MONTH])
 def test_each_window_is_had_once_over_the_edges_of_the_calendar(

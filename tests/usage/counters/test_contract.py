@@ -294,6 +294,7 @@ def runner() -> Iterator[asyncio.Runner]:
         yield runner
 
 
+@pytest.mark.unmeasured
 def test_both_answer_as_the_model_does(
     valkey: Valkey, runner: asyncio.Runner, pytestconfig: pytest.Config
 ) -> None:

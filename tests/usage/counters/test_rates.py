@@ -146,7 +146,7 @@ def test_what_was_reserved_and_not_used_is_given_back_and_no_more(
     assert trial.admit(claim, tokens=limit).granted
 
 
-@pytest.mark.no_cover
+@pytest.mark.unmeasured
 @given(claim=claims, start=starts, seed=st.integers(0, 2**32))
 @settings(max_examples=15)
 def test_who_never_stops_asking_gets_no_more_either(
@@ -222,7 +222,7 @@ def test_what_it_tells_is_true(
     assert trial.admit(claim, tokens=9).granted
 
 
-@pytest.mark.no_cover
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("metric", ["requests", "tokens"])
 @pytest.mark.parametrize(("limit", "span"), [(1, 10), (3, 7), (20, 60), (40, 3600)])
 def test_98_of_100_places_are_usable_in_a_flood(
@@ -277,6 +277,7 @@ def test_a_steady_caller_just_below_the_limit_is_never_refused(new_trial: NewTri
         trial.clock.advance(MICROSECONDS * 66 // 64)
 
 
+@pytest.mark.unmeasured
 def test_memory_does_not_grow_with_traffic(new_trial: NewTrial) -> None:
     trial = new_trial()
     requests, tokens = rate(1_000_000_000, 60), rate(1_000_000_000, 60, "tokens")

@@ -13,6 +13,7 @@ from config.jobs import Worker
 
 class Command(BaseCommand):
     help = "Runs the periodic jobs until SIGTERM. Several workers share them."
+    requires_system_checks: list[str] = []  # they import all pages, and look at our code only
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--heartbeat", type=Path, help="A file to touch on every turn.")

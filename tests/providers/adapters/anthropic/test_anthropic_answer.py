@@ -350,7 +350,7 @@ def test_a_stream_is_exactly_these_chunks() -> None:
     assert last["usage"]["total_tokens"] == 45
 
 
-@pytest.mark.no_cover
+@pytest.mark.unmeasured
 def test_a_stream_cut_at_every_byte_says_the_same() -> None:
     expected = deltas_of(fed(meter(), STREAM))
     for cut in range(1, len(STREAM)):

@@ -61,7 +61,7 @@ def test_whole_answers(path: Path) -> None:
     assert (choice.finish_reason == "tool_calls") == bool(choice.message.tool_calls)
 
 
-@pytest.mark.no_cover
+@pytest.mark.unmeasured
 @time_machine.travel(0, tick=False)  # `created` is the time of day
 @pytest.mark.parametrize("path", recordings(stream=True))
 def test_streams_cut_at_every_byte(path: Path) -> None:

@@ -349,7 +349,7 @@ def test_a_changed_answer_never_gets_through_wrong(
     judge(file, example, body, data.draw(st.sampled_from([200, 200, 200, 201, 404])))
 
 
-@pytest.mark.no_cover
+@pytest.mark.unmeasured
 @pytest.mark.parametrize(("file", "example"), SHOWN, ids=[f"{f.slug}/{e.name}" for f, e in SHOWN])
 def test_every_field_of_every_answer_may_be_junk_deep_or_huge(
     file: CatalogueFile, example: Example
@@ -373,7 +373,7 @@ def test_bytes_of_any_kind_end_in_a_verdict(
     judge(*shown, body, status)
 
 
-@pytest.mark.no_cover
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("q", ["..", "a/b", "a?b#c", "%2e%2e", "x y", "å", "a&key=1"])
 def test_no_shipped_request_leaves_its_path(q: str) -> None:
     for file, example in SHOWN:

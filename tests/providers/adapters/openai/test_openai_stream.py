@@ -79,7 +79,7 @@ def test_a_client_that_did_not_ask_for_the_count_gets_none() -> None:
     assert reader.close() == [DONE]
 
 
-@pytest.mark.no_cover
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("ending", [b"\n", b"\r\n", b"\r"])
 def test_a_stream_cut_at_every_byte_says_the_same(ending: bytes) -> None:
     stream = STREAM.replace(b"\n", ending)
@@ -91,7 +91,7 @@ def test_a_stream_cut_at_every_byte_says_the_same(ending: bytes) -> None:
     assert fed(single, *(stream[i : i + 1] for i in range(len(stream)))) == b"".join(EVENTS)
 
 
-@pytest.mark.no_cover
+@pytest.mark.unmeasured
 def test_however_far_it_came_a_stream_without_its_end_is_not_complete() -> None:
     end = STREAM.index(DONE) + len(DONE) - 1
     for cut in range(end):
