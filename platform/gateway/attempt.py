@@ -81,6 +81,7 @@ class Served:
     answer: Answer | None = None
     events: list[bytes] = field(default_factory=list)
     chunks: AsyncIterator[bytes] | None = None
+    unchanged: bool = False  # the provider says that what is kept of it still holds
     search: Search | None = None
     heir: Served | None = None
     keeps_all: bool = False
@@ -113,15 +114,25 @@ class Served:
         return candidate.target.provider.adapter.estimate(self.call, candidate.upstream)
 
 
+class Known(NamedTuple):
+    """An answer that is kept but stale. Whoever gave it is asked with `conditions` whether it
+    still holds (RFC 9110 §13.1), and may say so with 304 and no body."""
+
+    provider: str
+    conditions: Mapping[str, str]
+    answer: Callable[[], Answer]
+
+
 class Sending(NamedTuple):
     """What goes with every attempt of a call: the loop's time by which it must have ended,
-    headers for the provider (request id, trace), what its answer must be, and what providers
-    take."""
+    headers for the provider (request id, trace), what providers take, what an answer must be,
+    and what is known already."""
 
     deadline: float
     headers: Mapping[str, str]
     prices: PriceBook
     checks: Checks | None = None
+    known: Known | None = None
 
 
 def nobody_listens(upstream: Upstream, reason: str) -> None: ...
@@ -174,6 +185,7 @@ class Attempt:
         self._adapter = candidate.target.provider.adapter
         self._response: Response | None = None
         self._served: Served | None = None
+        self._known: Known | None = None  # if this provider was asked whether it holds
         self._until = 0.0  # the loop's time at which waiting ends: whose bound it was is told by it
         self._started = means.clock.monotonic()
         self._leaves_as = "hung_up"
@@ -189,8 +201,11 @@ class Attempt:
         except InvalidRequest:  # Unsupported is one too
             self._permits.release()
             raise
+        headers, known = sending.headers, sending.known
+        if known is not None and known.provider == self._candidate.provider:
+            self._known, headers = known, {**headers, **known.conditions}
         try:
-            request = _with(request, sending.headers, self._candidate.bulkhead)
+            request = _with(request, headers, self._candidate.bulkhead)
             served = await self._begin(request, sending.deadline)
         except (TransportFault, StreamFault) as fault:
             self._fail(fault.outcome)
@@ -262,6 +277,10 @@ class Attempt:
     async def _whole(self, served: Served) -> None:
         response = served.response
         body = await response.read()
+        if response.status == 304 and self._known is not None:
+            served.answer, served.unchanged = self._known.answer(), True
+            self._permits.record(Outcome(Verdict.OK, 304))
+            return
         outcome = self._adapter.outcome(response.status, response.headers, body)
         if not outcome.is_answer:
             raise StreamFault(outcome)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import orjson
@@ -21,7 +22,7 @@ from cache.entry import Entry, Origin
 from cache.freshness import State, Times
 from cache.looking import Look
 from cache.policy import NO_WISH, is_by_chance, parse_wish
-from gateway.attempt import Served
+from gateway.attempt import Known, Served
 from gateway.exchange import EVENT_STREAM, Exchange, Receive, Scope, Send
 from gateway.relay import COMMENT, envelope
 from gateway.routing import Plan, Wish
@@ -129,6 +130,8 @@ class Caching:
         """Keep what was answered: whole, or as the `events` of a stream that came to its end.
         `asked` is when the provider was (unix seconds)."""
         record, now = reservation.record, self.cache.clock.now()
+        if served.unchanged:
+            return look.still_holds(served.response.headers, Times(asked, now))
         answer, as_of = served.answer, rfc3339(utc(int(now)))
         origin = Origin(
             provider=record.provider,
@@ -158,6 +161,19 @@ class Caching:
 
 
 MODELS = frozenset({"chat.completions", "embeddings"})
+
+
+def known(look: Look) -> Known | None:
+    """What a provider may say still holds."""
+    conditions, kept = look.conditional, look.known
+    if not conditions or kept is None:
+        return None
+    return Known(kept.origin.provider, conditions, partial(_answer_of, kept))
+
+
+def _answer_of(entry: Entry) -> calls.Answer:
+    """A data operation's."""
+    return calls.Answer(**orjson.loads(entry.body()))
 
 
 def _etag(entry: Entry) -> tuple[bytes, bytes]:
@@ -204,7 +220,7 @@ def _body(
     reservation: Reservation,
 ) -> bytes:
     if operation.kind is Kind.DATA:
-        answer = calls.Answer(**orjson.loads(entry.body()))
+        answer = _answer_of(entry)
         return orjson.dumps(envelope(exchange, operation, answer, reservation))
     usage = entry.origin.usage
     if not call.stream:

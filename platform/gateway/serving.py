@@ -111,7 +111,8 @@ class Serving:
             reservation.deadline = it.deadline
             with CancelWhenClientLeaves(exchange.receive):
                 asked = exchange.clock.now()
-                dispatched = self.dispatcher.serve(it.call, it.plan, reservation, _sending(it))
+                sending = _sending(it, look)
+                dispatched = self.dispatcher.serve(it.call, it.plan, reservation, sending)
                 served = await (dispatched if look is None else _or_spare(dispatched, it, look))
                 if isinstance(served, Entry):
                     last = await self._settled(it, served)
@@ -171,7 +172,7 @@ async def _or_spare(dispatched: Awaitable[Served], it: Admitted, look: Look) -> 
         return spare
 
 
-def _sending(it: Admitted) -> Sending:
+def _sending(it: Admitted, look: Look | None) -> Sending:
     exchange = it.exchange
     headers = {"x-client-request-id": exchange.request_id, "accept-encoding": "identity"}
     trace = exchange.header(b"traceparent")
@@ -179,7 +180,8 @@ def _sending(it: Admitted) -> Sending:
         headers["traceparent"] = child
     if it.reservation.record.mode == Mode.TEST:
         headers |= _sandbox_script(exchange)
-    return Sending(it.deadline, headers, it.prices, it.plan.route.checks)
+    known = caching.known(look) if look is not None and it.exchange.method == "GET" else None
+    return Sending(it.deadline, headers, it.prices, it.plan.route.checks, known)
 
 
 def _sandbox_script(exchange: Exchange) -> dict[str, str]:

@@ -34,7 +34,8 @@ class Response(Protocol):
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """By lower-case name. Of a header that came twice, the first."""
+        """By lower-case name. Of a header that came twice, the first; Cache-Control and Vary are
+        lists, and joined."""
         ...
 
     async def read(self) -> bytes:

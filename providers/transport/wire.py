@@ -27,6 +27,7 @@ HIGH_WATER = 256 * 1024  # so much of a body waits for its reader before no more
 _METHODS = {"GET", "POST", "PUT", "PATCH", "DELETE"}
 _FRAMING = {"content-length", "transfer-encoding", "connection", "upgrade", "expect"}
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_LISTS = {"cache-control", "vary"}  # that came twice, they are one list (RFC 9110 §5.3)
 _INFORMATIONAL = {100, 102, 103}
 _BODILESS = {204, 304}
 
@@ -177,7 +178,12 @@ class Connection(asyncio.Protocol):
             raise ValueError("too much of a head")
         if self._answer is not None and not self._answer.status:  # it is no trailer
             text = value.decode("latin-1").strip(" \t")
-            self._headers.setdefault(name.lower().decode("latin-1"), text)
+            lower = name.lower().decode("latin-1")
+            if lower in _LISTS and lower in self._headers:
+                text = f"{self._headers[lower]}, {text}"
+            elif lower in self._headers:
+                return
+            self._headers[lower] = text
 
     def on_headers_complete(self) -> None:
         assert self._answer  # noqa: S101 - data_received looked

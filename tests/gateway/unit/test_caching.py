@@ -283,6 +283,57 @@ async def test_a_stale_answer_is_served_while_it_is_fetched_again(rig: Rig) -> N
 
 
 @on_loop
+async def test_a_provider_is_asked_whether_what_it_said_still_holds(rig: Rig) -> None:
+    rates(rig)
+    body = {"amount": 1.0, "base": "EUR", "date": "2027-01-15", "rates": {"SEK": 11.5}}
+    rig.upstreams.script = lambda request: whole(
+        body, etag='"v1"', **{"cache-control": "max-age=100, must-revalidate"}
+    )
+    first = await rig.ask(RATE)
+    rig.clock.advance(200)
+    rig.upstreams.script = lambda request: Reply(
+        [], 304, {"etag": '"v1"', "cache-control": "max-age=100, must-revalidate"}
+    )
+    renewed = await rig.ask(RATE)
+    assert rig.upstreams.sent[1].headers["if-none-match"] == '"v1"'
+    assert (renewed.status, renewed.headers[SAID]) == (200, "miss")
+    assert renewed.json["data"] == first.json["data"]
+    assert renewed.json["meta"]["attempts"][0]["outcome"] == "ok"
+    assert rig.journal.finals[1].record.provider == "frankfurter"
+    assert (await rig.ask(RATE)).headers[SAID] == "hit"
+    assert len(rig.upstreams.sent) == 2
+
+
+@on_loop
+async def test_another_provider_is_not_asked_about_it(rig: Rig) -> None:
+    rates(rig)
+    rig.serve(
+        route(
+            data_target("frankfurter"),
+            data_target("open-er-api"),
+            operation=FX,
+            name=FX,
+            cache={**KEPT, "stale_while_revalidate": 0},
+        )
+    )
+    body = {"amount": 1.0, "base": "EUR", "date": "2027-01-15", "rates": {"SEK": 11.5}}
+    rig.upstreams.script = lambda request: whole(body, etag='"1"')
+    await rig.ask(RATE)
+    rig.clock.advance(400)
+    rig.upstreams.by_provider(
+        **{
+            "frankfurter": lambda: failure(500),
+            "open-er-api": lambda: Reply([], 304, {"etag": '"1"'}),
+        }
+    )
+    told = await rig.ask(RATE)
+    assert rig.upstreams.asked[1:] == ["frankfurter", "open-er-api"]
+    assert "if-none-match" in rig.upstreams.sent[1].headers
+    assert "if-none-match" not in rig.upstreams.sent[2].headers
+    assert told.headers[SAID] == "stale"  # nobody asked for a 304, so it is no answer
+
+
+@on_loop
 async def test_when_nobody_can_answer_a_stale_answer_does(rig: Rig) -> None:
     rates(rig)
     await rig.ask(RATE)
