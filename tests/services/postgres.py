@@ -91,10 +91,11 @@ class Postgres:
         return f"postgresql://{USER}@127.0.0.1:{self.port}/{name}"
 
     def create_database(self, template: str = "template1", name: str = "") -> str:
-        """A new database like `template`; its name."""
+        """A new database like `template`; its name. Copied as files, which takes less than to log
+        it page by page."""
         name = name or f"test_{next(_numbers)}"
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+            connection.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
         return name
 
     def drop_database(self, name: str) -> None:

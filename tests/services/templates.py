@@ -80,7 +80,7 @@ def postgres_template(made_once: MadeOnce) -> Path:
                 fill(server.url(SYSTEM), folder)
             finally:
                 server.stop()
-            shutil.copytree(server.data, folder / "data")
+            shutil.move(server.data, folder / "data")
 
     return made_once("postgres", make)
 
