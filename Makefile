@@ -21,7 +21,7 @@ test: $(VENV)/tools.stamp npm ## The whole suite, with a real Valkey and Postgre
 	@$(BIN)/python -m pytest $(SHARED_OUT) --cov --cov-report=term --cov-fail-under=85
 # One process more than there are cores, since many tests wait; the tests of a file stay together,
 # for they share what takes long to start.
-SHARED_OUT := -n 3 --dist loadfile --no-loadscope-reorder
+SHARED_OUT := -n 4 --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/tools.stamp ## Format, lint, types, layers, migrations, deployment settings
 	$(BIN)/ruff format --check .

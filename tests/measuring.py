@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-FIRST = 3  # of the examples that a test is repeated for
+FIRST = 3  # of the examples that a test is repeated for, …
+OF_ADAPTERS = 12  # … and of those that are answers and requests of providers, none like another
 
 
 @pytest.hookimpl(wrapper=True)
@@ -33,7 +34,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         test = item.nodeid.partition("[")[0]
         examples[test] += 1
-        if examples[test] > FIRST or _is_left_to_chance(item) or _runs_apart(item):
+        first = OF_ADAPTERS if "/adapters/" in test else FIRST
+        if examples[test] > first or _is_left_to_chance(item) or _runs_apart(item):
             item.add_marker("unmeasured")
 
 

@@ -118,7 +118,7 @@ class Speed(asyncio.Protocol):
             self._write(answer)
 
     def _write(self, answer: bytes) -> None:
-        if self._transport and not self._transport.is_closing():
+        if self._transport:
             self._transport.write(answer)
 
     def _close(self, answers: list[bytes]) -> None:

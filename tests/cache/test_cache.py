@@ -14,7 +14,7 @@ from cache.freshness import State, Times
 from cache.policy import CachePolicy, Wish
 from lib.problems import Unavailable
 from providers.call import Usage
-from tests.cache.serving import PLACE, SECRET, Provider, ask, serve, state_of
+from tests.cache.serving import SECRET, Provider, ask, serve, state_of
 from tests.clocks import ManualClock
 from tests.loops import eventually, on_loop
 
@@ -283,34 +283,3 @@ async def test_one_invalidation_costs_the_same_however_many_have_the_tag() -> No
             best = min(best, time.thread_time() - begun)
         spans.append(best)
     assert spans[1] < 3 * spans[0]
-
-
-@on_loop
-async def test_a_memory_hit_takes_fifteen_microseconds_at_most() -> None:
-    """Key, look-up, freshness, tags and the body made whole again."""
-    stage = Stage()
-    words = "You are a helpful assistant. " * 8
-    params = {
-        "model": "fast",
-        "messages": [{"role": "system", "content": words}, {"role": "user", "content": words}],
-        "temperature": 0,
-        "max_tokens": 100,
-    }
-    place = PLACE._replace(operation="chat.completions", route="fast")
-    policy, until = CachePolicy(ttl=60), asyncio.get_running_loop().time() + 10
-
-    def hit() -> bytes:
-        entry = stage.cache.fresh(stage.cache.ask(place, params, policy, until=until))
-        assert entry is not None
-        return entry.body()
-
-    async with stage.cache.look(stage.cache.ask(place, params, policy, until=until)) as look:
-        look.keep(stage.answer(b'{"content": "%s"}' % words.encode() * 3, tags=["a", "b", "c"]))
-    await stage.cache.invalidate(["something else"])
-    best = 1.0
-    for _ in range(20):
-        begun = time.thread_time()
-        for _ in range(100):
-            hit()
-        best = min(best, (time.thread_time() - begun) / 100)
-    assert best < 15e-6

@@ -9,6 +9,7 @@ import random
 import re
 import secrets
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +22,6 @@ from tests.chaos import standing
 from tests.chaos.books import Books, read
 from tests.chaos.client import Seen, prompt
 from tests.chaos.reporting import FIGURES
-from tests.chaos.test_kill import slow_down
 from tests.services.cluster import Client, Cluster
 from tests.services.process import ServerProcess
 from tests.services.system import Site, System
@@ -259,6 +259,7 @@ def weather(
     assert {*refused} <= {"503 store_unavailable", "503"}, f"{refused}; {line}"
     assert len(books.unseen) <= storm.kills * CLIENTS, line
     assert storm.killed.total() >= storm.kills, line
+    assert books.partial and books.estimated, f"no kill met a stream half-way: {line}"
 
 
 async def all_serve(storm: Storm) -> None:
@@ -273,6 +274,13 @@ async def all_serve(storm: Storm) -> None:
             return
         await asyncio.sleep(0.2)
     raise AssertionError(f"not served again: {refusals(seen)}")
+
+
+def slow_down(system: Site, **fault: int) -> None:
+    """Script the sandbox for the live provider's calls."""
+    url = f"{system.sandbox_url}/_sandbox/faults/lab"
+    request = urllib.request.Request(url, data=json.dumps(fault).encode(), method="PUT")
+    urllib.request.urlopen(request, timeout=10).close()
 
 
 def test_embedded(
