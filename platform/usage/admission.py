@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -113,13 +113,13 @@ class Grant:
                 used[part] = used[part].plus(amounts)
         self.admissions.settle(self, used[: len(self.hold.parts)])
 
-    def settle_by_ledger(self) -> None:
-        """Nobody knows whether the call's row was written: settle with what is there, once the
-        database can be asked."""
+    def settle_by_ledger(self, may_come: Callable[[], bool]) -> None:
+        """Nobody knows whether the call's row was written: settle with what is there, once it is
+        not to come any more and the database can be asked."""
         if not self.settled:
             self.settled = True
             if self.settles:
-                self.admissions.settle_by_ledger(self)
+                self.admissions.settle_by_ledger(self, may_come)
 
     @property
     def settles(self) -> bool:
@@ -194,11 +194,14 @@ class Admissions:
                 self._do_aside(self._recount())
             self._uncounted |= {(claim.key, claim.counter): claim for claim in grant.uncounted}
 
-    def settle_by_ledger(self, grant: Grant) -> None:
-        self._do_aside(self._settle_by_ledger(grant))
+    def settle_by_ledger(self, grant: Grant, may_come: Callable[[], bool]) -> None:
+        self._do_aside(self._settle_by_ledger(grant, may_come))
 
-    async def _settle_by_ledger(self, grant: Grant) -> None:
+    async def _settle_by_ledger(self, grant: Grant, may_come: Callable[[], bool]) -> None:
+        while may_come():  # noqa: ASYNC110 - nobody is in a hurry
+            await asyncio.sleep(UNSURE_SECONDS)
         while True:
+            # What was under way when the writer gave up may still get there.
             await asyncio.sleep(UNSURE_SECONDS)
             try:
                 ledger = await self.truth.used([grant.hold.id])

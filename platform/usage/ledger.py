@@ -100,6 +100,10 @@ class Ledger:
             self._gather(loop)
         await waiting.done
 
+    def is_writing(self, entry: Entry) -> bool:
+        """Whether it is not written yet and may still be, whatever its call was told."""
+        return any(each.entry is entry for each in (*self._batch, *self._waiting))
+
     async def close(self) -> None:
         """Write what waits, then let go of the database."""
         while self._waiting or self._writer or self._flush:  # noqa: ASYNC110 - once, at the end
@@ -128,6 +132,7 @@ class Ledger:
         except Exception:  # the patient writer finds out what is wrong, and with which entry
             written = False
         if not written:
+            self._batch = batch
             self._writer = loop.create_task(self._write(batch))
             return
         _release(batch)

@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 import math
 from dataclasses import dataclass, field
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -114,10 +115,12 @@ class Reservation:
         self._note_what_the_last_took()
         told = len(self.attempts) == 1 and self.attempts[0].verdict == Verdict.OK
         attempts = () if told else self.attempts
+        final = Final(record, attempts, self._opened)
         try:
-            await self.ledger.commit(Final(record, attempts, self._opened), until=self._until)
+            await self.ledger.commit(final, until=self._until)
         except BaseException:
-            self.grant.settle_by_ledger()  # the row may be there all the same
+            # The row may be there all the same, or be still to come.
+            self.grant.settle_by_ledger(partial(self.ledger.is_writing, final))
             raise
         if self.grant.settles:
             self.grant.settle(amounts_of(record), list(map(_tried, self.attempts)))

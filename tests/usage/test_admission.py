@@ -469,8 +469,27 @@ async def test_a_call_whose_row_is_unsure_is_settled_by_the_ledger(
         lost = await here.admit(claim, amounts=Amounts(1, 40))
         here.ledger.write(written.hold.id, written.hold.parts, [Amounts(1, 15)])
         for grant in (written, lost):
-            grant.settle_by_ledger()
+            grant.settle_by_ledger(lambda: False)
             grant.settle(Amounts(1, 99), ())  # too late: it is settled
+        await eventually(lambda: not here.many[0]._aside)
+        await asyncio.sleep(0.05)
+        assert await here.many[0].counters.read([claim]) == [(15, 0)]
+
+
+@over
+async def test_a_row_that_is_still_to_come_is_waited_for(
+    kind: str, request: pytest.FixtureRequest
+) -> None:
+    """Its call was told that the ledger is away; it is billed, and so it counts."""
+    async with desk(kind, request) as here:
+        claim = quota(100, here.now, metric=Metric.TOKENS)
+        late = await here.admit(claim, amounts=Amounts(1, 40))
+        is_writing = True
+        late.settle_by_ledger(lambda: is_writing)
+        await asyncio.sleep(0.1)
+        assert await here.many[0].counters.read([claim]) == [(0, 40)]
+        here.ledger.write(late.hold.id, late.hold.parts, [Amounts(1, 15)])
+        is_writing = False
         await eventually(lambda: not here.many[0]._aside)
         await asyncio.sleep(0.05)
         assert await here.many[0].counters.read([claim]) == [(15, 0)]

@@ -304,3 +304,18 @@ async def test_a_settlement_the_store_refuses_is_not_tried_again_as_another(
 
     case = await leave(body, Unavailable)
     assert case.journal.entries == []
+
+
+@on_loop
+async def test_whether_a_row_may_still_come_is_known_until_it_has_or_will_not() -> None:
+    journal = Memory()
+    journal.gate.clear()
+    ledger, entry = Ledger(journal), Final(record())
+    now = asyncio.get_running_loop().time()
+    with pytest.raises(Unavailable):
+        await ledger.commit(entry, until=now + 0.01)
+    assert ledger.is_writing(entry)
+    journal.gate.set()
+    await ledger.close()
+    assert not ledger.is_writing(entry)
+    assert journal.row == entry.record
