@@ -15,6 +15,7 @@ from django.db.models import Q
 from accounts.models import User
 from api import caches
 from api.faults import refusal
+from api.vitals import WORKER
 from cache import naming
 from cache.cache import Cache
 from cache.tags import ID_BYTES
@@ -60,7 +61,7 @@ def invalidate(what: Named, *, by: str, reason: str = "", user: User | None = No
     hear of it later where it returns False: the store is away. Raises Unavailable where
     nobody can be told."""
     everywhere = caches.reach(lambda cache: _forget(cache, what))
-    if not everywhere and caches.WORKER.cache() is None:
+    if not everywhere and WORKER.cache() is None:
         raise Unavailable(
             "The store is away, so no gateway could be told. Try again.",
             code="store_unavailable",

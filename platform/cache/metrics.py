@@ -23,9 +23,13 @@ STORED = Counter(
     "Answers of providers, by what became of them: stored, revalidated (a 304), not_kept.",
     ["result"],
 )
-STORED_BYTES = Counter("patchbay_cache_stored_bytes_total", "Bytes of bodies stored, as they are kept.")
+STORED_BYTES = Counter(
+    "patchbay_cache_stored_bytes_total", "Bytes of bodies stored, as they are kept."
+)
 SAVED_BYTES = Counter("patchbay_cache_saved_bytes_total", "Bytes of them that compression saved.")
-EVICTIONS = Counter("patchbay_cache_evictions_total", "Entries that left memory for others to come.")
+EVICTIONS = Counter(
+    "patchbay_cache_evictions_total", "Entries that left memory for others to come."
+)
 INVALIDATIONS = Counter("patchbay_cache_invalidations_total", "Tags invalidated by these workers.")
 TORN = Counter("patchbay_cache_torn_total", "Entries of the second level that could not be read.")
 BYTES = Gauge("patchbay_cache_bytes", "Bytes in workers' memory.", multiprocess_mode="livesum")

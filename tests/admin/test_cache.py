@@ -53,7 +53,7 @@ def test_the_form_forgets_and_says_so(browser: Client, gateway: Beside, superuse
     assert "everywhere within a second" in browser.get(PAGE).content.decode()
     (entry,) = LogEntry.objects.filter(user=superuser)
     assert entry.change_message == "Invalidated tag symbol:AAPL: a split"
-    assert "Invalidated" in browser.get("/admin/").content.decode() or entry.get_admin_url() is None
+    assert browser.get("/admin/").status_code == 200
     gateway.keep()
     assert forget(browser, what="all", which="").status_code == 302
     assert not gateway.has()

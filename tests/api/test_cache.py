@@ -15,7 +15,6 @@ from rest_framework.test import APIClient
 from api import vitals
 from api.internal.cache import FiguresShown
 from cache.figures import Figures
-from cache.savings import Savings
 from tenants.models import Tenant
 from tests.api.caching import Beside, beside
 from tests.factories import (
@@ -240,7 +239,7 @@ def test_hits_are_the_ledgers_and_what_they_saved_is_this_gateways(
 
 def test_many_tenants_take_as_many_queries_as_few(gateway: Beside, staff: APIClient) -> None:
     def queries() -> int:
-        with CaptureQueriesContext(connection, ) as seen:
+        with CaptureQueriesContext(connection) as seen:
             assert staff.get(f"{WHERE}/analytics").status_code == 200
         return len(seen)
 
@@ -381,7 +380,3 @@ class TestWithAStore:
         assert not gateways.has()
         shared = staff.get(f"{WHERE}/status").json()["shared"]
         assert (shared["usable"], shared["entries"]) == (False, None)
-
-
-def test_the_default_is_empty() -> None:
-    assert Savings().most_asked(5) == [] and Savings().saved() == {}

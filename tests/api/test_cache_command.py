@@ -22,9 +22,7 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
-def gateway(
-    monkeypatch: pytest.MonkeyPatch, valkey: Valkey, settings: Any
-) -> Iterator[Beside]:
+def gateway(monkeypatch: pytest.MonkeyPatch, valkey: Valkey, settings: Any) -> Iterator[Beside]:
     """One in another process: this one only shares its store and its secret."""
     shared = {"REDIS_URL": valkey.url, "SECRET_KEY": SECRET.decode()}
     settings.ENV = settings.ENV.model_copy(update=shared)

@@ -7,14 +7,9 @@ from typing import Any
 import pytest
 
 from cache import savings as module
-from cache.entry import Entry, Origin
-from cache.freshness import Freshness
+from cache.entry import Origin
 from cache.savings import OTHERS, Saved, Savings
-from usage.record import Record
-
-
-def entry(**origin: Any) -> Entry:
-    return Entry(b"\0{}", 2, Freshness(at=0, fresh_for=60), '"e"', origin=Origin(**origin))
+from tests.cache.entries import entry
 
 
 def record(operation: str = "finance.quote", tenant: int = 7) -> Any:
@@ -27,10 +22,10 @@ def record(operation: str = "finance.quote", tenant: int = 7) -> Any:
 
 
 def test_each_hit_counts_for_its_tenant_and_its_answer() -> None:
-    savings, kept = Savings(), entry(cost=130, took_ms=900)
+    savings, kept = Savings(), entry(origin=Origin(cost=130, took_ms=900))
     for tenant in (7, 7, 8):
         savings.add(b"k" * 32, record(tenant=tenant), 3, kept)
-    savings.add(b"l" * 32, record("chat.completions"), 5, entry())
+    savings.add(b"l" * 32, record("chat.completions"), 5, entry(origin=Origin()))
     assert savings.saved() == {
         ("finance.quote", 7): Saved(2, 260, 1800, 4),
         ("finance.quote", 8): Saved(1, 130, 900, 2),
@@ -44,7 +39,7 @@ def test_each_hit_counts_for_its_tenant_and_its_answer() -> None:
 
 def test_tenants_without_end_take_no_more_room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_PAIRS", 10)
-    savings, kept = Savings(), entry(cost=1)
+    savings, kept = Savings(), entry(origin=Origin(cost=1))
     for tenant in range(1, 101):
         savings.add(b"k", record(tenant=tenant), 1, kept)
     saved = savings.saved()

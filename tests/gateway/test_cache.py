@@ -29,9 +29,7 @@ def test_what_is_forgotten_is_asked_for_again_and_nothing_else(system: System) -
 
     acme, globex = "acme/live", "globex/live"
     assert [found(key) for key in (acme, acme, globex, globex)] == ["miss", "hit"] * 2
-    staffs = post(
-        "acme/operator", "/internal/v1/cache/invalidate", {"tag": "client:acme:nightly"}
-    )
+    staffs = post("acme/operator", "/internal/v1/cache/invalidate", {"tag": "client:acme:nightly"})
     assert staffs.json()["everywhere"] is True, staffs.text
     assert [found(key) for key in (acme, acme, globex)] == ["miss", "hit", "hit"]
     own = post("acme/cache", "/api/v1/cache/invalidate", {"tag": "nightly"})

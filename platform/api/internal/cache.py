@@ -162,9 +162,7 @@ class InvalidationShown(Shown):
 class CacheStatus(APIView):
     permission_classes = [Operators]
 
-    @extend_schema(
-        operation_id="internal_cache_status", tags=["cache"], responses=CacheStatusShown
-    )
+    @extend_schema(operation_id="internal_cache_status", tags=["cache"], responses=CacheStatusShown)
     def get(self, request: Request) -> Response:
         """Show how full both levels are, and what this gateway's cache did since it began."""
         return Response(caches.status())

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
@@ -71,5 +69,6 @@ def _own(identity: Identity, tag: str) -> Named:
     return Named("client", whose, tags=tuple(naming.of_client(identity.tenant_id, [tag])))
 
 
-def _by(identity: Identity) -> Any:
-    return f"key {identity.key_public_id}" if identity.kind == "key" else identity.user_public_id
+def _by(identity: Identity) -> str:
+    is_key = identity.kind == "key"
+    return f"key {identity.key_public_id}" if is_key else f"user {identity.user_public_id}"
