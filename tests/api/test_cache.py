@@ -348,7 +348,7 @@ class TestWithAStore:
     def test_every_gateway_forgets_within_a_second(
         self, gateways: Beside, staff: APIClient, acme: Tenant
     ) -> None:
-        gateways.keep(acme.pk)
+        key = gateways.keep(acme.pk)
         eventually(lambda: gateways.has(acme.pk, at=1))
         gateways.keep(acme.pk, "MSFT", to=1)
         told = forget(staff, tag="symbol:AAPL")
@@ -357,6 +357,11 @@ class TestWithAStore:
         begun = time.monotonic()
         eventually(lambda: not gateways.has(acme.pk, at=1))
         assert time.monotonic() - begun < 1
+        assert gateways.has(acme.pk, "MSFT", at=1)
+        gateways.keep(acme.pk)
+        eventually(lambda: gateways.has(acme.pk, at=1))
+        assert forget(staff, key=key.hex()).json()["everywhere"] is True
+        eventually(lambda: not gateways.has(acme.pk, at=1), seconds=1)
         assert gateways.has(acme.pk, "MSFT", at=1)
 
     def test_status_tells_what_the_store_holds(self, gateways: Beside, staff: APIClient) -> None:
