@@ -243,6 +243,7 @@ class TargetInline(TabularInline):  # type: ignore[misc]
 
 @admin.register(Route)
 class RouteAdmin(CatalogueAdmin):
+    actions_list = ["cache"]
     list_display = ["__str__", "operation", "strategy", "goes_to", "enabled", "source"]
     list_filter = ["enabled", "operation", "strategy", "source"]
     search_fields = ["alias", "operation"]
@@ -252,6 +253,11 @@ class RouteAdmin(CatalogueAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Route]:
         rows: QuerySet[Route] = super().get_queryset(request)
         return rows.prefetch_related("targets__provider", "targets__model__provider")
+
+    @action(description="Cache", url_path="cache", permissions=["view"])  # type: ignore[untyped-decorator]
+    def cache(self, request: HttpRequest) -> HttpResponse:
+        """What is kept of the routes' answers has a page of its own."""
+        return redirect("cache")
 
     @admin.display(description="targets")
     def goes_to(self, route: Route) -> str:

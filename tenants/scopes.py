@@ -9,7 +9,7 @@ from typing import Final
 from django.core.exceptions import ValidationError
 
 TENANT_RIGHTS: Final = frozenset(
-    {"manage:tenant", "manage:projects", "manage:members", "manage:keys"}
+    {"manage:tenant", "manage:projects", "manage:members", "manage:keys", "manage:cache"}
 )
 PLATFORM_RIGHTS: Final = frozenset({"health:read", "internal:read", "internal:write"})
 """These reach beyond one tenant: only staff may give them."""

@@ -17,6 +17,7 @@ SIGN_INS = "10/m"
 REFRESHES = "60/m"
 NEW_KEYS = "60/m"
 EXPORTS = "30/m"
+INVALIDATIONS = "300/m"
 
 
 def slow_down(request: Request | HttpRequest, *, group: str, rate: str, tenant: str = "") -> None:

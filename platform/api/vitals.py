@@ -6,13 +6,14 @@ registered here by config/asgi.py, which starts it.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import resource
 import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ from django.core.cache import cache
 from django.db import connection
 from django.db.models import Count, Q
 
+from cache.cache import Cache
 from lib.ids import first_uuid7
 from providers.breaker import State
 from providers.breakers import OF_A_TENANT, Figures
@@ -46,6 +48,8 @@ class Worker:
     counters: Callable[[Sequence[QuotaClaim]], list[Used | None]] = lambda claims: (
         [None] * len(claims)
     )
+    cache: Callable[[], Cache | None] = lambda: None
+    on_loop: Callable[[Coroutine[Any, Any, Any]], Any] = asyncio.run  # where the cache lives
 
 
 WORKER = Worker()

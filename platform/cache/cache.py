@@ -36,8 +36,9 @@ from cache.keys import Keys, Place
 from cache.looking import Ask, Look
 from cache.memory import Memory
 from cache.policy import NO_WISH, CachePolicy, Wish
-from cache.shared import EVERYTHING, Alone, SecondLevel, SharedCache, Sharing
-from cache.tags import Stamps, TagIds
+from cache.savings import Savings
+from cache.shared import EVERYTHING, PATIENCE, Alone, SecondLevel, SharedCache, Sharing
+from cache.tags import Stamps, TagIds, of_key
 from lib.clock import Clock, SystemClock
 
 __all__ = ["Answer", "Ask", "Cache", "Look", "Place"]
@@ -71,7 +72,7 @@ class Answer:
 
 class Cache:
     """`secret` and `url` are the same for all workers of an installation. Without a `url` each
-    has what is in its own memory."""
+    has what is in its own memory. `patience`: seconds that a call waits for the store."""
 
     def __init__(
         self,
@@ -80,16 +81,18 @@ class Cache:
         url: str = "",
         memory_bytes: int = 64 << 20,
         shared_bytes: int = 256 << 20,
+        patience: float = PATIENCE,
         clock: Clock | None = None,
     ) -> None:
         self.clock = clock or SystemClock()
         self.figures = Figures()
+        self.savings = Savings()
         self.stamps = Stamps()
         self.memory = Memory(memory_bytes)
         self.flights = Flights(self.stamps)
         self.shared: SecondLevel = Alone()
         if url:
-            self.shared = SharedCache(url, self.stamps, limit=shared_bytes)
+            self.shared = SharedCache(url, self.stamps, limit=shared_bytes, timeout=patience)
         self.shared.on_lost = self._forget
         self.behind: set[asyncio.Task[None]] = set()
         self._keys = Keys(secret)
@@ -137,19 +140,20 @@ class Cache:
     def look(self, ask: Ask) -> Look:
         return Look(self, ask)
 
-    async def invalidate(self, tags: Collection[str]) -> None:
-        """From when this returns, this worker serves nothing that has one of these tags and was
-        asked for before; nor does any other a second later. With the second level lost the others
-        hear of it when it is back."""
-        ids = self._ids.of(tags)
+    async def invalidate(self, tags: Collection[str], keys: Collection[bytes] = ()) -> bool:
+        """From when this returns, this worker serves nothing that has one of these tags, or the
+        id of a key among `keys` (tags.of_key), and was asked for before; nor does any other a
+        second later. With the second level lost the others hear of it when it is back: then it
+        is False."""
+        ids = (*self._ids.of(tags), *keys)
         self.figures.invalidations += len(ids)
         self.stamps.invalidate(ids)
-        await self.shared.invalidate(ids)
+        return await self.shared.invalidate(ids)
 
-    async def invalidate_all(self) -> None:
+    async def invalidate_all(self) -> bool:
         self.figures.invalidations += 1
         self._forget()
-        await self.shared.invalidate([EVERYTHING])
+        return await self.shared.invalidate([EVERYTHING])
 
     def read(self, key: bytes, data: bytes, made: int) -> Entry | None:
         """An entry of the second level; None for what cannot be read."""
@@ -182,7 +186,7 @@ class Cache:
             vary=varied(answer.headers, ask.asked_with),
             ttl=ttl,
             made=look.made,
-            tags=self._ids.of((*ask.tags, *answer.tags)),
+            tags=(*self._ids.of((*ask.tags, *answer.tags)), of_key(ask.key)),
         )
 
     def renewed(self, headers: Headers, times: Times, look: Look) -> Entry | None:

@@ -34,6 +34,10 @@ class Memory:
             self._entries.move_to_end(key)
         return entry
 
+    def peek(self, key: bytes) -> Entry | None:
+        """Any thread may ask, and it is no use of the entry."""
+        return self._entries.get(key)
+
     def put(self, key: bytes, entry: Entry) -> None:
         self.drop(key)
         if entry.size * LARGEST_PART > self.limit:

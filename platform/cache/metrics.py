@@ -13,21 +13,25 @@ from cache.figures import Figures
 TELL_SECONDS = 0.5
 
 LOOKUPS = Counter(
-    "patchbay_cache_lookups",
+    "patchbay_cache_lookups_total",
     "Calls that looked into the cache, by what they found: hit (in memory), shared_hit, waited "
     "(for an equal call), stale (and refreshed behind), stale_on_error, miss.",
     ["found"],
 )
 STORED = Counter(
-    "patchbay_cache_answers",
+    "patchbay_cache_answers_total",
     "Answers of providers, by what became of them: stored, revalidated (a 304), not_kept.",
     ["result"],
 )
-STORED_BYTES = Counter("patchbay_cache_stored_bytes", "Bytes of bodies stored, as they are kept.")
-SAVED_BYTES = Counter("patchbay_cache_saved_bytes", "Bytes of them that compression saved.")
-EVICTIONS = Counter("patchbay_cache_evictions", "Entries that left memory for others to come.")
-INVALIDATIONS = Counter("patchbay_cache_invalidations", "Tags invalidated by these workers.")
-TORN = Counter("patchbay_cache_torn", "Entries of the second level that could not be read.")
+STORED_BYTES = Counter(
+    "patchbay_cache_stored_bytes_total", "Bytes of bodies stored, as they are kept."
+)
+SAVED_BYTES = Counter("patchbay_cache_saved_bytes_total", "Bytes of them that compression saved.")
+EVICTIONS = Counter(
+    "patchbay_cache_evictions_total", "Entries that left memory for others to come."
+)
+INVALIDATIONS = Counter("patchbay_cache_invalidations_total", "Tags invalidated by these workers.")
+TORN = Counter("patchbay_cache_torn_total", "Entries of the second level that could not be read.")
 BYTES = Gauge("patchbay_cache_bytes", "Bytes in workers' memory.", multiprocess_mode="livesum")
 ENTRIES = Gauge("patchbay_cache_entries", "Entries there.", multiprocess_mode="livesum")
 SHARING = Gauge(

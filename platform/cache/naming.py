@@ -61,7 +61,7 @@ def of_client(tenant_id: int, names: Iterable[str]) -> list[str]:
 def parse_names(header: str) -> Sequence[str]:
     """X-Patchbay-Cache-Tags. Raises InvalidRequest."""
     names = [name.strip(" \t") for name in header.split(",", MOST_OF_CLIENT)]
-    if len(names) > MOST_OF_CLIENT or not all(map(_CLIENTS.match, names)):
+    if len(names) > MOST_OF_CLIENT or not all(map(is_name, names)):
         detail = (
             f"{HEADER} takes up to {MOST_OF_CLIENT} names with commas between them, each of up to "
             "64 letters, digits and . _ : / -, beginning with a letter or digit."
@@ -70,6 +70,11 @@ def parse_names(header: str) -> Sequence[str]:
             detail, param=HEADER, errors=[{"detail": detail, "pointer": f"/{HEADER}"}]
         )
     return names
+
+
+def is_name(text: str) -> bool:
+    """Whether a client may call its answers so."""
+    return _CLIENTS.match(text) is not None
 
 
 def _is_short(value: Any) -> bool:

@@ -11,7 +11,8 @@
 --               6 ms it is of any use   7 bytes of all entries at most   8 lease to end   9 the entry
 --   renew       2 lease   3 ms more
 --   release     2 lease
--- Answer  look: {epoch, stamp, id, stamp, id, stamp …};  invalidate: stamp
+--   filled
+-- Answer  look: {epoch, stamp, id, stamp, id, stamp …};  invalidate: stamp;  filled: {entries, bytes}
 --         get: {entry or "", lease granted (1), another's (0) or not needed (-1), stamp};  the others: 1 where it was done
 --
 -- A stamp is a moment in µs by this server's clock, made to grow where that does not. An epoch
@@ -121,6 +122,9 @@ if command == 'put' then
   end
   return 1
 end
+
+-- What has expired is counted until its room is needed.
+if command == 'filled' then return {call('ZCARD', KEYS[3]), call('HGET', KEYS[4], '') or '0'} end
 
 if not holds(ARGV[2]) then return 0 end
 if command == 'renew' then return call('PEXPIRE', KEYS[6], ARGV[3]) end

@@ -23,6 +23,7 @@ from lib.valkey import Script, StoreAway, StoreError, Valkey
 
 log = structlog.get_logger("patchbay.cache")
 
+PATIENCE = 0.04  # seconds that a call waits for the store at most
 LOOK_SECONDS = 0.25
 LOOK_TIMEOUT = 1.0  # nobody waits for it
 MOST_AT_ONCE = 1000
@@ -70,11 +71,21 @@ class Sharing(NamedTuple):
     lease: str = ""
 
 
+class Filled(NamedTuple):
+    """What the store holds, some of it expired. `bytes` are those of all entries together."""
+
+    entries: int
+    bytes: int
+
+
 class SecondLevel(Protocol):
     """What the cache wants of it. `on_lost` is called when invalidations may have been missed,
-    so that nothing kept before may be used."""
+    so that nothing kept before may be used. `limit`: bytes of all entries; 0: there is none."""
 
     on_lost: Callable[[], None]
+
+    @property
+    def limit(self) -> int: ...
 
     @property
     def usable(self) -> bool: ...
@@ -93,13 +104,20 @@ class SecondLevel(Protocol):
 
     def release(self, key: bytes, lease: str) -> None: ...
 
-    async def invalidate(self, ids: Sequence[bytes]) -> None: ...
+    async def invalidate(self, ids: Sequence[bytes]) -> bool:
+        """Whether all who have to know can know by now."""
+        ...
+
+    async def filled(self) -> Filled:
+        """Raises StoreAway."""
+        ...
 
 
 class Alone:
     """No second level: one worker, or each for itself."""
 
     usable = False
+    limit = 0
 
     def __init__(self) -> None:
         self.on_lost: Callable[[], None] = lambda: None
@@ -117,19 +135,23 @@ class Alone:
 
     def release(self, key: bytes, lease: str) -> None: ...
 
-    async def invalidate(self, ids: Sequence[bytes]) -> None: ...
+    async def invalidate(self, ids: Sequence[bytes]) -> bool:
+        return True
+
+    async def filled(self) -> Filled:
+        raise StoreAway("none is configured")
 
 
 class SharedCache:
     """One worker's side of it. `limit`: bytes of all entries together."""
 
     def __init__(
-        self, url: str, stamps: Stamps, *, limit: int = 256 << 20, timeout: float = 0.04
+        self, url: str, stamps: Stamps, *, limit: int = 256 << 20, timeout: float = PATIENCE
     ) -> None:
         """`timeout`: seconds a call waits for the store at most."""
         self.on_lost: Callable[[], None] = lambda: None
         self._stamps = stamps
-        self._limit = limit
+        self.limit = limit
         self._store = Valkey(url, timeout=timeout, on_connect=self._connected)
         self._heard = Since("", 0)  # the newest stamp of all changes heard of
         self._untold: dict[bytes, None] = {}
@@ -171,7 +193,7 @@ class SharedCache:
         epoch, stamp = sharing.since
         micros = round(min(sharing.fresh_for, LONGEST) * 1e6)
         tags = b"".join(sharing.tags)
-        sizes = (_ms(usable_for), self._limit)
+        sizes = (_ms(usable_for), self.limit)
         return self._send(key, "put", epoch, stamp, tags, micros, *sizes, sharing.lease, data)
 
     def renew(self, key: bytes, lease: str) -> None:
@@ -181,7 +203,7 @@ class SharedCache:
         if lease:
             self._send(key, "release", lease)
 
-    async def invalidate(self, ids: Sequence[bytes]) -> None:
+    async def invalidate(self, ids: Sequence[bytes]) -> bool:
         """Tell all workers, now or as soon as that is possible. This one must know already."""
         self._untold |= dict.fromkeys(ids)
         if len(self._untold) > MOST_UNTOLD:
@@ -190,6 +212,10 @@ class SharedCache:
             self._heard = Since("", 0)  # and so nothing is found until a new epoch has begun
         with contextlib.suppress(StoreAway):
             await self._tell()
+        return not self._untold
+
+    async def filled(self) -> Filled:
+        return Filled(*map(int, await self._ask("filled")))
 
     async def look(self) -> None:
         """Tell what could not be told, and hear what changed since. Raises StoreAway."""

@@ -18,6 +18,12 @@ MOST_TAGS = 100_000
 MOST_IDS = 50_000
 
 
+def of_key(key: bytes) -> bytes:
+    """The id that an answer has of its own: by it one answer is invalidated, as others are by a
+    tag. It tells nothing about the request either."""
+    return key[:ID_BYTES]
+
+
 class TagIds:
     """A tag's id: of one length whatever its name, and telling nothing about it."""
 

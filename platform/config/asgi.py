@@ -112,6 +112,8 @@ def build(env: Any) -> Application:
     WORKER.breakers = gateway.dispatcher.breakers.states
     WORKER.breaker_figures = gateway.dispatcher.breakers.figures
     WORKER.scores = gateway.scores.as_documents
+    WORKER.cache = lambda: gateway.cache if gateway.runs else None
+    WORKER.on_loop = gateway.on_loop
     WORKER.in_flight = lambda: gateway.observer.in_flight
     WORKER.counters = gateway.read_counters
     WORKER.counters_ready = lambda: gateway.admissions.counters.ready

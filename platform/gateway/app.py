@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
 import structlog
@@ -61,8 +62,9 @@ from usage.record import Record
 from usage.reservation import HUNG_UP, HungUp, Reservation
 
 log = structlog.get_logger("patchbay.gateway")
+T = TypeVar("T")
 
-READ_SECONDS = 1.0  # a page waits so long for the counters
+READ_SECONDS = 1.0  # a page waits so long for the loop
 LOOK_UPS = 3  # a record that is forgotten while it is being looked up is looked up again
 
 
@@ -137,6 +139,7 @@ class Gateway:
 
     async def stop(self) -> None:
         """Let go of everything, once all calls have ended."""
+        self._loop = None
         for task in self._beside:
             task.cancel()
         await self.cache.close()
@@ -151,14 +154,27 @@ class Gateway:
     def read_counters(self, claims: Sequence[QuotaClaim]) -> list[Used | None]:
         """What the counters say, for a thread that is not the loop's; nothing of those that
         cannot be asked now."""
-        if self._loop is None:
+        try:
+            return self.on_loop(self.admissions.counters.read(claims))
+        except (CountersAway, TimeoutError):
             return [None] * len(claims)
-        asked = asyncio.run_coroutine_threadsafe(self.admissions.counters.read(claims), self._loop)
+
+    def on_loop(self, work: Coroutine[Any, Any, T]) -> T:
+        """Have it done, for a thread that is not the loop's. Raises TimeoutError where the loop
+        does not get to it, and what it raises."""
+        if self._loop is None:
+            work.close()
+            raise TimeoutError
+        asked = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return asked.result(READ_SECONDS)
-        except (CountersAway, TimeoutError):
+        except TimeoutError:
             asked.cancel()
-            return [None] * len(claims)
+            raise
+
+    @property
+    def runs(self) -> bool:
+        return self._loop is not None
 
     def _follow(self, snapshot: Snapshot) -> None:
         """What lives longer than a snapshot learns of a new one."""

@@ -94,6 +94,7 @@ class Caching:
         call: Call,
         entry: Entry,
         *,
+        key: bytes,
         reservation: Reservation,
         price: int,
     ) -> bytes:
@@ -102,6 +103,8 @@ class Caching:
         how = HIT if entry.freshness.state(now) is State.FRESH else STALE
         reservation.use_kept(origin.provider, origin.model, how=how, price=price)
         reservation.record.streamed = call.stream
+        if how is HIT:
+            self.cache.savings.add(key, reservation.record, len(call.params), entry)
         body = _body(exchange, operation, call, entry, reservation)
         exchange.note(
             [

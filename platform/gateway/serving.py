@@ -153,6 +153,7 @@ class Serving:
             it.operation,
             it.call,
             entry,
+            key=it.ask.key if it.ask is not None else b"",
             reservation=it.reservation,
             price=it.hit_price,
         )

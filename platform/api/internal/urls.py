@@ -11,6 +11,7 @@ from api.internal.breakers import (
     ResilienceBreakerAction,
     ResilienceBreakers,
 )
+from api.internal.cache import CacheAnalytics, CacheInvalidation, CacheStatus
 from api.internal.exports import UsageExport
 from api.internal.providers import ProviderViewSet, RouteViewSet
 from api.internal.quotas import Quotas
@@ -40,6 +41,9 @@ resilience: list[URLPattern | URLResolver] = [
 urlpatterns: list[URLPattern | URLResolver] = [
     path("breakers", Breakers.as_view(), name="breakers"),
     path("breakers/<path:name>/<slug:action>", BreakerAction.as_view(), name="breaker-action"),
+    path("cache/status", CacheStatus.as_view(), name="cache-status"),
+    path("cache/analytics", CacheAnalytics.as_view(), name="cache-analytics"),
+    path("cache/invalidate", CacheInvalidation.as_view(), name="cache-invalidate"),
     path("quotas", Quotas.as_view(), name="quotas"),
     path("scores", Scores.as_view(), name="scores"),
     path("resilience/", include((resilience, "resilience"))),

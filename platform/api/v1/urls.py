@@ -7,6 +7,7 @@ from rest_framework.routers import SimpleRouter
 
 from api.metrics import metrics
 from api.v1.auth import Login, Logout, Refresh, Status
+from api.v1.cache import CacheInvalidation
 from api.v1.catalogue import Catalogue
 from api.v1.exports import UsageExport
 from api.v1.feedback import RequestFeedback
@@ -33,6 +34,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("health", Health.as_view(), name="health"),
     path("health/detailed", DetailedHealth.as_view(), name="health-detailed"),
     path("catalogue", Catalogue.as_view(), name="catalogue"),
+    path("cache/invalidate", CacheInvalidation.as_view(), name="cache-invalidate"),
     path("requests/<uuid:request_id>", RequestDetail.as_view(), name="request"),
     path("requests/<uuid:request_id>/feedback", RequestFeedback.as_view(), name="request-feedback"),
     path("quotas", Quotas.as_view(), name="quotas"),

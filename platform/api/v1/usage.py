@@ -140,9 +140,15 @@ class Usage(APIView):
 
 
 def understood(
-    query: Mapping[str, str], groups: Iterable[str], zone: str, *, also: Iterable[str] = ()
+    query: Mapping[str, str],
+    groups: Iterable[str],
+    zone: str,
+    *,
+    also: Iterable[str] = (),
+    days: int = 30,
 ) -> Question:
-    """The query's meaning. `also` are parameters that the caller reads. Raises InvalidRequest."""
+    """The query's meaning. `also` are parameters that the caller reads; `days` is how far back
+    it goes unless it says. Raises InvalidRequest."""
     for name in query:
         if name not in {"from", "to", "group_by", "mode", *also}:
             raise refusal(name[:80], "Unknown. Leave it out.")
@@ -155,7 +161,7 @@ def understood(
     if mode not in set(Mode):
         raise refusal("mode", "Must be live or test.")
     end = moment(query, "to", zone) or timezone.now()
-    begin = moment(query, "from", zone) or end - dt.timedelta(days=30)
+    begin = moment(query, "from", zone) or end - dt.timedelta(days=days)
     question = Question(zone, _whole(begin), _whole(end, up=True), by, mode)
     longest = LONGEST[question.window]
     if question.begin >= question.end:

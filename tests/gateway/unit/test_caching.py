@@ -104,6 +104,30 @@ async def test_a_hit_has_a_row_of_its_own_and_its_own_price(rig: Rig) -> None:
 
 
 @on_loop
+async def test_fresh_hits_are_counted_for_what_they_saved_and_stale_ones_are_not(rig: Rig) -> None:
+    rates(rig)
+    other = rig.callers.add(tenant=2)
+    await rig.ask(RATE)
+    for key in (rig.key, other, other):
+        assert (await rig.ask(RATE, key=key)).headers[SAID] == "hit"
+    rig.clock.advance(1000)
+    rig.upstreams.script = lambda request: failure(503)
+    assert (await rig.ask(RATE)).headers[SAID] == "stale"
+    savings = rig.gateway.cache.savings
+    hits = {tenant: each.hits for (_, tenant), each in savings.saved().items()}
+    assert hits == {1: 1, 2: 2}
+    (asked,) = savings.most_asked(9)
+    assert (asked.operation, asked.route, asked.fields, asked.hits) == (FX, FX, 2, 3)
+    assert rig.gateway.cache.memory.peek(asked.key) is not None
+    chats(rig)
+    rig.upstreams.script = lambda request: chat()
+    await cold(rig)
+    paid = rig.journal.finals[-1].record.cost
+    await cold(rig, stream=True)
+    assert savings.saved()["chat.completions", 1].cost == paid > 0
+
+
+@on_loop
 async def test_what_is_made_by_chance_is_kept_only_if_somebody_asks(rig: Rig) -> None:
     chats(rig)
     assert await said([await rig.chat(), await rig.chat(temperature=1)]) == ["bypass"] * 2
