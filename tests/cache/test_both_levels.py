@@ -42,6 +42,12 @@ class Model:
     memory: dict[int, Told] = field(default_factory=dict)
     store: Told | None = None
 
+    def look(self, worker: int) -> None:
+        """Who looks into the store keeps what it finds there, whatever it wants of a provider."""
+        newer, known = self.store, self.memory.get(worker)
+        if newer is not None and (known is None or newer.times[1] >= known.times[1]):
+            self.memory[worker] = newer
+
     def keep(self, worker: int, told: Told, now: int) -> None:
         if not rfc.may_store(told.said, self.policy):
             return
@@ -52,9 +58,8 @@ class Model:
     def read(self, worker: int, now: int, max_age: int | None) -> tuple[State, Told | None]:
         known = self.memory.get(worker)
         if known is None or self._state(known, now, max_age) is not State.FRESH:
-            newer = self.store
-            if newer is not None and (known is None or newer.times[1] >= known.times[1]):
-                known = self.memory[worker] = newer
+            self.look(worker)
+            known = self.memory.get(worker)
         return (State.DEAD, None) if known is None else (self._state(known, now, max_age), known)
 
     def _state(self, told: Told, now: int, max_age: int | None = None) -> State:
@@ -132,6 +137,7 @@ def test_what_is_served_is_what_the_standards_say(
                 stage.clock.advance(delay)
                 headers = value.headers(chance, begun)
                 await fetch(cache, headers, told, delay)
+                model.look(worker)
                 model.keep(worker, told, now())
             else:
                 assert value is None or isinstance(value, int)
