@@ -41,6 +41,7 @@ pytestmark = pytest.mark.chaos
 
 CLIENTS = 12
 DRAIN_SECONDS = 0.6
+LAST_MOMENT = 0.05  # seconds
 
 
 @dataclass
@@ -238,8 +239,10 @@ class Ends:
     def _judge(self, here: list[Seen], stopped: float, turned: float, closed: float) -> None:
         assert stopped < turned < closed, "it did not say that it ends before it took no calls"
         assert closed - stopped > DRAIN_SECONDS, "it took no calls while it drained"
-        drained = stopped + DRAIN_SECONDS
-        assert [seen for seen in here if seen.begun < drained and not seen.whole] == []
+        # A connection made in the last moment may wait to be taken when the listener closes.
+        drained = stopped + DRAIN_SECONDS - LAST_MOMENT
+        failed = [seen for seen in here if seen.begun < drained and not seen.whole]
+        assert failed == [], [f"{drained - seen.begun:.3f} s before" for seen in failed]
         assert [seen for seen in here if seen.raw and not seen.whole] == []
         self.in_flight += sum(seen.begun < stopped < seen.ended for seen in here)
         self.begun_late += sum(turned < seen.begun < drained for seen in here)
