@@ -47,13 +47,13 @@ def test_junk_never_parses(text: str) -> None:
 
 
 @given(st.from_regex(PATTERN, fullmatch=True))
-@settings(max_examples=300)
+@settings(max_examples=150)
 def test_what_only_looks_like_a_key_fails_its_checksum(text: str) -> None:
     assert parse(text) is None
 
 
 @given(st.data())
-@settings(max_examples=400)
+@settings(max_examples=200)
 def test_any_one_changed_character_is_noticed(data: st.DataObject) -> None:
     text = generate(data.draw(modes)).text
     place = data.draw(st.integers(0, len(text) - 1))

@@ -79,7 +79,7 @@ def follows(window: Window, moment: float, zone: str) -> tuple[Period, Period]:
     st.sampled_from(ZONES),
     st.floats(FIRST, LAST, allow_nan=False),
 )
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=300, deadline=None)
 @example(Window.DAY, "Pacific/Apia", at("2011-12-30T10:00+00:00"))
 @example(Window.MONTH, "America/Caracas", at("2016-05-01T07:00+00:00"))
 def test_periods_tile_time(window: Window, zone: str, moment: float) -> None:

@@ -195,7 +195,7 @@ def test_pieces_change_nothing(parts: list[bytes], cuts: list[int], in_chunks: b
     assert not cut_off[2] or (not in_chunks and not parts)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(mutated() | st.binary(max_size=200), CUTS)
 def test_no_bytes_do_more_than_fail(whole: bytes, cuts: list[int]) -> None:
     """And in whatever pieces they come, they mean the same."""
@@ -230,7 +230,7 @@ class _Seen:
         self.messages += 1
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     st.sampled_from(["GET", "POST", "PUT", "get", "GET / HTTP/1.1\r\n", ""]),
     st.dictionaries(NAMES, TEXT, max_size=4),
@@ -271,7 +271,7 @@ def test_a_url_leads_where_it_says(url: str, expected: Destination) -> None:
     assert destination_of(url) == expected
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.text(max_size=20), st.text("ab.:/@?#[]%\\\r\n\t 1é", max_size=20))
 def test_any_other_text_is_refused_or_leads_to_one_plain_host(any_text: str, hostly: str) -> None:
     for url in (any_text, "http://" + hostly, "https://" + any_text):

@@ -133,7 +133,7 @@ begins = st.one_of(
 
 
 @given(sequence=moves, start=begins, jumping=st.sampled_from(JUMPING))
-@settings(max_examples=50)
+@settings(max_examples=30)
 def test_no_window_is_had_twice_whenever_the_clock_jumps(
     new_trial: NewTrial, sequence: list[tuple[int, int]], start: int, jumping: str
 ) -> None:
@@ -158,7 +158,7 @@ def test_no_window_is_had_twice_whenever_the_clock_jumps(
 
 
 @given(sequence=moves, start=begins)
-@settings(max_examples=50)
+@settings(max_examples=30)
 def test_no_span_has_more_than_its_limit_whenever_a_clock_is_set_back(
     new_trial: NewTrial, sequence: list[tuple[int, int]], start: int
 ) -> None:

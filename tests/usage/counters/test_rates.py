@@ -91,7 +91,7 @@ def fields(trial: Trial, claim: RateClaim) -> int:
 
 
 @given(stacked=st.lists(claims, min_size=1, max_size=3), sequence=calls, start=starts)
-@settings(max_examples=60)
+@settings(max_examples=40)
 def test_never_more_than_the_limit_in_any_span(
     new_trial: NewTrial,
     stacked: list[RateClaim],
@@ -163,7 +163,7 @@ def test_who_never_stops_asking_gets_no_more_either(
 
 
 @given(stacked=st.lists(claims, min_size=1, max_size=3), sequence=calls, start=starts)
-@settings(max_examples=50)
+@settings(max_examples=30)
 def test_a_refused_call_counts_nowhere_and_its_wait_is_true_to_the_microsecond(
     new_trial: NewTrial,
     stacked: list[RateClaim],
@@ -394,7 +394,7 @@ def test_who_is_only_refused_is_forgotten_too() -> None:
 
 
 @given(sequence=calls, start=starts, aged=st.sets(st.integers(0, 60)))
-@settings(max_examples=150)
+@settings(max_examples=80)
 def test_ageing_changes_no_decision(
     sequence: list[tuple[int, int, int]], start: int, aged: set[int]
 ) -> None:

@@ -332,7 +332,7 @@ def judge(file: CatalogueFile, example: Example, body: bytes, status: int = 200)
 
 
 @given(st.sampled_from(SHOWN), st.data())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_a_changed_answer_never_gets_through_wrong(
     shown: tuple[CatalogueFile, Example], data: st.DataObject
 ) -> None:
@@ -366,7 +366,7 @@ def test_every_field_of_every_answer_may_be_junk_deep_or_huge(
 
 
 @given(st.sampled_from(SHOWN), st.binary(max_size=200), st.integers(100, 599))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_bytes_of_any_kind_end_in_a_verdict(
     shown: tuple[CatalogueFile, Example], body: bytes, status: int
 ) -> None:
