@@ -17,6 +17,7 @@ from api.configuration.prices import OF_MODELS
 from api.configuration.routes import replace_targets
 from api.configuration.run import Change, Kind
 from billing.services import add_price, prices_in_force
+from lib import audit
 from lib.money import to_micro
 from providers.catalogue import CatalogueFile
 from providers.models import Model, Operation, Provider, Route
@@ -42,12 +43,16 @@ class Loaded:
 def load(files: Sequence[CatalogueFile]) -> Loaded:
     """All or nothing, and nothing at all when nothing differs."""
     loaded = Loaded()
-    rows = {row.slug: row for row in Provider.objects.all()}
-    for file in files:
-        _load_provider(file, rows.get(file.slug), loaded)
-    _switch_off(Provider, {file.slug for file in files}, loaded)
-    _load_operations(loaded)
-    _load_routes(files, loaded)
+    with audit.as_one():
+        rows = {row.slug: row for row in Provider.objects.all()}
+        for file in files:
+            _load_provider(file, rows.get(file.slug), loaded)
+        _switch_off(Provider, {file.slug for file in files}, loaded)
+        _load_operations(loaded)
+        _load_routes(files, loaded)
+    if loaded.changes:
+        told = [str(change) for change in loaded.changes]
+        audit.event("loaded", kind="catalogue", after={"changes": told})
     return loaded
 
 
