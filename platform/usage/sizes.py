@@ -28,12 +28,11 @@ class Growth:
 
 
 def measure(folder: Path, *, using: str = DEFAULT_DB_ALIAS) -> int:
-    """Note how things stand, and forget what is old (a periodic job). `folder` is on the disk
-    that the data lies on."""
+    """Note how things stand, and forget what is old (a periodic job): how many samples. `folder`
+    is on the disk that the data lies on."""
     free = shutil.disk_usage(folder).free
     DatabaseSize.objects.using(using).create(database_bytes=size(using), disk_free_bytes=free)
-    DatabaseSize.objects.using(using).filter(at__lt=timezone.now() - KEPT).delete()
-    return 1
+    return DatabaseSize.objects.using(using).filter(at__lt=timezone.now() - KEPT).delete()[0]
 
 
 def size(using: str = DEFAULT_DB_ALIAS) -> int:
