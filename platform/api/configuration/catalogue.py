@@ -13,6 +13,7 @@ from typing import Any
 
 from django.db import transaction
 
+from api.configuration import staff_roles
 from api.configuration.prices import OF_MODELS
 from api.configuration.routes import replace_targets
 from api.configuration.run import Change, Kind
@@ -50,6 +51,8 @@ def load(files: Sequence[CatalogueFile]) -> Loaded:
         _switch_off(Provider, {file.slug for file in files}, loaded)
         _load_operations(loaded)
         _load_routes(files, loaded)
+    for name in staff_roles.bring():
+        loaded.tell(Kind.CHANGED, f"role {name}")
     if loaded.changes:
         told = [str(change) for change in loaded.changes]
         audit.event("loaded", kind="catalogue", after={"changes": told})
