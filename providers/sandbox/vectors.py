@@ -28,9 +28,11 @@ _NATIVE = {
 _WORD = re.compile(r"\w+")
 _ENDING = re.compile(r"(?<=\w{3})(?:t?ing|ed|es|s|e)\Z")
 _GRAMMAR = frozenset(
-    "a an the is are was were be been am do does did can could would will shall should may i me "
-    "my we our you your it its of in on at to for with by as and or if what which how there "
-    "please tell give show hi hello s t".split()
+    _WORD.findall(
+        "a an the is are was were be been am do does did can could would will shall should may i "
+        "me my we our you your it its of in on at to for with by as and or if what which how "
+        "there please tell give show hi hello s t"
+    )
 )
 # Weights, of which the whole text has one too: no two texts have the same vector.
 _CONTENT, _OF_GRAMMAR, _WHOLE = 10, 2, 1

@@ -97,7 +97,8 @@ async def test_a_question_in_other_words_has_the_answer_and_says_how_near_it_is(
     first, second = await ask(rig, RESET), await ask(rig, RESET_TOO)
     assert found(first, second) == ["miss", "hit"]
     assert second.json["choices"] == first.json["choices"]
-    cosine = sum(a * b for a, b in zip(*[vector("emb-1", t, 256) for t in (RESET, RESET_TOO)]))
+    both = [vector("emb-1", text, 256) for text in (RESET, RESET_TOO)]
+    cosine = sum(a * b for a, b in zip(*both, strict=True))
     assert math.isclose(float(second.headers[NEAR]), cosine, abs_tol=0.0006)
     assert NEAR not in first.headers
     assert lab.asked == [RESET]
@@ -248,7 +249,7 @@ async def test_what_was_forgotten_or_is_too_old_is_not_served(rig: Rig, lab: Lab
         lambda: vectors([0.0] * 256),
         lambda: vectors("?not base64?"),
         lambda: vectors("AAA="),
-        lambda: vectors(),
+        vectors,
     ],
 )
 @on_loop
