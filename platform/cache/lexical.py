@@ -48,14 +48,15 @@ _TELLING = _set(
     "who whose when where why always sometimes start stop begin end open close buy sell high low "
     "higher lower highest lowest max min maximum minimum big small large long short old new hot "
     "cold early late fast slow rise drop win lose true false yes male female man woman men women "
-    "boy girl he she him her his hers husband wife mother father son daughter brother sister"
+    "boy girl he she him her his hers husband wife mother father son daughter brother sister "
+    "was were did had will"
 )
 _FUNCTION = _set(
-    "a an the is are was were be been being am do does did doing done can could would will shall "
+    "a an the is are be been being am do does doing done can could would shall "
     "should might must i me my mine we us our you your it its they them their this that these "
     "those there here of in on at to for with by as and but if then so than about into what "
     "what's which how please tell give show let know want like need help just really actually "
-    "also kindly hi hello hey thanks thank get got have has had i'm i'd i'll let's quick question"
+    "also kindly hi hello hey thanks thank get got have has i'm i'd i'll let's quick question"
 )
 _OPENERS = _set(
     "explain describe list name define write summarize summarise translate compare find calculate "
@@ -66,13 +67,14 @@ _OPENERS = _set(
 class Facts(NamedTuple):
     """`exact` are quotations, and what has a digit or a sign in it; `telling` the words that turn
     a question round, each negation as "not"; both in order. `names` begin with a capital where
-    that means something. `content` are the words that are neither that nor grammar, in order;
-    `words` all of them."""
+    that means something. `content` are the words that are neither that nor grammar; `order` has
+    all but grammar as it comes, `words` has all."""
 
     exact: tuple[str, ...]
     telling: tuple[str, ...]
     names: frozenset[str]
-    content: tuple[str, ...]
+    content: frozenset[str]
+    order: tuple[str, ...]
     words: frozenset[str]
 
 
@@ -85,11 +87,13 @@ def is_readable(text: str) -> bool:
 
 def facts(text: str) -> Facts:
     exact = [next(filter(None, each)) for each in _QUOTED.findall(text)]
-    telling, content = [], []
-    names, words = set(), set()
+    telling, order = [], []
+    names, content, words = set(), set(), set()
     for word, begins in _words(text):
         plain = word.casefold().replace("’", "'").removesuffix("'s")
         words.add(plain)
+        if plain not in _FUNCTION:
+            order.append(plain)
         if _is_exact(word):
             exact.append(word)
         elif plain in _NEGATIONS or plain.endswith("n't"):
@@ -97,10 +101,17 @@ def facts(text: str) -> Facts:
         elif plain in _TELLING:
             telling.append(plain)
         elif plain not in _FUNCTION:
-            content.append(plain)
+            content.add(plain)
             if word != word.lower() and not (begins and plain in _OPENERS):
                 names.add(plain)
-    return Facts(tuple(exact), tuple(telling), frozenset(names), tuple(content), frozenset(words))
+    return Facts(
+        tuple(exact),
+        tuple(telling),
+        frozenset(names),
+        frozenset(content),
+        tuple(order),
+        frozenset(words),
+    )
 
 
 def told_apart(one: Facts, other: Facts) -> bool:
@@ -110,8 +121,8 @@ def told_apart(one: Facts, other: Facts) -> bool:
         or one.telling != other.telling
         or not one.names <= other.words
         or not other.names <= one.words
-        or _in_another_order(one.content, other.content)
-        or _exchanged(set(one.content) - other.words, set(other.content) - one.words)
+        or _in_another_order(one.order, other.order)
+        or _exchanged(one.content - other.words, other.content - one.words)
     )
 
 
@@ -139,7 +150,7 @@ def _in_another_order(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
     return [each for each in one if each in common] != [each for each in other if each in common]
 
 
-def _exchanged(gone: set[str], come: set[str]) -> bool:
+def _exchanged(gone: frozenset[str], come: frozenset[str]) -> bool:
     """One word in place of another, all else being equal: what the question is about has changed.
     Or a word and its opposite, as `install` and `uninstall` or `import` and `export` are."""
     pairs = [(a, b) for a in gone for b in come if not _are_forms_of_one(a, b)]
