@@ -16,6 +16,7 @@ from random import SystemRandom
 from typing import TYPE_CHECKING, Any
 
 import orjson
+import structlog
 
 from cache import replay
 from cache.cache import Cache
@@ -27,6 +28,8 @@ from cache.semantic import similarity, split
 from gateway import caching
 from gateway.embedding import Embedded, Handle, embed
 from providers.cache_rules import Semantic as Rules
+
+log = structlog.get_logger("patchbay.cache")
 
 if TYPE_CHECKING:
     from gateway.serving import Admitted
@@ -119,14 +122,21 @@ class Semantic:
         served = sought.entry
         await self._handle(it.door, *caching.again(it.exchange, it.asked, look))
         own = self._cache.memory.peek(look.ask.key)
-        if own is None or served is None:
+        if own is None or own is look.known or served is None:
             return
         self.keep(sought, look.ask)
         agreed = await self._agree(it, sought.rules, _said(served), _said(own))
         if agreed is not None:
-            scores = self._cache.questions.scores[it.plan.route.name]
-            scores.agreed += agreed
-            scores.differed += not agreed
+            self._count(it, sought, agreed=agreed)
+
+    def _count(self, it: Admitted, sought: Sought, *, agreed: bool) -> None:
+        route, near = it.plan.route.name, round(sought.similarity, 3)
+        scores = self._cache.questions.scores[route]
+        scores.agreed += agreed
+        scores.differed += not agreed
+        if not agreed:
+            name = it.exchange.request_id
+            log.info("semantic_differed", request_id=name, route=route, similarity=near)
 
     async def _agree(self, it: Admitted, rules: Rules, one: str, other: str) -> bool | None:
         """None where it cannot be said."""
