@@ -17,6 +17,7 @@ from django.urls import reverse
 from django.utils import timezone
 from unfold.admin import ModelAdmin
 
+from accounts.services import invite
 from lib import audit
 from lib.ids import prefixed
 from providers.services import override_breaker
@@ -52,6 +53,12 @@ MAKERS: dict[str, Callable[[], Any]] = {
     "tenants.apikey": factories.ApiKeyFactory,
     "accounts.user": factories.UserFactory,
     "accounts.membership": factories.MembershipFactory,
+    "accounts.invitation": lambda: invite(
+        tenant=factories.TenantFactory(),
+        email=f"{prefixed('x')}@example.test",
+        role="viewer",
+        by=factories.UserFactory(),
+    )[0],
     "accounts.refreshfamily": factories.RefreshFamilyFactory,
     "providers.provider": factories.ProviderFactory,
     "providers.credential": factories.CredentialFactory,
@@ -89,6 +96,7 @@ def rolled_up() -> Any:
 
 
 READ_ONLY = {
+    "accounts.invitation",
     "lib.auditentry",
     "billing.correction",
     "accounts.refreshfamily",

@@ -57,18 +57,18 @@ class Catalogue(APIView):
     @extend_schema(operation_id="catalogue", tags=["catalogue"], responses=CatalogueShown)
     def get(self, request: Request) -> Response:
         """Categories, their operations with JSON Schemas, and the providers that serve each."""
-        serving = _serving()
+        by_operation = serving()
         disabled = set(OperationRow.objects.filter(enabled=False).values_list("name", flat=True))
         categories: dict[str, list[dict[str, Any]]] = defaultdict(list)
         for operation in registry().values():
-            shown = _operation(operation, serving[operation.name], operation.name in disabled)
+            shown = _operation(operation, by_operation[operation.name], operation.name in disabled)
             categories[operation.category].append(shown)
         return Response(
             {"data": [{"name": n, "operations": ops} for n, ops in sorted(categories.items())]}
         )
 
 
-def _serving() -> dict[str, list[dict[str, str]]]:
+def serving() -> dict[str, list[dict[str, str]]]:
     """Enabled providers by operation, each once, in the order of their slugs."""
     states = provider_states()
     pairs = set(
@@ -76,13 +76,13 @@ def _serving() -> dict[str, list[dict[str, str]]]:
             "route__operation", "provider_id"
         )
     ) | set(Model.objects.filter(enabled=True).values_list("operation", "provider_id"))
-    serving: dict[str, list[dict[str, str]]] = defaultdict(list)
+    found: dict[str, list[dict[str, str]]] = defaultdict(list)
     for operation, provider_id in pairs:
         if provider_id in states:
-            serving[operation].append(states[provider_id])
-    for providers in serving.values():
+            found[operation].append(states[provider_id])
+    for providers in found.values():
         providers.sort(key=lambda provider: provider["slug"])
-    return serving
+    return found
 
 
 def _operation(
