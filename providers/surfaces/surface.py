@@ -44,7 +44,8 @@ class Surface(Protocol):
 @dataclass(frozen=True, slots=True, eq=False)
 class Form:
     """One way in: its path, and the schemas of its request and answer. `speak` makes the
-    surface of one call, by its request id. `counts`: it only tells how long the input is."""
+    surface of one call, by its request id. `problem_schema` is that of its errors, if they are
+    not in OpenAI's envelope. `counts`: it only tells how long the input is."""
 
     name: str
     path: str
@@ -52,6 +53,7 @@ class Form:
     request_schema: dict[str, Any]
     response_schema: dict[str, Any]
     speak: Callable[[str], Surface]
+    problem_schema: dict[str, Any] | None = None
     counts: bool = False
     validator: Draft202012Validator = field(init=False, repr=False)
 

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import orjson
+
+from providers.call import Usage
+from providers.surfaces.reading import (
+    Fields,
+    choice_of,
+    entries_of,
+    fields_of,
+    reasoning_of,
+    text_of,
+    usage_of,
+)
 
 _REASONS = {
     "stop": "end_turn",
@@ -14,6 +24,7 @@ _REASONS = {
     "function_call": "tool_use",
     "content_filter": "refusal",
 }
+_KINDS = ("thinking", "redacted_thinking")
 _LOCATIONS = frozenset(
     {
         "char_location",
@@ -27,29 +38,29 @@ _LOCATIONS = frozenset(
 _INVALID = "INVALID_JSON"
 
 
-def message_of(document: Mapping[str, Any]) -> dict[str, Any]:
+def message_of(document: Fields) -> dict[str, Any]:
     """The message that a whole chat.completion is."""
-    choice = document["choices"][0]
-    message = choice["message"]
-    calls = message.get("tool_calls") or []
+    choice = choice_of(document)
+    message = fields_of(choice.get("message"))
+    calls = entries_of(message.get("tool_calls"))
     said = [*thoughts_of(message), *_texts(message)]
     return {
         **head_of(document),
         "content": said + [{**call_head(call), "input": _arguments(call)} for call in calls],
         **end_of(choice, called=bool(calls)),
-        "usage": usage_of(document.get("usage")),
+        "usage": counts_of(usage_of(document)),
     }
 
 
-def head_of(document: Mapping[str, Any]) -> dict[str, Any]:
+def head_of(document: Fields) -> dict[str, Any]:
     """What stands before the content, of a whole answer or of a chunk."""
-    told = str(document.get("id") or "").removeprefix("chatcmpl-")
+    told = text_of(document.get("id")).removeprefix("chatcmpl-")
     answer_id = told if told.startswith("msg_") else f"msg_{told}"
-    model = document.get("model") or ""
+    model = text_of(document.get("model"))
     return {"id": answer_id, "type": "message", "role": "assistant", "model": model}
 
 
-def end_of(choice: Mapping[str, Any], *, called: bool) -> dict[str, Any]:
+def end_of(choice: Fields, *, called: bool) -> dict[str, Any]:
     """Why it ended. `called`: it has calls of tools, which some services say nothing about.
     A stop sequence is told where the provider tells which (`stop_reason`, as vLLM has it)."""
     reason = _REASONS.get(str(choice.get("finish_reason")), "end_turn")
@@ -61,7 +72,7 @@ def end_of(choice: Mapping[str, Any], *, called: bool) -> dict[str, Any]:
     return {"stop_reason": reason, "stop_sequence": None}
 
 
-def thoughts_of(message: Mapping[str, Any]) -> list[dict[str, Any]]:
+def thoughts_of(message: Fields) -> list[Fields]:
     """An Anthropic model's own blocks, signed; of another model, one that has no signature."""
     if blocks := own_thoughts_of(message):
         return blocks
@@ -69,40 +80,40 @@ def thoughts_of(message: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [{"type": "thinking", "thinking": told, "signature": ""}] if told else []
 
 
-def own_thoughts_of(message: Mapping[str, Any]) -> list[dict[str, Any]]:
-    ours = (message.get("extra_content") or {}).get("anthropic") or {}
-    return list(ours.get("thinking_blocks") or ())
+def own_thoughts_of(message: Fields) -> list[Fields]:
+    ours = fields_of(fields_of(message.get("extra_content")).get("anthropic"))
+    return [each for each in entries_of(ours.get("thinking_blocks")) if each.get("type") in _KINDS]
 
 
-def reasoning_of(message: Mapping[str, Any]) -> str:
-    told = message.get("reasoning_content") or message.get("reasoning")
-    return told if isinstance(told, str) else ""
+def call_head(call: Fields) -> dict[str, Any]:
+    name = text_of(fields_of(call.get("function")).get("name"))
+    return {"type": "tool_use", "id": text_of(call.get("id")), "name": name}
 
 
-def call_head(call: Mapping[str, Any]) -> dict[str, Any]:
-    name = (call.get("function") or {}).get("name") or ""
-    return {"type": "tool_use", "id": call.get("id") or "", "name": name}
+def arguments_of(call: Fields) -> str:
+    return text_of(fields_of(call.get("function")).get("arguments"))
 
 
-def usage_of(told: Mapping[str, Any] | None) -> dict[str, Any]:
+def said_of(message: Fields) -> str:
+    return text_of(message.get("content")) or text_of(message.get("refusal"))
+
+
+def counts_of(usage: Usage | None) -> dict[str, Any]:
     """Anthropic tells fresh input apart from what was read from a cache and written there."""
-    told = told or {}
-    inputs = told.get("prompt_tokens_details") or {}
-    read, written = inputs.get("cached_tokens") or 0, inputs.get("cache_write_tokens") or 0
-    usage = {
-        "input_tokens": max(0, (told.get("prompt_tokens") or 0) - read - written),
-        "cache_creation_input_tokens": written,
-        "cache_read_input_tokens": read,
-        "output_tokens": told.get("completion_tokens") or 0,
+    used = usage or Usage()
+    counts = {
+        "input_tokens": max(0, used.input_tokens - used.cached_tokens - used.cache_write_tokens),
+        "cache_creation_input_tokens": used.cache_write_tokens,
+        "cache_read_input_tokens": used.cached_tokens,
+        "output_tokens": used.output_tokens,
     }
-    outputs = told.get("completion_tokens_details") or {}
-    if thought := outputs.get("reasoning_tokens"):
-        return {**usage, "output_tokens_details": {"thinking_tokens": thought}}
-    return usage
+    if used.reasoning_tokens:
+        return {**counts, "output_tokens_details": {"thinking_tokens": used.reasoning_tokens}}
+    return counts
 
 
-def _texts(message: Mapping[str, Any]) -> list[dict[str, Any]]:
-    text = message.get("content") or message.get("refusal")
+def _texts(message: Fields) -> list[dict[str, Any]]:
+    text = said_of(message)
     if not text:
         return []
     block: dict[str, Any] = {"type": "text", "text": text}
@@ -111,15 +122,14 @@ def _texts(message: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [block]
 
 
-def citations_of(message: Mapping[str, Any]) -> list[dict[str, Any]]:
+def citations_of(message: Fields) -> list[Fields]:
     """Those in Anthropic's form; other providers' have others, which have no place here."""
-    told = message.get("citations")
-    given = told if isinstance(told, list) else []
-    return [each for each in given if isinstance(each, dict) and each.get("type") in _LOCATIONS]
+    given = entries_of(message.get("citations"))
+    return [each for each in given if text_of(each.get("type")) in _LOCATIONS]
 
 
-def _arguments(call: Mapping[str, Any]) -> dict[str, Any]:
-    text = (call.get("function") or {}).get("arguments") or "{}"
+def _arguments(call: Fields) -> dict[str, Any]:
+    text = arguments_of(call) or "{}"
     try:
         arguments = orjson.loads(text)
     except orjson.JSONDecodeError:

@@ -57,7 +57,8 @@ class Counting(Messages):
 
 
 def _form(name: str, path: str, summary: str, **fields: Any) -> Form:
-    return Form(name, f"/api/v1/{path}", summary, **fields)
+    problem_schema = _SCHEMAS["error"]
+    return Form(name, f"/api/v1/{path}", summary, problem_schema=problem_schema, **fields)
 
 
 MESSAGES = _form(
