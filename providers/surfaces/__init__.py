@@ -10,9 +10,11 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from providers.surfaces.messages import COUNT_TOKENS, MESSAGES
+from providers.surfaces.responses import RESPONSES
 from providers.surfaces.surface import Form, Surface
 
-FORMS: Mapping[str, Form] = MappingProxyType({form.name: form for form in (MESSAGES, COUNT_TOKENS)})
+_FORMS = (RESPONSES, MESSAGES, COUNT_TOKENS)
+FORMS: Mapping[str, Form] = MappingProxyType({form.name: form for form in _FORMS})
 """Every way in besides chat's own, by name."""
 
 __all__ = ["FORMS", "Form", "Surface"]

@@ -56,3 +56,17 @@ def reasoning_of(message: Fields) -> str:
 
 def usage_of(document: Fields) -> Usage | None:
     return wire.read_usage(document.get("usage"))
+
+
+def joined(one: Fields, other: Fields) -> dict[str, Any]:
+    """Both; what both have is joined, and lists grow."""
+    made = dict(one)
+    for name, value in other.items():
+        known = made.get(name)
+        if isinstance(known, dict) and isinstance(value, dict):
+            made[name] = joined(known, value)
+        elif isinstance(known, list) and isinstance(value, list):
+            made[name] = [*known, *value]
+        else:
+            made[name] = value
+    return made
