@@ -7,6 +7,7 @@ to be repeated under an Idempotency-Key is kept as it went out.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import orjson
@@ -46,37 +47,30 @@ def counted(call: Call, plan: Plan) -> bytes:
 
 
 class _Translator:
-    """Stands in the way out of one answer, and sees the messages that ASGI has for it."""
+    """Stands in the way out of one answer, and sees the messages that ASGI has for it. The head
+    of a whole answer waits for the body, whose length it tells."""
 
     def __init__(self, surface: Surface, send: Send) -> None:
         self._surface = surface
         self._send = send
-        self._head: dict[str, Any] = {}
+        self._say: Send = send
 
     async def pass_on(self, message: dict[str, Any]) -> None:
-        if message["type"] == "http.response.start":
-            self._head = message
-            if not self._is_whole:
-                await self._send(message)
-        elif self._head["status"] != 200:
+        if message["type"] != "http.response.start":
+            await self._say(message)
+        elif message["status"] != 200:
             await self._send(message)
-        elif self._is_whole:
-            await self._tell(message)
+        elif (b"content-type", EVENT_STREAM) in message["headers"]:
+            self._say = self._feed
+            await self._send(message)
         else:
-            await self._feed(message)
+            self._say = partial(self._tell, message)
 
-    @property
-    def _is_whole(self) -> bool:
-        """An answer whose length is known only once it is translated."""
-        return self._head["status"] == 200 and not any(
-            value == EVENT_STREAM for _, value in self._head["headers"]
-        )
-
-    async def _tell(self, message: dict[str, Any]) -> None:
+    async def _tell(self, head: dict[str, Any], message: dict[str, Any]) -> None:
         body = self._surface.whole(message["body"])
         length = (b"content-length", b"%d" % len(body))
-        headers = [length if each[0] == length[0] else each for each in self._head["headers"]]
-        await self._send({**self._head, "headers": headers})
+        headers = [length if each[0] == length[0] else each for each in head["headers"]]
+        await self._send({**head, "headers": headers})
         await self._send({**message, "body": body})
 
     async def _feed(self, message: dict[str, Any]) -> None:
