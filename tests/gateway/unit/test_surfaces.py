@@ -431,6 +431,23 @@ async def test_a_refused_method_says_which_is_right(rig: Rig, spoken: Spoken) ->
 
 # Anthropic's own.
 
+
+@pytest.mark.parametrize("mode", ["restart", "continue"])
+@on_loop
+async def test_nobody_but_anthropic_is_told_what_only_anthropic_knows(rig: Rig, mode: str) -> None:
+    """Not the next target either, nor the one that goes on with a stream."""
+    one = target(provider("one", "anthropic"), "claude-x")
+    rig.serve(route(one, target("two"), target("three"), rescue=mode))
+    cut = lambda: stream(event("hello "), b"data: nonsense\n\n")  # noqa: E731
+    rig.upstreams.by_provider(one=failure, two=cut, three=stream)
+    mark = {"cache_control": {"type": "ephemeral"}}
+    said = [{"role": "user", "content": [{"type": "text", "text": "hello", **mark}]}]
+    await rig.ask("/api/v1/messages", body=a_message(stream=True, messages=said))
+    assert rig.upstreams.asked == ["one", "two", "three"]
+    told = [b"ephemeral" in (request.body or b"") for request in rig.upstreams.sent]
+    assert told == [True, False, False]
+
+
 COUNT = "/api/v1/messages/count_tokens"
 
 
