@@ -32,7 +32,8 @@ class Call:
 
     `params` is the parsed and validated body (OpenAI's shape for AI operations) or the typed
     query of a data operation. `body` holds the client's bytes, so that an adapter that
-    changes nothing may forward them as they are.
+    changes nothing may forward them as they are. `annotated`: a chat call that may say more
+    than OpenAI's shape has words for (providers/annotations.py).
     """
 
     operation: str
@@ -40,6 +41,7 @@ class Call:
     body: bytes = b""
     request_id: str = ""
     include_extra: bool = False
+    annotated: bool = False
 
     @property
     def stream(self) -> bool:

@@ -20,7 +20,7 @@ from accounts.identity import Identities, Identity
 from cache import metrics as cache_metrics
 from cache.cache import Cache
 from cache.looking import Look
-from gateway import listing
+from gateway import listing, surfacing
 from gateway.admitting import Admitting
 from gateway.arranging import Arranger
 from gateway.batch import Batch
@@ -198,6 +198,8 @@ class Gateway:
             scope, receive, send, clock=self.clock, proxy_hops=self.options.proxy_hops
         )
         exchange.openai = door.openai
+        if door.form is not None:
+            exchange.speak(door.form.speak(exchange.request_id))
         self.observer.in_flight += 1
         try:
             if self.observer.in_flight > self.shedder.bound:
@@ -223,6 +225,8 @@ class Gateway:
             await self._answer_batch(exchange, identity, door)
         elif door.operation is None:
             await self._answer_listing(exchange, identity, door)
+        elif door.form is not None and door.form.counts:
+            await self._answer_count(exchange, identity, door, door.operation)
         else:
             await self._answer_call(exchange, identity, door, door.operation)
 
@@ -242,10 +246,20 @@ class Gateway:
         listed = listing.models(snapshot, identity, door.argument, prices=prices, now=now)
         await exchange.answer(listed)
 
+    async def _answer_count(
+        self, exchange: Exchange, identity: Identity, door: Door, operation: Operation
+    ) -> None:
+        await self.admitting.admit_listing(exchange, identity, door.name)
+        call, wish, _ = await self._read(exchange, operation)
+        snapshot, url = self.live.snapshot, self.options.sandbox_url
+        plan = resolve(snapshot, identity, operation, call, wish=wish, sandbox_url=url)
+        surfacing.translate(exchange)
+        await exchange.answer(surfacing.counted(call, plan))
+
     async def _answer_call(
         self, exchange: Exchange, identity: Identity, door: Door, operation: Operation
     ) -> None:
-        call, wish = await self._read(exchange, operation)
+        call, wish, asked = await self._read(exchange, operation)
         plan = resolve(
             self.live.snapshot,
             identity,
@@ -254,7 +268,6 @@ class Gateway:
             wish=wish,
             sandbox_url=self.options.sandbox_url,
         )
-        asked = call.body  # before a quota sets it a limit
         # One moment and one book from end to end: what is billed is what was reserved for.
         now, prices = self.clock.now(), self.live.prices
         name = exchange.header_bytes(SESSION)
@@ -324,19 +337,22 @@ class Gateway:
             raise Unauthenticated("This token is for no tenant. Sign in with one, or use a key.")
         return identity
 
-    async def _read(self, exchange: Exchange, operation: Operation) -> tuple[Call, Wish]:
-        """The call, validated. Raises InvalidRequest and what Exchange.json_body raises."""
+    async def _read(self, exchange: Exchange, operation: Operation) -> tuple[Call, Wish, bytes]:
+        """The call, validated, and its body as it came. Raises InvalidRequest and what
+        Exchange.json_body raises."""
         if operation.kind is not Kind.DATA:
             exchange.explains = exchange.header_bytes(EXPLAIN) == b"true"
             body, params = await exchange.json_body(self.options.max_body_bytes)
+            if exchange.surface is not None:
+                return surfacing.read(exchange, operation, params), Wish(), body
             validate(operation, params)
-            return Call(operation.name, params, body, exchange.request_id), Wish()
+            return Call(operation.name, params, body, exchange.request_id), Wish(), body
         params = parse_query(operation, _query(exchange.query))
         validate(operation, params)
         wish = Wish(params.pop("provider", ""), params.pop("fallback", True))
         exchange.explains = params.pop("explain", False)
         extra = params.pop("include", "") == "extra"
-        return Call(operation.name, params, b"", exchange.request_id, extra), wish
+        return Call(operation.name, params, b"", exchange.request_id, extra), wish, b""
 
     def _reserve(
         self, exchange: Exchange, identity: Identity, plan: Plan, grant: Grant, *, now: float

@@ -15,7 +15,8 @@ from api.serializers import Shown
 from api.vitals import provider_states
 from providers.models import Model, Target
 from providers.models import Operation as OperationRow
-from providers.operations import Operation, registry
+from providers.operations import Kind, Operation, registry
+from providers.surfaces import FORMS
 
 SERVING = [("ready", "ready"), ("needs_credential", "needs_credential")]
 STATES = [("ready", "ready"), ("sandbox", "sandbox"), ("disabled", "disabled")]
@@ -30,6 +31,12 @@ class ServingShown(Shown):
     )
 
 
+class FormShown(Shown):
+    name = serializers.CharField()
+    summary = serializers.CharField()
+    path = serializers.CharField()
+
+
 class OperationShown(Shown):
     name = serializers.CharField()
     summary = serializers.CharField()
@@ -42,6 +49,7 @@ class OperationShown(Shown):
     request_schema = serializers.JSONField()
     response_schema = serializers.JSONField()
     providers = ServingShown(many=True)
+    forms = FormShown(many=True, help_text="Other dialects in which the same call is taken.")
 
 
 class CategoryShown(Shown):
@@ -98,4 +106,9 @@ def _operation(
         "request_schema": operation.request_schema,
         "response_schema": operation.response_schema,
         "providers": providers,
+        "forms": [
+            {"name": form.name, "summary": form.summary, "path": form.path}
+            for form in FORMS.values()
+            if operation.kind is Kind.CHAT
+        ],
     }

@@ -10,6 +10,7 @@ from providers.adapter import Meter
 from providers.adapters.cohere.meter import CohereChatMeter, CohereEmbeddingsMeter
 from providers.adapters.cohere.outcome import outcome_of
 from providers.adapters.cohere.request import chat_body, embeddings_body
+from providers.annotations import plain
 from providers.call import Call, Outcome, Upstream, UpstreamRequest, Usage
 from providers.translation import encoded
 
@@ -24,6 +25,8 @@ class CohereAdapter:
 
     def request(self, call: Call, upstream: Upstream) -> UpstreamRequest:
         """Raises Unsupported or InvalidRequest."""
+        if call.annotated:
+            call = plain(call)
         embeds = call.operation == "embeddings"
         path, build = ("embed", embeddings_body) if embeds else ("chat", chat_body)
         headers = {"content-type": "application/json"}
