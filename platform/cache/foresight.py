@@ -101,12 +101,14 @@ class Foresight:
         return len(self._known)
 
     def note(self, key: bytes, question: Any, now: float) -> None:
-        """Somebody asked for it."""
+        """Somebody asked for it. From the second time on it is worth a look."""
         askers = self._known.get(key)
         if askers is None:
             if len(self._known) >= 2 * self._most:
                 self._forget_half(now)
             askers = self._known[key] = Askers(question, now)
+            askers.note(now)
+            return
         askers.note(now)
         since, until = askers.warm
         if since <= now < until:

@@ -107,7 +107,10 @@ class Warming:
                 group.create_task(self.work())
             while True:
                 await asyncio.sleep(TURN_SECONDS)
-                self.turn()
+                try:
+                    self.turn()
+                except Exception:
+                    log.exception("warming_failed")
 
     async def work(self) -> None:
         while True:
@@ -118,6 +121,7 @@ class Warming:
                 log.exception("warming_failed")
             finally:
                 self.jobs.task_done()
+                await asyncio.sleep(0)  # many may need no waiting: let others have their turn
 
     def turn(self) -> None:
         """Learn from the last second's calls, and see what is due."""
