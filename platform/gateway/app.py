@@ -156,6 +156,8 @@ class Gateway:
         """Let go of everything, once all calls have ended."""
         for task in self._beside:
             task.cancel()
+        if self._beside:
+            await asyncio.wait(self._beside)
         await self.cache.close()
         await self.ledger.close()
         await self.admissions.counters.close()

@@ -121,7 +121,7 @@ class Warming:
                 log.exception("warming_failed")
             finally:
                 self.jobs.task_done()
-                await asyncio.sleep(0)  # many may need no waiting: let others have their turn
+            await asyncio.sleep(0)  # many need not wait for anything: let others have their turn
 
     def turn(self) -> None:
         """Learn from the last second's calls, and see what is due."""

