@@ -154,7 +154,7 @@ class Warming:
         try:
             prepared = await self._prepare(question)
             if prepared == RESTS:
-                del self._ran[spec.id]
+                self._ran.pop(spec.id, None)
                 return
             if not await self._is_ours(spec, begins):
                 return
@@ -174,9 +174,7 @@ class Warming:
         with contextlib.suppress(Problem):  # whoever asks for it will hear of it
             prepared = await self._prepare(question)
             if isinstance(prepared, Prepared) and prepared.ask.key == key:
-                await self._warmer.refresh(
-                    prepared.ask, partial(self._fetch, prepared, "learned")
-                )
+                await self._warmer.refresh(prepared.ask, partial(self._fetch, prepared, "learned"))
 
     async def _prepare(self, question: Question) -> Prepared | str:
         """What to look for and how to ask; RESTS or NOT_KEPT. Raises the Problem that a caller
@@ -191,9 +189,7 @@ class Warming:
         else:
             body = orjson.dumps(question.params)
             call = Call(operation.name, dict(question.params), body, "")
-        plan = resolve(
-            self.live.snapshot, identity, operation, call, wish=wish, sandbox_url=""
-        )
+        plan = resolve(self.live.snapshot, identity, operation, call, wish=wish, sandbox_url="")
         if self.resting(plan.candidates[0]):
             return RESTS
         until = asyncio.get_running_loop().time() + LONGEST

@@ -9,7 +9,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('providers', '0006_cache_rules'),
-        ('tenants', '0006_tenant_keep_warm'),
+        ('tenants', '0006_keep_warm'),
     ]
 
     operations = [

@@ -223,7 +223,9 @@ async def main(seed: int, days: int, calls: int, per_minute: int) -> None:
     warm = await system.replay(trace(seed, days, calls), measured_from)
     print(warm.line("cache and warming"))
     gain = system.foresight.gain
-    print(f"warming: {gain.hits:,} hits more for {warm.warm:,} calls, of which {gain.useful:,} useful")
+    print(
+        f"warming: {gain.hits:,} hits more for {warm.warm:,} calls, of which {gain.useful:,} useful"
+    )
     hits, saved = warm.hits / warm.calls, 1 - warm.upstream / warm.calls
     print(f"hits {100 * hits:.1f} % (target 85), saved {100 * saved:.1f} % (target 60): ", end="")
     print("met" if hits >= 0.85 and saved >= 0.6 else "MISSED")

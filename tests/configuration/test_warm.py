@@ -102,9 +102,9 @@ def test_the_admin_hears_which_field_is_wrong(acme: Tenant) -> None:
 def test_an_outcome_is_noted_without_a_reload(acme: Tenant) -> None:
     told(EURO)
     row, before = WarmRequest.objects.get(), Revision.numbers()[Topic.ROUTING]
-    services.note_warmed(row.pk, "rate_limited" + "x" * 100)
+    services.note_warmed(row.pk, "rate_limit_exceeded" + "x" * 100)
     row.refresh_from_db()
-    assert row.ran_at is not None and row.outcome.startswith("rate_limited")
+    assert row.ran_at is not None and row.outcome.startswith("rate_limit")
     assert Revision.numbers()[Topic.ROUTING] == before
 
 
