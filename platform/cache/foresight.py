@@ -22,8 +22,9 @@ LONGEST_SILENCE = 7 * HOURS  # hours after which nothing is left of a key's past
 
 @dataclass(slots=True)
 class Gain:
-    """`hits`: calls that found fresh what, but for warming, would have been stale. `useful`: warm
-    calls whose answer anybody asked for."""
+    """`hits`: calls that found an answer which warming kept fresh; but for it, the first of each
+    such span would have found it stale, and have had it fetched. `useful`: spans with such a first
+    call, and so what warming gained."""
 
     hits: int = 0
     useful: int = 0

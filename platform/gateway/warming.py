@@ -54,8 +54,8 @@ CALLS = Counter(
     "Calls made to keep answers warm: declared or learned, ok or failed.",
     ["why", "result"],
 )
-HITS = Counter("patchbay_cache_warm_hits", "Hits that would have been stale but for warming.")
-USEFUL = Counter("patchbay_cache_warm_useful", "Learned warm calls whose answer was asked for.")
+HITS = Counter("patchbay_cache_warm_hits", "Hits on answers that learned warming kept fresh.")
+USEFUL = Counter("patchbay_cache_warm_useful", "Learned warm calls that spared a caller the wait.")
 
 Handle = Callable[[Door, Scope, Receive, Send], Awaitable[None]]
 Asked = tuple[bytes, Place, Mapping[str, Any]]

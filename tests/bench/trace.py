@@ -224,7 +224,7 @@ async def main(seed: int, days: int, calls: int, per_minute: int) -> None:
     print(warm.line("cache and warming"))
     gain = system.foresight.gain
     print(
-        f"warming: {gain.hits:,} hits more for {warm.warm:,} calls, of which {gain.useful:,} useful"
+        f"warming: {warm.warm:,} calls, {gain.useful:,} of them useful; {gain.hits:,} hits on what they kept fresh"
     )
     hits, saved = warm.hits / warm.calls, 1 - warm.upstream / warm.calls
     print(f"hits {100 * hits:.1f} % (target 85), saved {100 * saved:.1f} % (target 60): ", end="")

@@ -116,6 +116,7 @@ async def test_a_stale_answer_is_refreshed_once_for_all_workers(valkey: Valkey) 
         for cache in caches:
             assert await serve(cache, ask(cache, policy=policy), provider) == b"1"
             await written(cache)
+        await asyncio.sleep(0.06)
         provider.takes = 0.1
         calls = [
             serve(cache, ask(cache, policy=policy), provider) for cache in caches for _ in range(9)
