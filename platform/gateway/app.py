@@ -156,8 +156,9 @@ class Gateway:
         """Let go of everything, once all calls have ended."""
         for task in self._beside:
             task.cancel()
-        if self._beside:
+        if self._beside:  # once: what is stopped again has nothing beside it
             await asyncio.wait(self._beside)
+            self._beside = []
         await self.cache.close()
         await self.ledger.close()
         await self.admissions.counters.close()
