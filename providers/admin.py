@@ -35,6 +35,7 @@ from providers.models import (
     Provider,
     Route,
     Target,
+    WarmRequest,
 )
 
 
@@ -295,6 +296,19 @@ class TargetAdmin(CatalogueAdmin):
         super().delete_queryset(request, queryset)
         for target in gone:
             self.take_over(target)
+
+
+@admin.register(WarmRequest)
+class WarmRequestAdmin(ModelAdmin):  # type: ignore[misc]
+    """What the cache is to have at hand, and what came of it last."""
+
+    formfield_overrides = CatalogueAdmin.formfield_overrides
+    list_display = ["name", "tenant", "operation", "every", "enabled", "ran_at", "outcome"]
+    list_filter = ["enabled", "operation"]
+    list_select_related = ["tenant"]
+    search_fields = ["name", "operation", "tenant__slug"]
+    readonly_fields = ["ran_at", "outcome"]
+    autocomplete_fields = ["tenant"]
 
 
 @admin.register(BreakerOverride)

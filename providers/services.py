@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from accounts.models import User
 from lib.sealing import SealBroken
-from providers.models import BreakerOverride, Credential, Model, Provider, Route
+from providers.models import BreakerOverride, Credential, Model, Provider, Route, WarmRequest
 
 log = structlog.get_logger("patchbay.providers")
 
@@ -43,6 +43,12 @@ def use_credential_again(*, credential: Credential) -> Credential:
     credential.use_again()
     credential.save(update_fields=["drained_at", "drained_reason"])
     return credential
+
+
+def note_warmed(request_id: int, outcome: str) -> None:
+    """A warm request was run now, with this outcome; no worker need be told."""
+    rows = WarmRequest.objects.filter(pk=request_id)
+    rows.update_quietly(ran_at=timezone.now(), outcome=outcome[:32])
 
 
 def _holds(credential: Credential, secret: str) -> bool:

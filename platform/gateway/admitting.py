@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from accounts.identity import Identity
+from accounts.identity import WARM, Identity
 from billing.book import PriceBook
 from gateway.exchange import Exchange
 from gateway.headers import limit_headers
@@ -16,6 +16,7 @@ from gateway.worst_case import (
 )
 from providers.call import Call
 from tenants.keys import Mode
+from tenants.limits import RateLimit, Scope
 from tenants.quotas import Metric
 from usage.admission import Admissions, Grant
 from usage.counters.claims import Amounts, Part, RateClaim
@@ -25,9 +26,16 @@ from usage.demand import Demand, Demands
 class Admitting:
     """One for the whole process."""
 
-    def __init__(self, admissions: Admissions) -> None:
+    def __init__(
+        self, admissions: Admissions, *, warm_per_minute: int = 60, share: int = 10
+    ) -> None:
+        """`warm_per_minute` bounds the warm calls of all gateways together, and `share` what they
+        may use of a provider's limits and quotas, in per cent."""
         self._admissions = admissions
         self._demands = Demands()
+        self._share = share
+        bound = RateLimit(Scope.PROVIDER, max(1, warm_per_minute), 60)
+        self._warm = RateClaim(bound, "rate:warm")
 
     async def admit(
         self,
@@ -68,7 +76,10 @@ class Admitting:
                 at=now,
                 markup=identity.markup,
             )
-            base = Part(demand.claims(now), worst.amounts(size))
+            claims = demand.claims(now)
+            if identity.kind == WARM:
+                claims = (*claims, self._warm)
+            base = Part(claims, worst.amounts(size))
             options = [
                 Part(
                     offer.claims(now) if offer else (),
@@ -87,9 +98,13 @@ class Admitting:
         """What the candidates' providers count; empty where none counts anything."""
         if identity.mode is Mode.TEST:
             return []
+        share = self._share if identity.kind == WARM else 100
         offers = [
             self._demands.of_provider(
-                candidate.target.provider, candidate.upstream.model, plan.route.operation
+                candidate.target.provider,
+                candidate.upstream.model,
+                plan.route.operation,
+                share,
             )
             for candidate in plan.candidates
         ]

@@ -6,7 +6,7 @@ once a window and remembered.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from accounts.identity import Identity
@@ -79,7 +79,7 @@ class Demands:
 
     def __init__(self) -> None:
         self._callers: dict[tuple[object, ...], tuple[Identity, Demand]] = {}
-        self._providers: dict[tuple[str, str, str], tuple[ProviderSpec, Demand]] = {}
+        self._providers: dict[tuple[str, str, str, int], tuple[ProviderSpec, Demand]] = {}
 
     def of_caller(self, identity: Identity, operation: str, route: str, address: str) -> Demand:
         key = (identity.tenant_id, identity.client, address, operation, route)
@@ -92,17 +92,20 @@ class Demands:
         self._callers[key] = (identity, demand)
         return demand
 
-    def of_provider(self, provider: ProviderSpec, model: str, operation: str) -> Demand | None:
-        """None where the provider has neither limits nor quotas."""
+    def of_provider(
+        self, provider: ProviderSpec, model: str, operation: str, share: int = 100
+    ) -> Demand | None:
+        """None where the provider has neither limits nor quotas. All calls with the same `share`
+        may together use that many per cent of each, and count in the whole too."""
         if not provider.rate_limits and not provider.quotas:
             return None
-        key = (provider.slug, model, operation)
+        key = (provider.slug, model, operation, share)
         known = self._providers.get(key)
         if known is not None and known[0] is provider:
             return known[1]
         if len(self._providers) >= MAX_REMEMBERED:
             self._providers.clear()
-        demand = _of_provider(provider, model, operation)
+        demand = _of_provider(provider, model, operation, share)
         self._providers[key] = (provider, demand)
         return demand
 
@@ -159,21 +162,34 @@ def _of_caller(identity: Identity, operation: str, route: str, address: str) -> 
     return Demand(tuple(fixed), tuple(quotas), identity.time_zone, identity.quotas_since)
 
 
-def _of_provider(provider: ProviderSpec, model: str, operation: str) -> Demand:
-    fixed = [
-        _limit_claim(
-            limit,
-            provider.slug if limit.scope is LimitScope.PROVIDER else f"{provider.slug}/{model}",
-        )
+def _of_provider(provider: ProviderSpec, model: str, operation: str, share: int) -> Demand:
+    limits = [
+        (limit, provider.slug if limit.scope is LimitScope.PROVIDER else f"{provider.slug}/{model}")
         for limit in provider.rate_limits
         if limit.covers(operation)
     ]
-    quotas = [
+    quotas: list[Counted] = [
         (quota, *_of(provider), quota.weight(operation))
         for quota in provider.quotas
         if quota.covers(operation)
     ]
+    if share < 100:
+        limits += [(_part_of_limit(limit, share), f"{share}%:{of}") for limit, of in limits]
+        quotas += [
+            (_part_of_quota(quota, share), f"{share}%:{of}", subject, weight)
+            for quota, of, subject, weight in quotas
+        ]
+    fixed = [_limit_claim(limit, subject) for limit, subject in limits]
     return Demand(tuple(fixed), tuple(quotas), provider.time_zone, provider.quotas_since)
+
+
+def _part_of_limit(limit: RateLimit, share: int) -> RateLimit:
+    """Of a limit there is always at least one: it is soon whole again."""
+    return replace(limit, limit=max(1, limit.limit * share // 100))
+
+
+def _part_of_quota(quota: Quota, share: int) -> Quota:
+    return replace(quota, limit=quota.limit * share // 100, hard=True, thresholds=())
 
 
 def _counter_key(before: tuple[Any, ...], quota: Quota, whose: str, period_name: str) -> str:

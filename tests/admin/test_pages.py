@@ -18,6 +18,7 @@ from django.utils import timezone
 from unfold.admin import ModelAdmin
 
 from lib.ids import prefixed
+from providers.models import WarmRequest
 from providers.services import override_breaker
 from tenants.models import HousePolicy
 from tests import factories
@@ -59,6 +60,11 @@ MAKERS: dict[str, Callable[[], Any]] = {
     "billing.correction": factories.CorrectionFactory,
     "providers.route": lambda: factories.TargetFactory().route,
     "providers.target": factories.TargetFactory,
+    "providers.warmrequest": lambda: WarmRequest.objects.create(
+        name=prefixed("w").replace("_", "-"),
+        operation="finance.fx_rate",
+        params={"base": "EUR", "quote": "SEK"},
+    ),
     "providers.breakeroverride": lambda: override_breaker(
         name=factories.ProviderFactory().slug, state="DISABLED", reason="r", by="me"
     ),
