@@ -11,6 +11,7 @@ from typing import Final
 
 from cache.cache import Ask, Cache, Look
 from cache.foresight import Foresight
+from cache.freshness import Freshness
 
 Fetch = Callable[[Look], Awaitable[str]]
 """Asks a provider and has the look keep the answer. `OK`, or a problem's code."""
@@ -44,38 +45,48 @@ class Warmer:
             look.close()
 
     async def refresh(self, ask: Ask, fetch: Fetch) -> str:
-        """Fetch again what is about to get stale, if on average at least one will ask for it
-        while the new answer is fresh. Else plan when to look again, if that is worth it."""
+        """Fetch it again, or plan when to look next, if that is worth it."""
         look, now = self.cache.look(ask), self.cache.clock.now()
         try:
             known = await look.peek(now + LEAD)
-            if known is None or known.freshness.ends <= now:
+            if known is None or known.freshness.gone <= now:
                 return LEFT
-            ends, span = known.freshness.ends, known.freshness.fresh_for
-            if span < SHORTEST:
+            at = self._due(ask.key, known.freshness)
+            if at is None:
                 return LEFT
-            if ends > now + LEAD:
-                self.foresight.plan(ask.key, ends - LEAD)
+            if at > now + LEAD:
+                self.foresight.plan(ask.key, at - LEAD)
                 return FRESH
-            if self.foresight.expected(ask.key, ends, ends + span) < 1:
-                return LEFT
             result = UNDER_WAY
-            if await self._is_ours(ask.key, ends) and look.lead():
+            if await self._is_ours(ask.key, at) and look.lead():
                 result = await fetch(look)
-            return self._done(ask.key, ends, result)
+            return self._done(ask.key, at, result)
         finally:
             look.close()
 
-    async def _is_ours(self, key: bytes, ends: float) -> bool:
+    def _due(self, key: bytes, fresh: Freshness) -> float | None:
+        """When a new answer ought to be there: where on average at least one will ask for it while
+        it is fresh, when this one gets stale. Else, where one will while it is served at all, when
+        this one no longer is: until then whoever asks is served it, and has it fetched."""
+        if fresh.fresh_for < SHORTEST:
+            return None
+        ends, gone = fresh.ends, fresh.gone
+        if self.foresight.expected(key, ends, ends + fresh.fresh_for) >= 1:
+            return ends
+        served = gone - fresh.at
+        return gone if self.foresight.expected(key, gone, gone + served) >= 1 else None
+
+    async def _is_ours(self, key: bytes, at: float) -> bool:
         """Of all workers that know of it, one fetches it."""
-        name = hashlib.blake2b(b"%.3f" % ends, key=key, digest_size=32).digest()
+        name = hashlib.blake2b(b"%.3f" % at, key=key, digest_size=32).digest()
         return await self.cache.shared.claim(name, CLAIM_SECONDS)
 
-    def _done(self, key: bytes, ends: float, result: str) -> str:
+    def _done(self, key: bytes, at: float, result: str) -> str:
         entry = self.cache.memory.get(key)
-        if result == OK and entry is not None and entry.freshness.ends > ends:
-            self.foresight.warmed(key, ends, entry.freshness.ends)
-            self.foresight.plan(key, entry.freshness.ends - LEAD)
+        if result == OK and entry is not None and entry.freshness.ends > at:
+            until = self._due(key, entry.freshness) or entry.freshness.ends
+            self.foresight.warmed(key, at, until)
+            self.foresight.plan(key, until - LEAD)
         elif result == UNDER_WAY:
-            self.foresight.plan(key, ends)
+            self.foresight.plan(key, at)
         return result
