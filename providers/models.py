@@ -7,17 +7,18 @@ from functools import partial
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.core.validators import MaxValueValidator, MinValueValidator
-from django.db import models
+from django.core.validators import MinValueValidator
+from django.db import models, transaction
 from django.db.models import TextChoices
 from django.utils import timezone
 
 from lib.ids import prefixed
 from lib.models import Published, Topic
-from providers import answer_checks, cache_rules, warm_requests
+from providers import answer_checks, cache_rules
 from providers.breaker import State
 from providers.resilience import faults
 from providers.vault import open_secret, seal_secret
+from providers.warm_models import WarmRequest
 from tenants.fields import JSONListField
 from tenants.limits import ItemFault, validate_provider_rate_limits
 from tenants.models import QuotaHolder, Tenant, validate_time_zone
@@ -120,6 +121,12 @@ class Provider(QuotaHolder):
 
     def __str__(self) -> str:
         return self.name or self.slug
+
+    @transaction.atomic
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """What its manifest wants to be kept warm follows it."""
+        super().save(*args, **kwargs)
+        WarmRequest.follow(self.pk, self.slug, self.manifest)
 
 
 class Credential(Published):
@@ -326,61 +333,6 @@ class Target(Published):
     def save(self, *args: Any, **kwargs: Any) -> None:
         self.clean()
         super().save(*args, **kwargs)
-
-
-class WarmRequest(Published):
-    """A question whose answer the cache is to have at hand: asked once in so many seconds, by all
-    gateways together. Without a tenant it is the house's, and so is the bill."""
-
-    topic = Topic.ROUTING
-
-    name = models.SlugField(max_length=63, unique=True)
-    tenant = models.ForeignKey(
-        Tenant,
-        null=True,
-        blank=True,
-        on_delete=models.CASCADE,
-        related_name="warm_requests",
-        help_text="Who asks, under whose limits and on whose bill. Empty: the house, which may "
-        "ask what everybody gets the same answer to.",
-    )
-    operation = models.CharField(max_length=64)
-    params = models.JSONField(
-        default=dict,
-        blank=True,
-        help_text='The request as a caller would make it: {"base": "EUR", "quote": "USD"}.',
-    )
-    every = models.PositiveIntegerField(
-        default=300,
-        validators=[
-            MinValueValidator(warm_requests.LEAST_SECONDS),
-            MaxValueValidator(warm_requests.MOST_SECONDS),
-        ],
-        help_text="Seconds. It is asked only if the answer would be stale before the next time.",
-    )
-    enabled = models.BooleanField(default=True)
-    ran_at = models.DateTimeField(null=True, editable=False)
-    outcome = models.CharField(max_length=32, blank=True, editable=False)
-
-    class Meta:
-        ordering = ["name"]
-
-    def __str__(self) -> str:
-        return self.name
-
-    def clean(self) -> None:
-        """Raises ValidationError."""
-        route = Route.objects.filter(operation=self.operation, alias="").first()
-        try:
-            warm_requests.check(
-                self.operation,
-                self.params,
-                is_house=self.tenant_id is None,
-                route_cache=route.cache if route else None,
-            )
-        except warm_requests.WarmFault as fault:
-            told = ItemFault(fault.path, str(fault), fault.field) if fault.path else str(fault)
-            raise ValidationError({fault.field: told}) from None
 
 
 class BreakerOverride(Published):

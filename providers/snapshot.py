@@ -240,9 +240,7 @@ def _load_overrides() -> dict[str, Override]:
 
 
 def _load_warm_requests() -> tuple[WarmSpec, ...]:
-    names = ("pk", "tenant_id", "operation", "params", "every")
-    rows = models.WarmRequest.objects.filter(enabled=True).order_by("pk")
-    return tuple(WarmSpec(*row) for row in rows.values_list(*names))
+    return tuple(row.spec for row in models.WarmRequest.running().order_by("pk"))
 
 
 def _rate_limits(row: models.Provider, house: HousePolicy) -> tuple[RateLimit, ...]:

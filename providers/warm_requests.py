@@ -15,17 +15,20 @@ from providers.operations import Kind, parse_query, registry, validate
 from providers.operations.query import written
 
 LEAST_SECONDS: Final = 10
+USUAL_SECONDS: Final = 300
 MOST_SECONDS: Final = 7 * 86_400
 
 
 class WarmSpec(NamedTuple):
-    """`tenant_id` is None for the house. `every` is in seconds."""
+    """`tenant_id` is None for the house. `every` is in seconds; at `asked_at` (unix seconds) staff
+    wanted it at once."""
 
     id: int
     tenant_id: int | None
     operation: str
     params: Mapping[str, Any]
     every: int
+    asked_at: float = 0.0
 
 
 class WarmFault(ValueError):
@@ -60,6 +63,19 @@ def check(
         validate(known, asked)
     except InvalidRequest as problem:
         raise _fault(problem) from None
+
+
+def declared(slug: str, manifest: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """What a provider's manifest declares, by name, as columns."""
+    return {
+        f"{slug}:{operation}:{number}": {
+            "operation": operation,
+            "params": item["params"],
+            "every": item.get("every", USUAL_SECONDS),
+        }
+        for operation, source in manifest["operations"].items()
+        for number, item in enumerate(source.get("warm", ()), 1)
+    }
 
 
 def _fault(problem: InvalidRequest) -> WarmFault:

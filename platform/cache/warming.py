@@ -54,8 +54,9 @@ class Warmer:
             at = self._due(ask.key, known.freshness)
             if at is None:
                 return LEFT
-            if at > now + LEAD:
-                self.foresight.plan(ask.key, at - LEAD)
+            if at > now + LEAD:  # by when it gets stale, more may be known
+                ends = known.freshness.ends
+                self.foresight.plan(ask.key, (ends if ends > now + LEAD else at) - LEAD)
                 return FRESH
             result = UNDER_WAY
             if await self._is_ours(ask.key, at) and look.lead():
@@ -84,9 +85,9 @@ class Warmer:
     def _done(self, key: bytes, at: float, result: str) -> str:
         entry = self.cache.memory.get(key)
         if result == OK and entry is not None and entry.freshness.ends > at:
-            until = self._due(key, entry.freshness) or entry.freshness.ends
-            self.foresight.warmed(key, at, until)
-            self.foresight.plan(key, until - LEAD)
+            fresh = entry.freshness
+            self.foresight.warmed(key, at, self._due(key, fresh) or fresh.ends)
+            self.foresight.plan(key, fresh.ends - LEAD)
         elif result == UNDER_WAY:
             self.foresight.plan(key, at)
         return result

@@ -30,7 +30,7 @@ class Admitting:
         self, admissions: Admissions, *, warm_per_minute: int = 60, share: int = 10
     ) -> None:
         """`warm_per_minute` bounds the warm calls of all gateways together, and `share` what they
-        may use of a provider's limits and quotas, in per cent."""
+        may use of their tenant's and a provider's limits and quotas, in per cent."""
         self._admissions = admissions
         self._demands = Demands()
         self._share = share
@@ -52,14 +52,15 @@ class Admitting:
         step. Of a call whose answer is `kept`, only the caller's own, for the price of a hit.
         Raises RateLimited, QuotaExceeded, PriceUnknown, InvalidRequest or Unavailable."""
         size = len(exchange.query) + len(call.body)
+        share = self._share if identity.kind == WARM else 100
         demand = self._demands.of_caller(
-            identity, plan.route.operation, plan.route.name, exchange.address
+            identity, plan.route.operation, plan.route.name, exchange.address, share
         )
         if kept:
             amounts = Amounts(1, 0, identity.hit_price, 1, size)
             base = Part(demand.claims(now), amounts)
             return _granted(exchange, await self._admissions.admit(exchange.request_id, base, ()))
-        offers = self._offers(identity, plan)
+        offers = self._offers(identity, plan, share)
         metrics = demand.metrics
         for offer in offers:
             metrics = metrics | offer.metrics if offer else metrics
@@ -94,11 +95,10 @@ class Admitting:
                 return _granted(exchange, grant)
             set_output_limit(call, limited)
 
-    def _offers(self, identity: Identity, plan: Plan) -> list[Demand | None]:
+    def _offers(self, identity: Identity, plan: Plan, share: int) -> list[Demand | None]:
         """What the candidates' providers count; empty where none counts anything."""
         if identity.mode is Mode.TEST:
             return []
-        share = self._share if identity.kind == WARM else 100
         offers = [
             self._demands.of_provider(
                 candidate.target.provider,

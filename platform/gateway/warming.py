@@ -252,10 +252,12 @@ class _Nobody:
 
 
 def _begins(spec: WarmSpec, now: float) -> float:
-    """When its present period began. Each has its own time within that."""
+    """When its present period began. Each has its own time within that; one that staff want at
+    once begins another."""
     digest = hashlib.blake2b(b"%d" % spec.id, digest_size=8).digest()
     offset = int.from_bytes(digest) % spec.every
-    return (now - offset) // spec.every * spec.every + offset
+    begun = (now - offset) // spec.every * spec.every + offset
+    return max(begun, spec.asked_at)
 
 
 def _question(place: Place, params: Mapping[str, Any]) -> Question:

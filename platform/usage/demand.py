@@ -20,6 +20,7 @@ from usage.counters.claims import MICROSECONDS, Claim, QuotaClaim, RateClaim, Sl
 
 MAX_REMEMBERED = 50_000
 Subject = tuple[tuple[str, int | str], ...]
+Limited = tuple[RateLimit, str]  # and whose it is
 Counted = tuple[Quota, str, Subject, int]  # whose it is, by which columns, with which weight
 
 
@@ -81,14 +82,17 @@ class Demands:
         self._callers: dict[tuple[object, ...], tuple[Identity, Demand]] = {}
         self._providers: dict[tuple[str, str, str, int], tuple[ProviderSpec, Demand]] = {}
 
-    def of_caller(self, identity: Identity, operation: str, route: str, address: str) -> Demand:
+    def of_caller(
+        self, identity: Identity, operation: str, route: str, address: str, share: int = 100
+    ) -> Demand:
+        """`share` is as of_provider's: the same for all calls of this identity."""
         key = (identity.tenant_id, identity.client, address, operation, route)
         known = self._callers.get(key)
         if known is not None and known[0] is identity:
             return known[1]
         if len(self._callers) >= MAX_REMEMBERED:
             self._callers.clear()
-        demand = _of_caller(identity, operation, route, address)
+        demand = _of_caller(identity, operation, route, address, share=share)
         self._callers[key] = (identity, demand)
         return demand
 
@@ -148,9 +152,11 @@ def _counted(quota: Quota, identity: Identity, route: str, weight: int) -> list[
     return [(quota, whose, columns + mode, weight)]
 
 
-def _of_caller(identity: Identity, operation: str, route: str, address: str) -> Demand:
-    fixed = [
-        _limit_claim(limit, f"{_limit_subject(limit.scope, identity, operation, route, address)}")
+def _of_caller(
+    identity: Identity, operation: str, route: str, address: str, *, share: int
+) -> Demand:
+    limits = [
+        (limit, _limit_subject(limit.scope, identity, operation, route, address))
         for limit in identity.rate_limits
         if limit.covers(operation)
     ]
@@ -159,7 +165,7 @@ def _of_caller(identity: Identity, operation: str, route: str, address: str) -> 
         if not quota.covers(operation):
             continue
         quotas += _counted(quota, identity, route, quota.weight(operation))
-    return Demand(tuple(fixed), tuple(quotas), identity.time_zone, identity.quotas_since)
+    return _demand(limits, quotas, identity.time_zone, identity.quotas_since, share=share)
 
 
 def _of_provider(provider: ProviderSpec, model: str, operation: str, share: int) -> Demand:
@@ -173,6 +179,13 @@ def _of_provider(provider: ProviderSpec, model: str, operation: str, share: int)
         for quota in provider.quotas
         if quota.covers(operation)
     ]
+    return _demand(limits, quotas, provider.time_zone, provider.quotas_since, share=share)
+
+
+def _demand(
+    limits: list[Limited], quotas: list[Counted], time_zone: str, since: int, *, share: int
+) -> Demand:
+    """With less than all of each: of that share, and of the whole."""
     if share < 100:
         limits += [(_part_of_limit(limit, share), f"{share}%:{of}") for limit, of in limits]
         quotas += [
@@ -180,7 +193,7 @@ def _of_provider(provider: ProviderSpec, model: str, operation: str, share: int)
             for quota, of, subject, weight in quotas
         ]
     fixed = [_limit_claim(limit, subject) for limit, subject in limits]
-    return Demand(tuple(fixed), tuple(quotas), provider.time_zone, provider.quotas_since)
+    return Demand(tuple(fixed), tuple(quotas), time_zone, since)
 
 
 def _part_of_limit(limit: RateLimit, share: int) -> RateLimit:

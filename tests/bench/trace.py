@@ -128,13 +128,15 @@ DOCUMENTS = {file.slug: file.document for file in load_documents()}
 
 
 @cache
-def policies(kind: Kind) -> tuple[CachePolicy, CachePolicy]:
+def policies(kind: Kind, stale: int = 0) -> tuple[CachePolicy, CachePolicy]:
     """By which an answer is looked for, and by which it is kept: as the gateway makes them
-    (gateway/routing.py) of what the operation and the provider's manifest say."""
+    (gateway/routing.py) of what the operation and the provider's manifest say, and of a route
+    that lets stale answers be served for so many seconds at least."""
     rules = registry()[kind.operation].cache
     own = cache_rules.of_manifest(DOCUMENTS[kind.provider], kind.operation)
     kept = cache_rules.merged(rules, own)
-    return CachePolicy(**cache_rules.merged(rules)), CachePolicy(**kept)
+    route = {"stale_while_revalidate": max(stale, kept["stale_while_revalidate"])}
+    return CachePolicy(**cache_rules.merged(rules)), CachePolicy(**kept | route)
 
 
 @dataclass
@@ -169,6 +171,7 @@ class System:
     """One worker's cache; with `per_minute`, what warms it."""
 
     per_minute: int = 0
+    stale: int = 0
     clock: ManualClock = field(default_factory=lambda: ManualClock(now=BEGIN))
     counts: Counts = field(default_factory=Counts)
     asks: dict[tuple[Kind, int, int], Ask] = field(default_factory=dict)
@@ -231,7 +234,7 @@ class System:
 
     def _fetch(self, look: Look, kind: Kind) -> None:
         self.counts.upstream += 1
-        now, (_, kept) = self.clock.now(), policies(kind)
+        now, (_, kept) = self.clock.now(), policies(kind, self.stale)
         look.keep(Answer(BODY, Times(now, now), policy=kept))
 
     async def _warm(self, kind: Kind, look: Look) -> str:
@@ -247,14 +250,14 @@ class System:
 HEAD = ("fresh", "stale", "hits", "first", "gone")
 
 
-async def main(seed: int, days: int, calls: int, per_minute: int) -> None:
+async def main(seed: int, days: int, calls: int, per_minute: int, stale: int) -> None:
     measured_from = BEGIN + (days - 1) * DAY
     print(f"seed {seed}, {calls:,} calls a day, {days} days, the last is measured")
     shares = "".join(f"{word:>10}" for word in HEAD)
     print(f"{'':<20}{shares}{'upstream':>10}{'warm':>9}{'saved':>10}")
-    plain = await System().replay(trace(seed, days, calls), measured_from)
+    plain = await System(stale=stale).replay(trace(seed, days, calls), measured_from)
     print(plain.line("cache"))
-    system = System(per_minute)
+    system = System(per_minute, stale)
     warm = await system.replay(trace(seed, days, calls), measured_from)
     print(warm.line("cache and warming"))
     gain = system.foresight.gain
@@ -279,5 +282,6 @@ if __name__ == "__main__":
     parser.add_argument("--days", type=int, default=3)
     parser.add_argument("--calls", type=int, default=300_000, help="a day")
     parser.add_argument("--per-minute", type=int, default=60)
-    asked = parser.parse_args()
-    asyncio.run(main(asked.seed, asked.days, asked.calls, asked.per_minute))
+    help_of_stale = "seconds that every route lets stale answers be served, at least"
+    parser.add_argument("--stale", type=int, default=0, help=help_of_stale)
+    asyncio.run(main(**vars(parser.parse_args())))
