@@ -15,7 +15,8 @@ from django.utils import timezone
 
 from accounts.models import User
 from lib.sealing import SealBroken
-from providers.models import BreakerOverride, Credential, Model, Provider, Route, WarmRequest
+from providers.models import BreakerOverride, Credential, Model, Provider, Route
+from providers.warm_models import WarmRequest
 
 log = structlog.get_logger("patchbay.providers")
 

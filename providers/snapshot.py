@@ -28,6 +28,7 @@ from providers.call import Upstream
 from providers.dialects import adapter_for
 from providers.retry_policy import RetryPolicy
 from providers.timeouts import Timeouts
+from providers.warm_models import WarmRequest
 from providers.warm_requests import WarmSpec
 from tenants.limits import RateLimit, Scope, compile_rate_limits
 from tenants.models import HousePolicy, in_force_since
@@ -240,7 +241,7 @@ def _load_overrides() -> dict[str, Override]:
 
 
 def _load_warm_requests() -> tuple[WarmSpec, ...]:
-    return tuple(row.spec for row in models.WarmRequest.running().order_by("pk"))
+    return tuple(row.spec for row in WarmRequest.running().order_by("pk"))
 
 
 def _rate_limits(row: models.Provider, house: HousePolicy) -> tuple[RateLimit, ...]:

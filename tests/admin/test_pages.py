@@ -18,8 +18,8 @@ from django.utils import timezone
 from unfold.admin import ModelAdmin
 
 from lib.ids import prefixed
-from providers.models import WarmRequest
 from providers.services import override_breaker
+from providers.warm_models import WarmRequest
 from tenants.models import HousePolicy
 from tests import factories
 from usage import rollups

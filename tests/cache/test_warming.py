@@ -17,7 +17,8 @@ ALONE = CachePolicy(ttl=60, fails_together=False)
 
 
 class Stage:
-    def __init__(self) -> None:
+    def __init__(self, policy: CachePolicy = ALONE) -> None:
+        self.policy = policy
         self.clock = ManualClock()
         self.cache = Cache(SECRET, clock=self.clock)
         self.provider = Provider(self.clock, lambda: b"%d" % self.provider.asked)
@@ -32,8 +33,8 @@ class Stage:
             return problem.code
         return OK
 
-    def ask(self, policy: CachePolicy = ALONE) -> Ask:
-        return ask(self.cache, policy=policy)
+    def ask(self, policy: CachePolicy | None = None) -> Ask:
+        return ask(self.cache, policy=policy or self.policy)
 
     async def ensure(self, seconds: float) -> str:
         until = self.clock.now() + seconds
@@ -129,6 +130,43 @@ async def test_what_hardly_anybody_asks_for_is_left_alone() -> None:
             for _ in stage.foresight.due(stage.clock.now()):
                 assert await stage.refresh() in (LEFT, FRESH)
     assert stage.provider.asked == 5
+
+
+async def live(stage: Stage, seconds: int, *, every: int) -> dict[str, int]:
+    """What callers found, one each `every` seconds; warming has its turn each second."""
+    figures = stage.cache.figures
+    before = (figures.hits, figures.stale, figures.misses)
+    for second in range(seconds):
+        for _ in stage.foresight.due(stage.clock.now()):
+            await stage.refresh(stage.policy)
+        if second % every == 0:
+            await stage.call()
+        stage.clock.advance(1)
+    now = (figures.hits, figures.stale, figures.misses)
+    return dict(zip(("hits", "stale", "misses"), map(int.__sub__, now, before), strict=True))
+
+
+WITH_STALE = CachePolicy(ttl=60, stale_while_revalidate=60, fails_together=False)
+
+
+@on_loop
+async def test_what_is_asked_for_now_and_then_is_there_but_not_always_fresh() -> None:
+    """Fewer than one caller while an answer is fresh, more than one while it is served: to have
+    it fresh would take more calls than callers; to have it at all takes no more."""
+    stage = Stage(WITH_STALE)
+    await live(stage, 7200, every=97)
+    asked = stage.provider.asked
+    found = await live(stage, 7200, every=97)
+    assert found["misses"] == 0 and found["stale"] > 0
+    assert stage.provider.asked - asked <= 7200 / 97 + 2
+
+
+@on_loop
+async def test_what_is_served_stale_but_hardly_asked_for_is_left_alone() -> None:
+    stage = Stage(WITH_STALE)
+    found = await live(stage, 7200, every=400)
+    assert found == {"hits": 0, "stale": 0, "misses": 18}
+    assert stage.provider.asked == 18
 
 
 @on_loop

@@ -13,7 +13,8 @@ from api.configuration.document import ConfigurationFault, read
 from api.configuration.exporting import export
 from lib.models import Revision, Topic
 from providers import services, snapshot
-from providers.models import Route, WarmRequest
+from providers.models import Route
+from providers.warm_models import WarmRequest
 from providers.warm_requests import WarmSpec
 from tenants.models import Plan, Tenant
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from api.configuration.document import Place
 from api.configuration.run import Run
-from providers.models import WarmRequest
+from providers.warm_models import WarmRequest
 from tenants.models import Tenant
 
 FIELDS = ("operation", "params", "every", "enabled")
@@ -15,7 +15,7 @@ FIELDS = ("operation", "params", "every", "enabled")
 
 def apply_warm(run: Run, item: Mapping[str, Any], place: Place) -> None:
     name = item["name"]
-    row = WarmRequest.objects.filter(name=name).first()
+    row = WarmRequest.objects.filter(name=name, provider=None).first()
     if row is None:
         if "operation" not in item:
             raise run.fault(place, f"`operation` is missing: {name} is new.")

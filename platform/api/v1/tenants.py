@@ -43,8 +43,8 @@ class TenantChange(Body):
     )
     keep_warm = serializers.BooleanField(
         required=False,
-        help_text="Learn what your data calls ask for often, and fetch it again before it is stale: "
-        "calls of yours, within your limits, on your bill.",
+        help_text="Learn what your data calls ask for often, and fetch it again before it gets "
+        "stale: by calls of yours, within your limits, on your bill.",
     )
 
 

@@ -166,6 +166,36 @@ async def test_a_tenants_are_asked_as_that_tenant(rig: Rig, tenants: dict[int, R
 
 
 @on_loop
+async def test_of_its_tenants_limits_too_it_uses_a_share_and_leaves_the_rest_to_calls(
+    rig: Rig, tenants: dict[int, Record]
+) -> None:
+    """Ten per cent of twenty a day: calls find eighteen, whatever is kept warm."""
+    twenty = RateLimit(Scope.TENANT, 20, 86_400)
+    tenants[1] = replace(tenants[1], identity=replace(tenants[1].identity, rate_limits=(twenty,)))
+    places(rig, *(WarmSpec(n, 1, GEO, {"q": f"Oslo {n}"}, 60) for n in range(4)))
+    async with warming(rig) as turn:
+        outcomes = sorted(outcome for _, outcome in await turn())
+    assert outcomes == ["ok", "ok", "rate_limit_exceeded", "rate_limit_exceeded"]
+    key = rig.callers.add(rate_limits=(twenty,))
+    answers = [await rig.ask(OSLO, key=key) for _ in range(19)]
+    assert [answer.status for answer in answers] == [200] * 18 + [429]
+
+
+@on_loop
+async def test_staff_have_one_asked_at_once_by_one_gateway(
+    rig: Rig, tenants: dict[int, Record]
+) -> None:
+    rates(rig, EURO._replace(every=86_400))
+    async with warming(rig) as turn:
+        assert await turn() == [(1, "ok")]
+        rig.clock.advance(3600)
+        rates(rig, EURO._replace(every=86_400, asked_at=rig.clock.now()))
+        assert await turn(1) == [(1, "ok")]
+        assert await turn(1) == []
+    assert len(rig.upstreams.sent) == 2
+
+
+@on_loop
 async def test_a_tenants_own_limits_hold_for_what_is_kept_warm_for_it(
     rig: Rig, tenants: dict[int, Record]
 ) -> None:
