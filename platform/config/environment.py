@@ -125,7 +125,8 @@ class Environment(BaseSettings):
         10,
         ge=1,
         le=100,
-        description="What they may use of each provider's limits and quotas, in per cent.",
+        description="What they may use of each limit and quota, in per cent: the providers' "
+        "and their tenant's.",
     )
     DRAIN_SECONDS: float = Field(
         1.0,

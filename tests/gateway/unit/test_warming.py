@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 
 from accounts.identity import HOUSE, WARM, Identity, Record, WarmCredential
 from gateway.warming import Question, _begins
@@ -107,6 +108,11 @@ async def warming(rig: Rig) -> AsyncIterator[Callable[[], Any]]:
             worker.cancel()
 
 
+def spent(why: str, result: str) -> float:
+    labels = {"why": why, "result": result}
+    return REGISTRY.get_sample_value("patchbay_cache_warm_calls_total", labels) or 0.0
+
+
 def quota(limit: int) -> Quota:
     return Quota(QuotaScope.PROVIDER, Metric.REQUESTS, Window.DAY, limit)
 
@@ -116,12 +122,13 @@ async def test_what_is_declared_is_there_for_whoever_asks_first(
     rig: Rig, tenants: dict[int, Record]
 ) -> None:
     rates(rig, EURO)
+    before = spent("declared", "ok")
     async with warming(rig) as turn:
         assert await turn() == [(1, "ok")]
         assert await turn(1) == []
         answers = [await rig.ask(RATE), await rig.ask(RATE, key=rig.callers.add(tenant=2))]
     assert [answer.headers[SAID] for answer in answers] == ["hit", "hit"]
-    assert len(rig.upstreams.sent) == 1
+    assert len(rig.upstreams.sent) == 1 and spent("declared", "ok") == before + 1
 
 
 @on_loop
