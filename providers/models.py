@@ -136,6 +136,7 @@ class Credential(Published):
     """
 
     topic = Topic.ROUTING
+    hidden = frozenset({"sealed"})
 
     public_id = models.CharField(
         max_length=40, unique=True, editable=False, default=partial(prefixed, "crd")

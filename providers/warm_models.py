@@ -21,6 +21,7 @@ class WarmRequest(Published):
     gateways together. Without a tenant it is the house's, and so is the bill."""
 
     topic = Topic.ROUTING
+    untold = frozenset({"ran_at", "outcome"})
 
     name = models.CharField(max_length=160, unique=True, validators=[validate_slug])
     provider = models.ForeignKey(
