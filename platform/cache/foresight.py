@@ -22,9 +22,9 @@ LONGEST_SILENCE = 7 * HOURS  # hours after which nothing is left of a key's past
 
 @dataclass(slots=True)
 class Gain:
-    """`hits`: calls that found an answer which warming kept fresh; but for it, the first of each
-    such span would have found it stale, and have had it fetched. `useful`: spans with such a first
-    call, and so what warming gained."""
+    """`hits`: calls that found an answer which warming kept at hand; but for it, the first of each
+    such span would have found it stale, or gone, and have had it fetched. `useful`: spans with such
+    a first call, and so what warming gained."""
 
     hits: int = 0
     useful: int = 0
@@ -37,7 +37,7 @@ class Askers:
 
     def __init__(self, question: Any, now: float) -> None:
         self.question = question
-        self.warm = (0.0, 0.0)  # while it is fresh thanks to warming
+        self.warm = (0.0, 0.0)  # while it is at hand thanks to warming
         self.unused = False
         self._first = now
         self._hour = int(now // HOUR)
@@ -130,7 +130,7 @@ class Foresight:
         return askers.expected(since, until) if askers is not None else 0.0
 
     def warmed(self, key: bytes, since: float, until: float) -> None:
-        """It would have been stale from `since` on, and is fresh until then."""
+        """It would have been stale, or gone, from `since` on, and is not until then."""
         askers = self._known.get(key)
         if askers is not None:
             askers.warm, askers.unused = (since, until), True

@@ -1,8 +1,8 @@
-"""Keeps answers warm: what staff declared, and what so many ask for that somebody will again.
+"""Keeps answers warm: what is declared, and what so many ask for that somebody will again.
 
 A warm call is a call like others, which the gateway makes itself for a tenant or for the house,
 with a row and a bill. It comes after all others: it waits while this worker is busy or the
-provider rests, and may use only a part of what a provider allows (usage/demand.py).
+provider rests, and may use only a part of every limit and quota (usage/demand.py).
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ CALLS = Counter(
     "Calls made to keep answers warm: declared or learned, ok or failed.",
     ["why", "result"],
 )
-HITS = Counter("patchbay_cache_warm_hits", "Hits on answers that learned warming kept fresh.")
+HITS = Counter("patchbay_cache_warm_hits", "Calls that found what learned warming kept at hand.")
 USEFUL = Counter("patchbay_cache_warm_useful", "Learned warm calls that spared a caller the wait.")
 
 Handle = Callable[[Door, Scope, Receive, Send], Awaitable[None]]
