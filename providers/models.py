@@ -307,6 +307,8 @@ class Route(Published):
             cache_rules.parse(self.cache)
         except cache_rules.CacheFault as fault:
             raise ValidationError({"cache": ItemFault(fault.path, fault.text, "cache")}) from None
+        if self.cache.get("semantic") and self.operation != "chat.completions":
+            raise ValidationError({"cache": "Only routes of chat.completions are `semantic`."})
 
 
 class Target(Published):

@@ -13,7 +13,7 @@ from api.addresses import client_address
 from api.problems import request_id_of
 from lib.audit import Actor, acting
 
-IMPERSONATOR = "impersonator"  # the session's key: staff who look at a tenant's pages as a member
+AS_MEMBER = "as_member"  # the session's key: staff who look at a tenant's pages as a member
 
 
 class ActorMiddleware:
@@ -33,15 +33,29 @@ def actor_of(request: HttpRequest) -> Actor:
     return Actor(kind, name, client_address(request), request_id_of(request))
 
 
+def person_of(request: HttpRequest) -> User | None:
+    """Who looks at a tenant's pages: the one who is signed in, or whom staff look at them as."""
+    user = request.user
+    if not isinstance(user, User) or not user.is_active:
+        return None
+    member = request.session.get(AS_MEMBER)
+    if member is None or not user.has_perm("accounts.change_user"):
+        return user
+    return User.objects.filter(pk=member, is_active=True).first()
+
+
 def _who(request: HttpRequest) -> tuple[str, str]:
     identity: Identity | None = getattr(request, "identity", None)
     if identity is not None:
         return identity.kind, _email(identity) or f"key_{identity.key_public_id}"
     user = request.user
-    if not user.is_authenticated:
+    if not isinstance(user, User):
         return "user", "not signed in"
-    behind = request.session.get(IMPERSONATOR)
-    return "user", f"{behind} as {user.email}" if behind else user.email
+    match = request.resolver_match
+    person = person_of(request) if match and match.app_name == "portal" else user
+    if person is None:
+        return "user", user.email
+    return "user", user.email if person == user else f"{user.email} as {person.email}"
 
 
 def _email(identity: Identity) -> str | None:

@@ -57,6 +57,8 @@ INSTALLED_APPS = [
     "usage",
     "billing",
     "api",
+    "portal",
+    "django_htmx",
     "config",
 ]
 

@@ -19,5 +19,6 @@ urlpatterns = [
     path("admin/cache/", admin.site.admin_view(cache_page), name="cache"),
     path("admin/scores/", admin.site.admin_view(scores_page), name="targets-scores"),
     path("admin/", admin.site.urls),
+    path("app/", include("portal.urls")),
     path("", include("api.urls")),
 ]
