@@ -27,15 +27,8 @@ from unfold.widgets import (
 )
 
 from providers import services
-from providers.models import (
-    BreakerOverride,
-    Credential,
-    Model,
-    Operation,
-    Provider,
-    Route,
-    Target,
-)
+from providers.models import BreakerOverride, Credential, Model, Operation, Provider, Route, Target
+from providers.warm_models import WarmRequest
 
 
 class Indented(json.JSONEncoder):
@@ -295,6 +288,28 @@ class TargetAdmin(CatalogueAdmin):
         super().delete_queryset(request, queryset)
         for target in gone:
             self.take_over(target)
+
+
+@admin.register(WarmRequest)
+class WarmRequestAdmin(ModelAdmin):  # type: ignore[misc]
+    """What the cache is to have at hand, and what came of it last. Of one that a manifest
+    declares, staff only say whether it runs."""
+
+    formfield_overrides = CatalogueAdmin.formfield_overrides
+    list_display = ["name", "tenant", "operation", "every", "enabled", "ran_at", "outcome"]
+    list_filter = ["enabled", "operation"]
+    list_select_related = ["tenant"]
+    search_fields = ["name", "operation", "tenant__slug"]
+    readonly_fields = ["provider", "asked_at", "ran_at", "outcome"]
+    autocomplete_fields = ["tenant"]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        declared = ["name", "tenant", "operation", "params", "every"]
+        return self.readonly_fields + (declared if obj and obj.provider_id else [])
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        is_manifests = obj is not None and obj.provider_id is not None
+        return not is_manifests and bool(super().has_delete_permission(request, obj))
 
 
 @admin.register(BreakerOverride)

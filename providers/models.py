@@ -8,7 +8,7 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.core.validators import MinValueValidator
-from django.db import models
+from django.db import models, transaction
 from django.db.models import TextChoices
 from django.utils import timezone
 
@@ -18,6 +18,7 @@ from providers import answer_checks, cache_rules
 from providers.breaker import State
 from providers.resilience import faults
 from providers.vault import open_secret, seal_secret
+from providers.warm_models import WarmRequest
 from tenants.fields import JSONListField
 from tenants.limits import ItemFault, validate_provider_rate_limits
 from tenants.models import QuotaHolder, Tenant, validate_time_zone
@@ -120,6 +121,12 @@ class Provider(QuotaHolder):
 
     def __str__(self) -> str:
         return self.name or self.slug
+
+    @transaction.atomic
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """What its manifest wants to be kept warm follows it."""
+        super().save(*args, **kwargs)
+        WarmRequest.follow(self.pk, self.slug, self.manifest)
 
 
 class Credential(Published):

@@ -28,6 +28,8 @@ from providers.call import Upstream
 from providers.dialects import adapter_for
 from providers.retry_policy import RetryPolicy
 from providers.timeouts import Timeouts
+from providers.warm_models import WarmRequest
+from providers.warm_requests import WarmSpec
 from tenants.limits import RateLimit, Scope, compile_rate_limits
 from tenants.models import HousePolicy, in_force_since
 from tenants.quotas import Quota, QuotaScope, compile_quotas, merge_quotas
@@ -150,6 +152,7 @@ class Snapshot:
     providers: Mapping[str, ProviderSpec] = field(default_factory=dict)
     disabled_operations: frozenset[str] = frozenset()
     breaker_overrides: Mapping[str, Override] = field(default_factory=dict)
+    warm_requests: tuple[WarmSpec, ...] = ()
     plans: dict[Any, Any] = field(default_factory=dict, compare=False)
 
     def route(self, operation: str, name: str) -> RouteSpec | None:
@@ -172,6 +175,7 @@ def load() -> Snapshot:
         providers={spec.slug: spec for spec in providers.values()},
         disabled_operations=frozenset(disabled),
         breaker_overrides=_load_overrides(),
+        warm_requests=_load_warm_requests(),
     )
 
 
@@ -234,6 +238,10 @@ def _load_overrides() -> dict[str, Override]:
         )
         for row in rows
     }
+
+
+def _load_warm_requests() -> tuple[WarmSpec, ...]:
+    return tuple(row.spec for row in WarmRequest.running().order_by("pk"))
 
 
 def _rate_limits(row: models.Provider, house: HousePolicy) -> tuple[RateLimit, ...]:

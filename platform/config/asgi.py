@@ -98,6 +98,8 @@ def build(env: Any) -> Application:
         deadline_ms=env.DEADLINE_MS,
         max_in_flight=env.MAX_IN_FLIGHT,
         max_lag_ms=env.MAX_LAG_MS,
+        warm_per_minute=env.CACHE_WARM_PER_MINUTE,
+        warm_percent=env.CACHE_WARM_PERCENT,
     )
     ledger = Ledger(journal_for(settings.DATABASES["default"]))
     breakers: Shared = SharedBreakers(env.REDIS_URL) if env.REDIS_URL else Alone()

@@ -12,11 +12,10 @@ from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
-from urllib.parse import parse_qsl
 
 import structlog
 
-from accounts.identity import Identities, Identity
+from accounts.identity import WARM, Credential, Identities, Identity
 from cache import metrics as cache_metrics
 from cache.cache import Cache
 from cache.looking import Look
@@ -35,6 +34,7 @@ from gateway.idempotency import Idempotency
 from gateway.live import Live
 from gateway.observation import Observer
 from gateway.paths import Door
+from gateway.reading import read_data
 from gateway.routing import Plan, Wish, resolve
 from gateway.scores import Scores
 from gateway.semantic import Semantic
@@ -42,6 +42,7 @@ from gateway.serving import Admitted, Serving
 from gateway.sessions import HEADER as SESSION
 from gateway.sessions import session_of
 from gateway.shedding import Shedder, keep_measuring
+from gateway.warming import SHOWN, Warming
 from lib.clock import Clock, SystemClock, utc
 from lib.problems import (
     InvalidRequest,
@@ -52,7 +53,7 @@ from lib.problems import (
 )
 from providers.breakers import Alone, Breakers, Shared
 from providers.call import Call, Upstream
-from providers.operations import Kind, Operation, parse_query, validate
+from providers.operations import Kind, Operation, validate
 from providers.operations.batch import parse_batch
 from providers.snapshot import Snapshot
 from providers.transport import Http1Transport, Transport
@@ -79,6 +80,8 @@ class Options:
     deadline_ms: int = 60_000
     max_in_flight: int = 10_000
     max_lag_ms: int = 100
+    warm_per_minute: int = 60
+    warm_percent: int = 10
 
 
 @dataclass(slots=True)
@@ -106,9 +109,13 @@ class Gateway:
     idempotency: Idempotency = field(init=False)
     caching: Caching = field(init=False)
     serving: Serving = field(init=False)
+    warming: Warming | None = None
 
     def __post_init__(self) -> None:
-        self.admitting = Admitting(self.admissions)
+        options = self.options
+        self.admitting = Admitting(
+            self.admissions, warm_per_minute=options.warm_per_minute, share=options.warm_percent
+        )
         self.live = Live(self.identities)
         self.scores = Scores(self.clock)
         self.live.on_word = lambda word: self.scores.rated(word.target, word.score)
@@ -130,6 +137,14 @@ class Gateway:
         self.shedder = Shedder(
             self.clock, self.options.max_in_flight, self.options.max_lag_ms / 1000
         )
+        if options.warm_per_minute:
+            self.warming = Warming(
+                self.live,
+                self.caching,
+                self.handle,
+                busy=lambda: self.shedder.busy,
+                resting=self.dispatcher.resting,
+            )
 
     async def start(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -142,12 +157,17 @@ class Gateway:
             asyncio.create_task(keep_measuring(self.shedder, self.clock)),
             asyncio.create_task(cache_metrics.keep_publishing(self.cache)),
         ]
+        if self.warming is not None:
+            self._beside.append(asyncio.create_task(self.warming.run()))
 
     async def stop(self) -> None:
         """Let go of everything, once all calls have ended."""
         self._loop = None
         for task in self._beside:
             task.cancel()
+        if self._beside:  # once: what is stopped again has nothing beside it
+            await asyncio.wait(self._beside)
+            self._beside = []
         await self.cache.close()
         await self.ledger.close()
         await self.admissions.counters.close()
@@ -320,14 +340,9 @@ class Gateway:
     async def _identify(self, exchange: Exchange) -> Identity:
         """The caller. Raises Unauthenticated, Forbidden, RateLimited or Unavailable."""
         identities, address = self.identities, exchange.address
-        identities.refuse_flood(address)
-        try:
-            shown = identities.read(
-                exchange.header_bytes(b"authorization"), exchange.header_bytes(b"x-api-key")
-            )
-        except Unauthenticated:
-            identities.note_failure(address)
-            raise
+        shown: Credential | None = exchange.scope.get(SHOWN)
+        if shown is None:
+            shown = self._shown(exchange, address)
         for _ in range(LOOK_UPS):
             if identities.remembered(shown):
                 break
@@ -336,6 +351,17 @@ class Gateway:
         if identity.tenant_id is None:
             raise Unauthenticated("This token is for no tenant. Sign in with one, or use a key.")
         return identity
+
+    def _shown(self, exchange: Exchange, address: str) -> Credential:
+        """What the caller shows. Raises Unauthenticated or RateLimited."""
+        self.identities.refuse_flood(address)
+        try:
+            return self.identities.read(
+                exchange.header_bytes(b"authorization"), exchange.header_bytes(b"x-api-key")
+            )
+        except Unauthenticated:
+            self.identities.note_failure(address)
+            raise
 
     async def _read(self, exchange: Exchange, operation: Operation) -> tuple[Call, Wish, bytes]:
         """The call, validated, and its body as it came. Raises InvalidRequest and what
@@ -347,12 +373,8 @@ class Gateway:
                 return surfacing.read(exchange, operation, params), Wish(), body
             validate(operation, params)
             return Call(operation.name, params, body, exchange.request_id), Wish(), body
-        params = parse_query(operation, _query(exchange.query))
-        validate(operation, params)
-        wish = Wish(params.pop("provider", ""), params.pop("fallback", True))
-        exchange.explains = params.pop("explain", False)
-        extra = params.pop("include", "") == "extra"
-        return Call(operation.name, params, b"", exchange.request_id, extra), wish, b""
+        call, wish, exchange.explains = read_data(operation, exchange.query, exchange.request_id)
+        return call, wish, b""
 
     def _reserve(
         self, exchange: Exchange, identity: Identity, plan: Plan, grant: Grant, *, now: float
@@ -370,6 +392,7 @@ class Gateway:
             route=plan.route.name,
             bytes=grant.hold.parts[0].amounts.bytes,
             markup=identity.markup,
+            cache=WARM if identity.kind == WARM else "",
         )
         reservation = Reservation(self.ledger, self.clock, record, exchange.started, grant)
         exchange.reservation = reservation
@@ -382,16 +405,6 @@ class Gateway:
         if asked is not None:
             seconds = min(seconds, _milliseconds(asked) / 1000)
         return asyncio.get_running_loop().time() + seconds
-
-
-def _query(raw: bytes) -> list[tuple[str, str]]:
-    try:
-        text = raw.decode("ascii")
-        return parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=100)
-    except ValueError:
-        raise InvalidRequest(
-            "The query string is not valid: percent-encode it as UTF-8, 100 fields at most."
-        ) from None
 
 
 def _milliseconds(text: str) -> int:

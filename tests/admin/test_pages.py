@@ -21,6 +21,7 @@ from accounts.services import invite
 from lib import audit
 from lib.ids import prefixed
 from providers.services import override_breaker
+from providers.warm_models import WarmRequest
 from tenants.models import HousePolicy
 from tests import factories
 from usage import rollups
@@ -68,6 +69,11 @@ MAKERS: dict[str, Callable[[], Any]] = {
     "billing.correction": factories.CorrectionFactory,
     "providers.route": lambda: factories.TargetFactory().route,
     "providers.target": factories.TargetFactory,
+    "providers.warmrequest": lambda: WarmRequest.objects.create(
+        name=prefixed("w").replace("_", "-"),
+        operation="finance.fx_rate",
+        params={"base": "EUR", "quote": "SEK"},
+    ),
     "providers.breakeroverride": lambda: override_breaker(
         name=factories.ProviderFactory().slug, state="DISABLED", reason="r", by="me"
     ),

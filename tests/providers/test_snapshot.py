@@ -241,7 +241,7 @@ def test_loading_costs_the_same_few_queries_however_many_rows(
     for _ in range(10):
         target = TargetFactory()
         CredentialFactory(provider=target.provider)
-    with django_assert_max_num_queries(8):
+    with django_assert_max_num_queries(9):
         load()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -13,6 +13,7 @@ import yaml
 from jsonschema_rs import Draft202012Validator
 
 from lib.egress import is_public
+from providers import warm_requests
 from providers.adapters.manifest.compiling_parts import Parts
 from providers.adapters.manifest.definition import (
     Fault,
@@ -111,6 +112,16 @@ class _Compiler(Parts):
         if not host or "@" in url.netloc:
             self.fault(("base_url",), "Must name a host, and no user.")
 
+    def _check_warm(
+        self, operation: Operation, items: Sequence[Mapping[str, Any]], place: Place
+    ) -> None:
+        for index, item in enumerate(items):
+            try:
+                warm_requests.check(operation.name, item["params"], is_house=True)
+            except warm_requests.WarmFault as fault:
+                field = (fault.field,) if fault.field == "params" else ()
+                self.fault((*place, "warm", index, *field, *fault.path), str(fault))
+
     def _check_shape(self, shape: str) -> None:
         try:
             re.compile(shape)
@@ -141,6 +152,7 @@ class _Compiler(Parts):
         place: Place = ("operations", operation.name)
         self.known_params = frozenset(operation.parameters) | _TOLD
         self._check_kind(operation, source, place)
+        self._check_warm(operation, source.get("warm", ()), place)
         cache_ttl = source.get("cache", self.document.get("cache", {})).get("ttl")
         records, total = source.get("records"), source.get("total")
         fields = self._fields(operation, source["map"], (*place, "map"))
