@@ -43,11 +43,13 @@ _BY_STATUS: Final[Mapping[int, Verdict]] = {
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What came back. `document` is None where the body is no JSON."""
+    """What came back. `document` is None where the body cannot be read, or says nothing: it is
+    `empty` then."""
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
     document: Any = None
+    empty: bool = False
 
     @property
     def content_type(self) -> str:
@@ -62,12 +64,15 @@ class Rule:
     statuses: frozenset[int] = frozenset()
     headers: Mapping[str, str] = field(default_factory=dict)
     content_type: str = ""
+    empty_body: bool = False
     predicate: Expression | None = None
     message: Expression | None = None
     retry_after: Source | None = None
 
     def matches(self, reply: Reply) -> bool:
         if self.statuses and reply.status not in self.statuses:
+            return False
+        if self.empty_body and not reply.empty:
             return False
         if not reply.content_type.startswith(self.content_type):
             return False
