@@ -20,13 +20,14 @@ from accounts.identity import Identities, Identity
 from cache import metrics as cache_metrics
 from cache.cache import Cache
 from cache.looking import Look
-from gateway import listing
+from gateway import cursors, listing
 from gateway.admitting import Admitting
 from gateway.arranging import Arranger
 from gateway.batch import Batch
 from gateway.breaker_metrics import keep_publishing
 from gateway.caching import LOOK, Caching
 from gateway.credential_metrics import DrainedMetrics
+from gateway.cursors import Cursors
 from gateway.dispatch import Dispatcher
 from gateway.exchange import Exchange, Receive, Scope, Send
 from gateway.explanation import HEADER as EXPLAIN
@@ -93,6 +94,7 @@ class Gateway:
     observer: Observer = field(default_factory=Observer)
     shared_breakers: Shared = field(default_factory=Alone)
     cache: Cache = field(default_factory=lambda: Cache(secrets.token_bytes(32)))
+    cursors: Cursors = field(default_factory=lambda: Cursors(secrets.token_bytes(32)))
     admitting: Admitting = field(init=False)
     live: Live = field(init=False)
     dispatcher: Dispatcher = field(init=False)
@@ -328,9 +330,23 @@ class Gateway:
         params = parse_query(operation, _query(exchange.query))
         validate(operation, params)
         wish = Wish(params.pop("provider", ""), params.pop("fallback", True))
+        if operation.is_list:
+            exchange.cursors = self.cursors
+            if (cursor := params.get("cursor")) is not None:
+                wish = self._go_on(operation, params, cursor, wish)
         exchange.explains = params.pop("explain", False)
         extra = params.pop("include", "") == "extra"
         return Call(operation.name, params, b"", exchange.request_id, extra), wish
+
+    def _go_on(self, operation: Operation, params: dict[str, Any], cursor: str, wish: Wish) -> Wish:
+        """A cursor belongs to the provider that gave it. Raises InvalidRequest."""
+        provider, params["cursor"] = self.cursors.open(operation.name, cursor)
+        if wish.provider not in ("", provider):
+            raise cursors.refusal(
+                f"This cursor goes on with {provider}. Leave `provider` out, or begin again there "
+                "without `cursor`."
+            )
+        return Wish(provider, wish.fallback)
 
     def _reserve(
         self, exchange: Exchange, identity: Identity, plan: Plan, grant: Grant, *, now: float

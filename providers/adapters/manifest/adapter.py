@@ -36,10 +36,11 @@ class ManifestAdapter:
         the provider does not know."""
         plan = self._plan(call)
         refuse_unsaid(plan.params, plan.only, call.params, upstream.provider)
+        params = {**call.params, **plan.told(call.params)} if plan.paging else call.params
         if plan.earlier:
             first = plan.earlier[0]
-            return self.built(first.request, call.params, upstream=upstream, rules=first.rules)
-        return self.built(plan.request, call.params, upstream=upstream)
+            return self.built(first.request, params, upstream=upstream, rules=first.rules)
+        return self.built(plan.request, params, upstream=upstream)
 
     def built(
         self,
@@ -64,7 +65,7 @@ class ManifestAdapter:
 
     def meter(self, call: Call, upstream: Upstream) -> RecordMeter | SteppedMeter:
         plan = self._plan(call)
-        records = RecordMeter(self.manifest, plan, call)
+        records = RecordMeter(self.manifest, plan, call, given=plan.told(call.params))
         if not plan.earlier:
             return records
         return SteppedMeter(partial(self.built, upstream=upstream), records, self._bases(upstream))

@@ -24,6 +24,7 @@ from providers.adapters.manifest.definition import (
     Place,
 )
 from providers.adapters.manifest.mapping import EXTRA, Field
+from providers.adapters.manifest.paging import CURSOR, NUMBER, SIZE, Paging
 from providers.adapters.manifest.request import Auth, RequestTemplate
 from providers.adapters.manifest.stepping import EACH
 from providers.operations import Kind, Operation, registry
@@ -153,6 +154,7 @@ class _Compiler(Parts):
         place: Place = ("operations", operation.name)
         self.known_params = frozenset(operation.parameters) | _TOLD
         self._check_kind(operation, source, place)
+        paging = self._paging(source.get("page"), (*place, "page"))
         earlier = [
             self._earlier(step, (*place, "steps", index))
             for index, step in enumerate(source.get("steps", ()))
@@ -161,6 +163,8 @@ class _Compiler(Parts):
         each = self._fan_out(source, place)
         request = self._request(source["request"], (*place, "request"))
         self._check_told(operation, [*(step.request for step in earlier), request], place)
+        told = frozenset().union(*(t.params for t in (*(s.request for s in earlier), request)))
+        self._check_paging(paging, told, place)
         cache_ttl = source.get("cache", self.document.get("cache", {})).get("ttl")
         records, total = source.get("records"), source.get("total")
         fields = self._fields(operation, source["map"], (*place, "map"))
@@ -179,7 +183,32 @@ class _Compiler(Parts):
             examples=tuple(source["examples"]),
             earlier=tuple(earlier),
             each=each,
+            paging=paging,
         )
+
+    def _paging(self, source: Mapping[str, Any] | None, place: Place) -> Paging | None:
+        if source is None:
+            return None
+        by, following = source["by"], source.get("next")
+        if by == CURSOR and following is None:
+            self.fault(place, "Needs `next`: where an answer has the next cursor.")
+        self.known_params |= {f"page.{by}"} if "size" in source else {f"page.{by}", SIZE}
+        return Paging(
+            by,
+            first=source.get("first", 1 if by == NUMBER else 0),
+            size=source.get("size", 0),
+            most=source.get("most", 100),
+            next=self.records(following, (*place, "next")),
+        )
+
+    def _check_paging(self, paging: Paging | None, told: frozenset[str], place: Place) -> None:
+        """A page that is not asked for, or of an unknown size, would be told again and again."""
+        if paging is None:
+            return
+        for name in (f"page.{paging.by}", *([] if paging.size else [SIZE])):
+            if name not in told:
+                hint = " (or say `size`, if it cannot be told)" if name == SIZE else ""
+                self.fault((*place, "page"), f"No request tells the provider `{{{name}}}`{hint}.")
 
     def _earlier(self, source: Mapping[str, Any], place: Place) -> EarlierStep:
         """What it gives is known to all that comes after it."""
@@ -212,9 +241,11 @@ class _Compiler(Parts):
         return FanOut(each["of"], each.get("most", MOST_AT_ONCE))
 
     def _check_kind(self, operation: Operation, source: Mapping[str, Any], place: Place) -> None:
-        for name in ("total", "incomplete"):
+        for name in ("total", "incomplete", "page", "each"):
             if name in source and not operation.is_list:
                 self.fault((*place, name), "Is only for an operation that answers with a list.")
+        if "page" in source and "each" in source:
+            self.fault((*place, "page"), "Is not for an operation that fans out.")
         if operation.is_list and "not_found_without" in source:
             self.fault((*place, "not_found_without"), "Is not for an operation with a list.")
         if source.get("not_found_without") not in {None, *source["map"]}:

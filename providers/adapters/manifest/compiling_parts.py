@@ -133,7 +133,9 @@ class Parts:
         )
 
     def unknown_param(self, name: str, place: Place) -> None:
-        if name.startswith("steps."):
+        if name.startswith("page."):
+            self.fault(place, f"`{name}` is not there: `page` must say how the provider pages.")
+        elif name.startswith("steps."):
             known = ", ".join(sorted(each for each in self.known_params if "." in each))
             hint = f"Those before this one give: {known}." if known else "There is none before it."
             self.fault(place, f"No earlier step gives `{name}`. {hint}")

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 from providers.adapters.manifest.errors import Rule
 from providers.adapters.manifest.mapping import Field, Source
+from providers.adapters.manifest.paging import Paging
 from providers.adapters.manifest.request import Auth, RequestTemplate
 from providers.operations import Operation
+
+DEFAULT_LIMIT: Final = 10
+"""Items of a list, where a call does not say."""
 
 Place = tuple[str | int, ...]
 """Where in the document, from the root."""
@@ -81,6 +85,7 @@ class ManifestOperation:
     examples: tuple[str, ...] = ()
     earlier: tuple[EarlierStep, ...] = ()
     each: FanOut | None = None
+    paging: Paging | None = None
 
     @property
     def requests(self) -> tuple[tuple[str, RequestTemplate], ...]:
@@ -90,12 +95,19 @@ class ManifestOperation:
     @cached_property
     def params(self) -> frozenset[str]:
         """The call's parameters that count for any of its requests."""
-        return frozenset().union(*(request.params for _, request in self.requests))
+        told = frozenset().union(*(request.params for _, request in self.requests))
+        return told | {"cursor"} if self.paging else told
 
     @cached_property
     def only(self) -> Mapping[str, frozenset[Any]]:
         """The values that a parameter may have, where not all are taken."""
         return dict(pair for _, request in self.requests for pair in request.only.items())
+
+    def told(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """What of the page is told besides the call's own parameters. Raises InvalidRequest."""
+        if self.paging is None:
+            return {}
+        return self.paging.told(self.paging.position(params, DEFAULT_LIMIT))
 
     @property
     def most_requests(self) -> int:

@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from providers.adapter import StreamFault
-from providers.adapters.manifest.definition import Manifest, ManifestOperation
+from providers.adapters.manifest.definition import DEFAULT_LIMIT, Manifest, ManifestOperation
 from providers.adapters.manifest.errors import Reply, cleaned, first_match
 from providers.adapters.manifest.mapping import EXTRA, MappingError, canonical, extras
+from providers.adapters.manifest.paging import Page, Position
 from providers.adapters.manifest.transforms import TransformError
 from providers.call import Answer, Call, Outcome, Usage, Verdict
 from providers.operations.checking import faults
 
-DEFAULT_LIMIT = 10
 NOTHING_FOUND = frozenset({Verdict.EMPTY, Verdict.NOT_FOUND})
 
 
@@ -82,11 +82,14 @@ class RecordMeter:
     def _list(self, records: Any, document: Any) -> Answer:
         if not isinstance(records, list):
             raise MappingError(f"a list expected where a {type(records).__name__} is")
-        limit = self.limit
+        position = self._position()
+        limit, skip = self.limit, position.skip if position else 0
         items: list[dict[str, Any]] = []
-        for record in records:
+        used = 0
+        for record in records[skip:] if skip else records:
             if len(items) == limit:
                 break
+            used += 1
             try:
                 item = self._mapped(record, document)
                 items.append(self._checked(item, record, document))
@@ -95,7 +98,17 @@ class RecordMeter:
                     raise
         if records and not items:
             raise MappingError("no record is complete")
-        return self._wrapped(items, total=self._total(document))
+        total = self._total(document)
+        answer = self._wrapped(items, total=total)
+        if position and answer.page and self.plan.paging:
+            page = Page(len(records), used, total)
+            following = self.plan.paging.following(position, page, document, self.params)
+            answer.page["next_cursor"] = following
+        return answer
+
+    def _position(self) -> Position | None:
+        paging = self.plan.paging
+        return paging.position(self.call.params, DEFAULT_LIMIT) if paging else None
 
     def _mapped(self, record: Any, document: Any) -> dict[str, Any]:
         if not isinstance(record, dict):
@@ -123,6 +136,9 @@ class RecordMeter:
 
     @property
     def limit(self) -> int:
+        """Items at most: what the call says, and no more than the provider can be told."""
+        if position := self._position():
+            return position.limit
         limit = self.call.params.get("limit")
         return limit if isinstance(limit, int) else DEFAULT_LIMIT
 

@@ -79,6 +79,8 @@ def seen(file: CatalogueFile, example: Example, **call: Any) -> dict[str, Any]:
                 return {"verdict": outcome.verdict, **gives(file, example, outcome)}
             total = answer.page["total"] if answer.page else None
             found = {"verdict": outcome.verdict, "data": answer.data}
+            if answer.page and answer.page["next_cursor"]:
+                found["next"] = answer.page["next_cursor"]
             return found if total is None else {**found, "total": total}
     except StreamFault as fault:
         outcome = fault.outcome
