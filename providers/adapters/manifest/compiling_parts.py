@@ -130,6 +130,7 @@ class Parts:
             predicate=self.expression(predicate, (*place, "when", "json")) if predicate else None,
             message=self.expression(message, (*place, "message")) if message else None,
             retry_after=None if wait is None else self.source(wait, (*place, "retry_after")),
+            resets=source.get("resets", ""),
         )
 
     def unknown_param(self, name: str, place: Place) -> None:

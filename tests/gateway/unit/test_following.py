@@ -12,6 +12,8 @@ from providers.call import UpstreamRequest, Verdict
 from providers.snapshot import TargetSpec
 from providers.timeouts import Timeouts
 from providers.transport import TransportFault
+from tenants.quotas import Metric, Quota, QuotaScope
+from tenants.windows import Window
 from tests.gateway.unit.rig import FOREVER, Reply, Rig, data_target, failure, held, route, whole
 from tests.loops import eventually, on_loop
 
@@ -104,6 +106,20 @@ async def test_what_failed_in_a_fan_out_is_left_out(rig: Rig) -> None:
     assert titles(client.json) == ["Work 5"]
     assert failures(rig, "met-museum") == (0, 1)
     assert all(reply.closed for reply in rig.upstreams.replies)
+
+
+@on_loop
+async def test_as_much_is_reserved_as_the_attempt_may_ask_and_what_it_asked_is_settled(
+    rig: Rig,
+) -> None:
+    quota = Quota(QuotaScope.PROVIDER, Metric.CREDITS, Window.DAY, 14)
+    serve(rig, ART, "met-museum", quotas=(quota,))
+    rig.upstreams.script = works(ids=[7, 3])
+    assert (await rig.ask(ASK_ART)).status == 200  # 11 at most, 3 in the end
+    assert (await rig.ask(ASK_ART)).status == 200
+    refused = await rig.ask(ASK_ART)
+    assert (refused.status, refused.error["code"]) == (503, "provider_unavailable")
+    assert len(rig.upstreams.sent) == 6
 
 
 @on_loop
