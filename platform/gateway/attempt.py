@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, NamedTuple, Protocol, Self
 
 import orjson
@@ -290,7 +289,8 @@ class Attempt:
         answer = served.meter.whole(outcome, body)
         if isinstance(answer, Further):
             response.close()
-            answer = await self._further(served, answer)
+            answer = await followed(answer, self._ask)
+            served.response = Joined(response)
         if self._sending.checks is not None:
             check_whole(self._sending.checks, answer)
         self._permits.record(outcome)
@@ -300,20 +300,10 @@ class Attempt:
         else:
             served.answer = answer
 
-    async def _further(self, served: Served, further: Further) -> Answer:
-        """What comes of the requests that the first one leads to, within the same attempt."""
-        means, candidate = self._means, self._candidate
-        ask = partial(
-            ask_once,
-            means.transport,
-            self._adapter.outcome,
-            timeouts=self._timeouts,
-            allow_private=candidate.allow_private,
-        )
-        dress = partial(_with, extra=self._sending.headers, bulkhead=candidate.bulkhead)
-        answer = await followed(further, lambda request: ask(dress(request)))
-        served.response = Joined(served.response)
-        return answer
+    async def _ask(self, request: UpstreamRequest) -> Outcome:
+        """How a further request of the same attempt ended."""
+        dressed = _with(request, self._sending.headers, self._candidate.bulkhead)
+        return await ask_once(self._means.transport, self._adapter, dressed, self._candidate)
 
     def _fail(self, outcome: Outcome) -> None:
         """Always raises Failed."""
@@ -408,7 +398,5 @@ def _is_event_stream(response: Response) -> bool:
 
 
 def _with(request: UpstreamRequest, extra: Mapping[str, str], bulkhead: str) -> UpstreamRequest:
-    headers = {**request.headers, **extra}
-    return UpstreamRequest(
-        request.method, request.url, headers, request.body, bulkhead, request.judge
-    )
+    method, url, headers, body, _, judge = request
+    return UpstreamRequest(method, url, {**headers, **extra}, body, bulkhead, judge)

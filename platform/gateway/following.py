@@ -6,15 +6,15 @@ Each must be whole within `first_byte`, all of them by the attempt's deadline.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import Final
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any, Final
 
+from gateway.routing import Candidate
+from providers.adapter import Adapter
 from providers.call import Answer, Further, Outcome, UpstreamRequest, Verdict
-from providers.timeouts import Timeouts
 from providers.transport import Response, Transport, TransportFault
 
-Judge = Callable[[int, Mapping[str, str], bytes], Outcome]
-Ask = Callable[[UpstreamRequest], Awaitable[Outcome]]
+Ask = Callable[[UpstreamRequest], Coroutine[Any, Any, Outcome]]
 _OF_ONE: Final = frozenset({"etag", "last-modified", "date", "age"})
 
 
@@ -25,7 +25,7 @@ async def followed(further: Further, ask: Ask) -> Answer:
             outcomes = [await ask(further.requests[0])]
         else:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(_asked(ask, each)) for each in further.requests]
+                tasks = [group.create_task(ask(each)) for each in further.requests]
             outcomes = [task.result() for task in tasks]
         answer = further.then(outcomes)
         if isinstance(answer, Answer):
@@ -33,22 +33,15 @@ async def followed(further: Further, ask: Ask) -> Answer:
         further = answer
 
 
-async def _asked(ask: Ask, request: UpstreamRequest) -> Outcome:
-    return await ask(request)
-
-
 async def ask_once(
-    transport: Transport,
-    judge: Judge,
-    request: UpstreamRequest,
-    *,
-    timeouts: Timeouts,
-    allow_private: bool,
+    transport: Transport, adapter: Adapter, request: UpstreamRequest, candidate: Candidate
 ) -> Outcome:
     """How one request ended, whatever way."""
     try:
-        async with asyncio.timeout(timeouts.first_byte) as limit:
-            response = await transport.send(request, timeouts, allow_private=allow_private)
+        async with asyncio.timeout(candidate.timeouts.first_byte) as limit:
+            response = await transport.send(
+                request, candidate.timeouts, allow_private=candidate.allow_private
+            )
             try:
                 body = await response.read()
             finally:
@@ -59,7 +52,8 @@ async def ask_once(
         if not limit.expired():
             raise
         return Outcome(Verdict.TIMEOUT, message="a further request was not answered in time")
-    return (request.judge or judge)(response.status, response.headers, body)
+    judge = request.judge or adapter.outcome
+    return judge(response.status, response.headers, body)
 
 
 class Joined:
