@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from lib.problems import InvalidRequest, Problem
-from providers.call import Answer, Call, Outcome, Upstream, UpstreamRequest, Usage
+from providers.call import Answer, Call, Further, Outcome, Upstream, UpstreamRequest, Usage
 
 
 class Unsupported(InvalidRequest):
@@ -56,8 +56,9 @@ class Meter(Protocol):
     output_characters: int
     complete: bool
 
-    def whole(self, outcome: Outcome, body: bytes) -> Answer:
-        """A whole answer in the client's words. `outcome.document` is `body`, parsed.
+    def whole(self, outcome: Outcome, body: bytes) -> Answer | Further:
+        """A whole answer in the client's words. `outcome.document` is `body`, parsed. Of a dialect
+        that must ask more than once, what to ask next: all of it is one attempt.
 
         Raises StreamFault with Verdict.BAD_PAYLOAD when the document is not of the dialect.
         """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -77,7 +77,8 @@ class Upstream:
 class UpstreamRequest(NamedTuple):
     """One HTTP request to a provider, complete. Header names are lower case.
 
-    `bulkhead` says whose connections it may use up: it never waits for anybody else's.
+    `bulkhead` says whose connections it may use up: it never waits for anybody else's. `judge`
+    reads its answer in place of the adapter's `outcome`.
     """
 
     method: str
@@ -85,6 +86,7 @@ class UpstreamRequest(NamedTuple):
     headers: Mapping[str, str]
     body: bytes | None = None
     bulkhead: str = ""
+    judge: Callable[[int, Mapping[str, str], bytes], Outcome] | None = None
 
 
 class Verdict(Word):
@@ -180,3 +182,15 @@ class Answer:
     page: dict[str, Any] | None = None
     as_of: str | None = None
     attribution: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Further:
+    """What a meter gives in place of an answer that takes more requests.
+
+    They are sent side by side, and `then` is told how each ended, in their order; what it gives is
+    taken as `whole`'s. It raises StreamFault where the attempt ends there.
+    """
+
+    requests: Sequence[UpstreamRequest]
+    then: Callable[[Sequence[Outcome]], Answer | Further]

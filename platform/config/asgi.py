@@ -29,6 +29,7 @@ from config.orphans import reap_if_alone
 from config.outgoing import outgoing
 from config.pages import Pages
 from gateway.app import Gateway, Options
+from gateway.cursors import Cursors
 from gateway.exchange import Receive, Scope, Send
 from gateway.paths import find
 from gateway.probes import Probes
@@ -110,6 +111,7 @@ def build(env: Any) -> Application:
         _admissions(env.REDIS_URL),
         shared_breakers=breakers,
         cache=_cache(env),
+        cursors=Cursors(env.SECRET_KEY.encode()),
     )
     WORKER.breakers = gateway.dispatcher.breakers.states
     WORKER.breaker_figures = gateway.dispatcher.breakers.figures

@@ -19,13 +19,14 @@ from accounts.identity import WARM, Credential, Identities, Identity
 from cache import metrics as cache_metrics
 from cache.cache import Cache
 from cache.looking import Look
-from gateway import listing, surfacing
+from gateway import cursors, listing, surfacing
 from gateway.admitting import Admitting
 from gateway.arranging import Arranger
 from gateway.batch import Batch
 from gateway.breaker_metrics import keep_publishing
 from gateway.caching import LOOK, Caching
 from gateway.credential_metrics import DrainedMetrics
+from gateway.cursors import Cursors
 from gateway.dispatch import Dispatcher
 from gateway.exchange import Exchange, Receive, Scope, Send
 from gateway.explanation import HEADER as EXPLAIN
@@ -97,6 +98,7 @@ class Gateway:
     observer: Observer = field(default_factory=Observer)
     shared_breakers: Shared = field(default_factory=Alone)
     cache: Cache = field(default_factory=lambda: Cache(secrets.token_bytes(32)))
+    cursors: Cursors = field(default_factory=lambda: Cursors(secrets.token_bytes(32)))
     admitting: Admitting = field(init=False)
     live: Live = field(init=False)
     dispatcher: Dispatcher = field(init=False)
@@ -374,7 +376,21 @@ class Gateway:
             validate(operation, params)
             return Call(operation.name, params, body, exchange.request_id), Wish(), body
         call, wish, exchange.explains = read_data(operation, exchange.query, exchange.request_id)
+        if operation.is_list:
+            exchange.cursors = self.cursors
+            if (cursor := call.params.get("cursor")) is not None:
+                wish = self._go_on(operation, call.params, cursor, wish)
         return call, wish, b""
+
+    def _go_on(self, operation: Operation, params: dict[str, Any], cursor: str, wish: Wish) -> Wish:
+        """A cursor belongs to the provider that gave it. Raises InvalidRequest."""
+        provider, params["cursor"] = self.cursors.open(operation.name, cursor)
+        if wish.provider not in ("", provider):
+            raise cursors.refusal(
+                f"This cursor goes on with {provider}. Leave `provider` out, or begin again there "
+                "without `cursor`."
+            )
+        return Wish(provider, wish.fallback)
 
     def _reserve(
         self, exchange: Exchange, identity: Identity, plan: Plan, grant: Grant, *, now: float

@@ -17,6 +17,7 @@ import structlog
 from billing.book import UNKNOWN, PriceBook, PriceVersion
 from gateway.checks import check_stream, check_whole
 from gateway.costs import note_lost
+from gateway.following import Joined, ask_once, followed
 from gateway.hedging import HEDGED_AWAY
 from gateway.quality import MAX_READ
 from gateway.routing import Candidate
@@ -34,7 +35,7 @@ from lib.problems import (
 from providers.adapter import Meter, StreamFault
 from providers.answer_checks import Checks
 from providers.breakers import Permits
-from providers.call import Answer, Call, Outcome, Upstream, UpstreamRequest, Usage, Verdict
+from providers.call import Answer, Call, Further, Outcome, Upstream, UpstreamRequest, Usage, Verdict
 from providers.credential_pool import OF_THE_CREDENTIAL, CredentialPool
 from providers.openai_wire import as_chunks
 from providers.transport import Response, Transport, TransportFault
@@ -263,7 +264,7 @@ class Attempt:
             else:
                 self._until = deadline
                 limit.when = deadline
-                await self._whole(served)
+                await self._whole(served, request)
         return served
 
     async def _first_events(self, served: Served) -> None:
@@ -274,17 +275,22 @@ class Attempt:
                 return
         raise StreamFault(Outcome(Verdict.BAD_PAYLOAD, 200, "the stream ended before it began"))
 
-    async def _whole(self, served: Served) -> None:
+    async def _whole(self, served: Served, request: UpstreamRequest) -> None:
         response = served.response
         body = await response.read()
         if response.status == 304 and self._known is not None:
             served.answer, served.unchanged = self._known.answer(), True
             self._permits.record(Outcome(Verdict.OK, 304))
             return
-        outcome = self._adapter.outcome(response.status, response.headers, body)
+        judge = request.judge or self._adapter.outcome
+        outcome = judge(response.status, response.headers, body)
         if not outcome.is_answer:
             raise StreamFault(outcome)
         answer = served.meter.whole(outcome, body)
+        if isinstance(answer, Further):
+            response.close()
+            answer = await followed(answer, self._ask)
+            served.response = Joined(response)
         if self._sending.checks is not None:
             check_whole(self._sending.checks, answer)
         self._permits.record(outcome)
@@ -293,6 +299,11 @@ class Attempt:
             served.events = as_chunks(orjson.loads(answer.body))
         else:
             served.answer = answer
+
+    async def _ask(self, request: UpstreamRequest) -> Outcome:
+        """How a further request of the same attempt ended."""
+        dressed = _with(request, self._sending.headers, self._candidate.bulkhead)
+        return await ask_once(self._means.transport, self._adapter, dressed, self._candidate)
 
     def _fail(self, outcome: Outcome) -> None:
         """Always raises Failed."""
@@ -387,5 +398,5 @@ def _is_event_stream(response: Response) -> bool:
 
 
 def _with(request: UpstreamRequest, extra: Mapping[str, str], bulkhead: str) -> UpstreamRequest:
-    headers = {**request.headers, **extra}
-    return UpstreamRequest(request.method, request.url, headers, request.body, bulkhead)
+    method, url, headers, body, _, judge = request
+    return UpstreamRequest(method, url, {**headers, **extra}, body, bulkhead, judge)

@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 
+from gateway.cursors import Cursors
 from gateway.explanation import HEADER as EXPLAIN
 from gateway.explanation import Explanation
 from lib.addresses import client_address
@@ -57,6 +58,7 @@ class Exchange:
         self.reservation: Reservation | None = None
         self.cache = b"bypass"  # what the cache had to do with the answer
         self.explains = False
+        self.cursors: Cursors | None = None  # of a list
         self.explanation: Explanation | None = None
         self._send = send
         self._raw_headers: list[tuple[bytes, bytes]] = scope["headers"]

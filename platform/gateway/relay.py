@@ -244,6 +244,9 @@ def envelope(
             "next_cursor": None,
         }
     record = reservation.record
+    if operation.is_list and exchange.cursors and (position := body["page"]["next_cursor"]):
+        sealed = exchange.cursors.seal(operation.name, record.provider, position)
+        body["page"] = {**body["page"], "next_cursor": sealed}
     body["meta"] = {
         "operation": operation.name,
         "api_version": "v1",

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
 from providers.adapters.manifest import Manifest
+from providers.adapters.manifest.decoding import json_document
 from providers.call import Verdict
 from providers.catalogue.documents import FOLDER, read_document
 from providers.catalogue.examples import Example, Serve, load_examples
@@ -16,6 +17,14 @@ from providers.sandbox.dialects.dialect import Answer, Refused, Request, encoded
 
 # The code of a refused credential.
 _KEY = "key"
+
+
+class Asked(NamedTuple):
+    """What a request may ask for: a step of an operation ("" is its own request), with what."""
+
+    operation: str
+    step: str
+    params: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -31,15 +40,15 @@ class DataProvider:
         return self.manifest.slug
 
     def operation(self, request: Request) -> str | None:
-        return next((name for name, _ in self._matches(request)), None)
+        return next((asked.operation for asked in self._matches(request)), None)
 
     def answer(self, request: Request, operation: str) -> Answer:
         self._authorize(request)
-        params = next(found for name, found in self._matches(request) if name == operation)
-        example = self._best(request, operation)
+        asked = next(each for each in self._matches(request) if each.operation == operation)
+        example = self._best(request, asked)
         if example is None:
             raise Refused(404, f"The sandbox has no example for {operation}.")
-        return _answer(example, params)
+        return _answer(example, asked.params)
 
     def refusal(self, request: Request, refused: Refused, operation: str) -> Answer:
         """An example of that error, of the same operation if there is one; else plain JSON."""
@@ -62,29 +71,45 @@ class DataProvider:
         """The example called `name`. Raises Refused."""
         for example in self.examples:
             if example.name == name:
-                params = dict(self._matches(request)).get(operation, {})
-                return _answer(example, params)
+                asked = (each for each in self._matches(request) if each.operation == operation)
+                return _answer(example, next((each.params for each in asked), {}))
         raise Refused(404, f"{self.name} has no example {name!r}.")
 
     def broken_off(self) -> bytes:
         return b""
 
-    def _matches(self, request: Request) -> Iterator[tuple[str, Mapping[str, str]]]:
+    def _matches(self, request: Request) -> Iterator[Asked]:
         url = self._after_base(request)
+        if url is None:
+            return
         for name, operation in self.manifest.operations.items():
-            params = operation.request.recover(request.method, url) if url is not None else None
-            if params is not None:
-                yield name, params
+            for step, template in operation.requests:
+                if template.link:
+                    params = self._linked(Asked(name, step, {}), url)
+                else:
+                    params = template.recover(request.method, url, request.body)
+                if params is not None:
+                    yield Asked(name, step, params)
+
+    def _linked(self, asked: Asked, url: str) -> Mapping[str, Any] | None:
+        """A link leads only to where an example of the step before it says."""
+        there = any(self._pairs(each.url) == self._pairs(url) for each in self._of(asked))
+        return {} if there else None
+
+    def _of(self, asked: Asked) -> list[Example]:
+        whose = (asked.operation, asked.step)
+        return [each for each in self.examples if (each.operation, each.step) == whose]
 
     def _after_base(self, request: Request) -> str | None:
         base = urlsplit(self.manifest.base_url).path.rstrip("/")
         return request.url.removeprefix(base) if request.url.startswith(base) else None
 
-    def _best(self, request: Request, operation: str) -> Example | None:
-        own = [example for example in self.examples if example.operation == operation]
-        asked = self._pairs(self._after_base(request) or "")
+    def _best(self, request: Request, asked: Asked) -> Example | None:
+        """The one of just this request, else the step's default."""
+        own, url = self._of(asked), self._pairs(self._after_base(request) or "")
         for example in own:
-            if example.serve is Serve.EXACT and self._pairs(example.url) == asked:
+            is_exact = example.serve is Serve.EXACT and self._pairs(example.url) == url
+            if is_exact and _same_body(example, request):
                 return example
         return next((example for example in own if example.serve is Serve.DEFAULT), None)
 
@@ -107,6 +132,12 @@ class DataProvider:
         if auth.type == "header":
             return request.headers.get(auth.name.lower(), "").removeprefix(auth.prefix)
         return request.headers.get("authorization", "").partition(" ")[2].strip()
+
+
+def _same_body(example: Example, request: Request) -> bool:
+    if isinstance(example.sent, (dict, list)):
+        return request.body == example.sent_bytes or json_document(request.body) == example.sent
+    return request.body == (example.sent_bytes or b"")
 
 
 def _shows(example: Example, refused: Refused) -> bool:

@@ -9,12 +9,20 @@ from hypothesis import strategies as st
 
 from lib.problems import InvalidRequest
 from providers.adapter import Unsupported
-from providers.adapters.manifest.request import Auth, RequestTemplate, build
+from providers.adapters.manifest.request import Auth, RequestTemplate, refuse_unsaid
+from providers.adapters.manifest.request import build as build_request
 from providers.adapters.manifest.templates import Template, TemplateError, as_text
 from providers.adapters.manifest.transforms import compile_steps
-from providers.call import Call, Upstream
+from providers.call import Call, Upstream, UpstreamRequest
 
 PATH = RequestTemplate("GET", Template.parse("/v8/{q}/chart"), (("k", Template.parse("x{q}")),))
+
+
+def build(template: RequestTemplate, auth: Auth, call: Call, upstream: Upstream) -> UpstreamRequest:
+    refuse_unsaid(template.params, template.only, call.params, upstream.provider)
+    return build_request(template, auth, call.params, upstream)
+
+
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30)
 
 
