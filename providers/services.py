@@ -14,7 +14,10 @@ from django.utils import timezone
 
 from accounts.models import User
 from lib.sealing import SealBroken
+from providers.adapters.manifest import ManifestError
+from providers.dialects import adapter_for
 from providers.models import BreakerOverride, Credential, Model, Provider, Route
+from providers.secret_form import ONE_TEXT, SecretForm
 
 log = structlog.get_logger("patchbay.providers")
 
@@ -43,6 +46,14 @@ def use_credential_again(*, credential: Credential) -> Credential:
     credential.use_again()
     credential.save(update_fields=["drained_at", "drained_reason"])
     return credential
+
+
+def secret_form(provider: Provider) -> SecretForm:
+    """What a secret of the provider's must be made of; one text where its adapter cannot work."""
+    try:
+        return adapter_for(provider.adapter, provider.manifest).secret_form
+    except (KeyError, ManifestError):
+        return ONE_TEXT
 
 
 def _holds(credential: Credential, secret: str) -> bool:

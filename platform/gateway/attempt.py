@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol, Self
 
 import orjson
@@ -21,6 +21,7 @@ from gateway.hedging import HEDGED_AWAY
 from gateway.quality import MAX_READ
 from gateway.routing import Candidate
 from gateway.scores import Scores
+from gateway.tokens import Tokens
 from lib.clock import Clock, utc
 from lib.deadline import Deadline
 from lib.problems import (
@@ -37,11 +38,14 @@ from providers.breakers import Permits
 from providers.call import Answer, Call, Outcome, Upstream, UpstreamRequest, Usage, Verdict
 from providers.credential_pool import OF_THE_CREDENTIAL, CredentialPool
 from providers.openai_wire import as_chunks
+from providers.rejection import without
 from providers.transport import Response, Transport, TransportFault
 from usage.record import AttemptRecord
 from usage.reservation import Reservation
 
 log = structlog.get_logger("patchbay.dispatch")
+
+_STREAMS = ("text/event-stream", "application/vnd.amazon.eventstream")
 
 
 class Search(Protocol):
@@ -147,6 +151,7 @@ class Means:
     clock: Clock
     scores: Scores
     pool: CredentialPool
+    tokens: Tokens
     on_drained: Callable[[Upstream, str], None] = nobody_listens
 
 
@@ -195,22 +200,18 @@ class Attempt:
     async def begin(self) -> Served:
         """The answer, to be noted with `answered`. Raises Failed, Unsupported when nothing was
         sent, or DeadlineExceeded."""
-        sending = self._sending
         try:
-            request = self._adapter.request(self._call, self._upstream)
+            if self._upstream.grant is None:
+                served = await self._begin(self._request())
+            else:
+                served = await self._begin_with_token()
         except InvalidRequest:  # Unsupported is one too
-            self._permits.release()
+            self.close()
             raise
-        headers, known = sending.headers, sending.known
-        if known is not None and known.provider == self._candidate.provider:
-            self._known, headers = known, {**headers, **known.conditions}
-        try:
-            request = _with(request, headers, self._candidate.bulkhead)
-            served = await self._begin(request, sending.deadline)
         except (TransportFault, StreamFault) as fault:
             self._fail(fault.outcome)
         except TimeoutError:
-            if self._until < sending.deadline:
+            if self._until < self._sending.deadline:
                 self._fail(Outcome(Verdict.TIMEOUT, message="no first byte in time"))
             self._abandon("deadline")
             raise DeadlineExceeded(attempts=attempts_of(self._reservation)) from None
@@ -240,10 +241,46 @@ class Attempt:
             self._response.close()
         self._permits.release()
 
-    async def _begin(self, request: UpstreamRequest, deadline: float) -> Served:
+    def _request(self) -> UpstreamRequest:
+        """Raises Unsupported or InvalidRequest."""
+        upstream, headers, known = self._upstream, self._sending.headers, self._sending.known
+        if self._adapter.dated:
+            upstream = replace(upstream, now=self._means.clock.now())
+        request = self._adapter.request(self._call, upstream)
+        if known is not None and known.provider == self._candidate.provider:
+            self._known, headers = known, {**headers, **known.conditions}
+        return _with(request, headers, self._candidate.bulkhead)
+
+    async def _begin_with_token(self) -> Served:
+        """A token that was good when it was given may have been taken back since: then another
+        one is asked for, once."""
+        await self._take_token()
+        try:
+            return await self._begin(self._request())
+        except StreamFault as fault:
+            if fault.outcome.status != 401 or self._response is None:
+                raise
+            self._response.close()
+            self._response = self._served = None
+        self._means.tokens.refused(self._upstream)
+        await self._take_token()
+        return await self._begin(self._request())
+
+    async def _take_token(self) -> None:
+        """By the deadline: what asks for it is bounded by itself."""
+        candidate, self._until = self._candidate, self._sending.deadline
+        with Deadline(self._until):
+            self._upstream = await self._means.tokens.bearing(
+                self._upstream,
+                self._timeouts,
+                candidate.bulkhead,
+                allow_private=candidate.allow_private,
+            )
+
+    async def _begin(self, request: UpstreamRequest) -> Served:
         """Within `first_byte` the head must be here (of a stream, the first event), and by
         the deadline all of a whole answer."""
-        loop = asyncio.get_running_loop()
+        loop, deadline = asyncio.get_running_loop(), self._sending.deadline
         self._until = min(loop.time() + self._timeouts.first_byte, deadline)
         with Deadline(self._until) as limit:
             response = self._response = await self._means.transport.send(
@@ -296,6 +333,7 @@ class Attempt:
 
     def _fail(self, outcome: Outcome) -> None:
         """Always raises Failed."""
+        outcome = without(outcome, self._upstream.secrets)
         self._note(outcome.verdict, outcome.status)
         if self._served is not None:
             note_lost(self._served, outcome, self._reservation, self._sending.prices)
@@ -383,7 +421,7 @@ def note_skipped(reservation: Reservation, candidate: Candidate, clock: Clock, w
 
 def _is_event_stream(response: Response) -> bool:
     kind: str = response.headers.get("content-type") or ""
-    return kind.lower().startswith("text/event-stream")
+    return kind.lower().startswith(_STREAMS)
 
 
 def _with(request: UpstreamRequest, extra: Mapping[str, str], bulkhead: str) -> UpstreamRequest:

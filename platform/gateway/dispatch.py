@@ -14,6 +14,7 @@ from gateway.hedging import HEDGED_AWAY, Hedging
 from gateway.retrying import Retries, Retrying
 from gateway.routing import Candidate, Plan
 from gateway.scores import Scores
+from gateway.tokens import Tokens
 from lib.clock import Clock
 from lib.problems import Problem, Unavailable
 from providers.adapter import Unsupported
@@ -45,7 +46,8 @@ class Dispatcher:
 
     def __post_init__(self) -> None:
         self.retrying = Retrying(self.clock)
-        self.means = Means(self.transport, self.clock, self.scores, self.retrying.pool)
+        tokens = Tokens(self.transport, self.clock)
+        self.means = Means(self.transport, self.clock, self.scores, self.retrying.pool, tokens)
 
     def serve(
         self, call: Call, plan: Plan, reservation: Reservation, sending: Sending

@@ -11,6 +11,8 @@ import orjson
 CHAT = "chat.completions"
 EMBEDDINGS = "embeddings"
 MODELS = "models"
+TOKEN = "token"
+UNBILLED = frozenset({"", MODELS, TOKEN})  # what nobody's ledger knows of
 
 
 class Refused(Exception):

@@ -230,15 +230,19 @@ def test_ollama_is_found_by_its_url() -> None:
 
 
 def test_one_environment_variable_belongs_to_one_provider() -> None:
-    names = [file.credential_env for file in FILES if file.credential_env]
+    credentials = [file.document.get("credential", {}) for file in FILES]
+    parts = [part for each in credentials for part in (each, *each.get("parts", {}).values())]
+    names = [part["env"] for part in parts if "env" in part]
     assert len(names) == len(set(names))
 
 
 def test_shapes_are_anchored() -> None:
     for file in FILES:
-        shape = file.document.get("credential", {}).get("shape", "^$")
-        assert re.fullmatch(r"\^.*\$", shape)
-        assert not re.match(shape, "your-api-key-here")
+        credential = file.document.get("credential", {})
+        for part in (credential, *credential.get("parts", {}).values()):
+            shape = part.get("shape", "^$")
+            assert re.fullmatch(r"\^.*\$", shape)
+            assert not re.match(shape, "your-api-key-here")
 
 
 def test_the_checksum_is_of_the_content(tmp_path: Path) -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import httpx2
 import pytest
 
+from providers.adapter import StreamFault
 from providers.adapters.manifest import ManifestAdapter
-from providers.call import Call, Outcome, Upstream, Verdict
+from providers.call import Call, Grant, Outcome, Upstream, Verdict
 from providers.catalogue import Example, load_examples
 from providers.catalogue.examples import Serve
+from providers.oauth2 import request_of, token_of
 from providers.sandbox.server import SandboxServer
+from providers.secret_form import parts_of
 from tests import shipped
 
 CLIENT = httpx2.Client(verify=False)  # to read the CAs takes ten times as long as a call
@@ -32,11 +36,28 @@ def called(
     assert manifest
     adapter = ManifestAdapter(manifest)
     path = httpx2.URL(manifest.base_url).path.rstrip("/")
-    upstream = Upstream(slug, f"{sandbox.url}/{slug}{path}", secret=sent.get("secret", "sk-test"))
+    secret = sent.get("secret", "sk-test")
+    whole = secret and adapter.secret_form.of_the_sandbox(secret)
+    base_url = f"{sandbox.url}/{slug}{path}"
+    upstream = Upstream(slug, base_url, secret=whole, parts=parts_of(whole or ""))
+    if adapter.grant and secret:
+        upstream = replace(upstream, token=given(sandbox, slug, adapter.grant, upstream))
     request = adapter.request(Call(operation, dict(params)), upstream)
     headers = {**request.headers, **({"x-sandbox-fault": f} if (f := sent.get("fault")) else {})}
     answer = CLIENT.request(request.method, request.url, headers=headers)
     return adapter.outcome(answer.status_code, answer.headers, answer.content), answer
+
+
+def given(sandbox: SandboxServer, slug: str, grant: Grant, upstream: Upstream) -> str:
+    """A token, or "none" where there is none to be had."""
+    url = f"{sandbox.url}/{slug}{httpx2.URL(grant.url).path}"
+    request = request_of(grant._replace(url=url), upstream)
+    answer = CLIENT.post(request.url, content=request.body, headers=dict(request.headers))
+    try:
+        return token_of(answer.status_code, answer.headers, answer.content).text
+    except StreamFault as fault:
+        assert fault.outcome.verdict is Verdict.AUTH
+        return "none"
 
 
 @pytest.mark.parametrize(("slug", "example"), SERVED)
