@@ -24,7 +24,7 @@ from providers.answer_checks import Checks
 from providers.breaker import Override, State
 from providers.breaker_policy import Policies
 from providers.cache_rules import Rules
-from providers.call import Upstream
+from providers.call import Grant, Upstream
 from providers.dialects import adapter_for
 from providers.retry_policy import RetryPolicy
 from providers.secret_form import parts_of
@@ -111,13 +111,12 @@ class TargetSpec:
         provider = self.provider
         secret = provider.adapter.secret_form.of_the_sandbox("sandbox-secret")
         played = f"{sandbox_url}/{provider.slug}"
-        upstream = self._upstream(secret, played + urlsplit(provider.base_url).path.rstrip("/"))
-        if upstream.grant is None:
-            return upstream
-        grant = upstream.grant._replace(url=played + urlsplit(upstream.grant.url).path)
-        return replace(upstream, grant=grant)
+        path = urlsplit(provider.base_url).path.rstrip("/")
+        return self._upstream(secret, played + path, played=played)
 
-    def _upstream(self, secret: str | None, base_url: str, credential: str = "") -> Upstream:
+    def _upstream(
+        self, secret: str | None, base_url: str, credential: str = "", *, played: str = ""
+    ) -> Upstream:
         known, adapter = self.upstreams.get((credential, base_url)), self.provider.adapter
         if known is None:
             known = self.upstreams[credential, base_url] = Upstream(
@@ -130,9 +129,17 @@ class TargetSpec:
                 manifest=self.provider.manifest,
                 credential=credential,
                 parts=parts_of(secret or "") if adapter.secret_form.parts else {},
-                grant=adapter.grant if secret is not None else None,
+                grant=_grant(adapter, played) if secret is not None else None,
             )
         return known
+
+
+def _grant(adapter: Adapter, played: str) -> Grant | None:
+    """Where tokens are to be had; with `played`, of the sandbox that is there."""
+    grant = adapter.grant
+    if grant is None or not played:
+        return grant
+    return grant._replace(url=played + urlsplit(grant.url).path)
 
 
 @dataclass(frozen=True, slots=True)
