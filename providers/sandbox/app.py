@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
+from urllib.parse import unquote
 
 import orjson
 
@@ -125,6 +126,8 @@ def _model(request: Request) -> str:
     """The model asked for, wherever the dialect has it, without judging the request."""
     if "/models/" in request.path:
         return request.path.rpartition("/models/")[2].partition(":")[0]
+    if request.path.startswith("/model/"):
+        return unquote(request.path.removeprefix("/model/").partition("/")[0])
     try:
         document = orjson.loads(request.body)
     except orjson.JSONDecodeError:
