@@ -4,6 +4,7 @@ comes back read as one."""
 from __future__ import annotations
 
 import base64
+import math
 import re
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -61,7 +62,7 @@ def _life(told: object) -> float:
         seconds = float(told) if isinstance(told, int | float | str) else UNTOLD
     except ValueError:
         return UNTOLD
-    return min(max(seconds, 0.0), MOST) if seconds == seconds else UNTOLD
+    return UNTOLD if math.isnan(seconds) else min(max(seconds, 0.0), MOST)
 
 
 def _refusal(status: int, headers: Mapping[str, str], error: str) -> Outcome:

@@ -12,7 +12,6 @@ from typing import NamedTuple
 import orjson
 
 
-
 class SecretForm(NamedTuple):
     """`parts` must be there and `optional` ones may be; `whole`: one text does as well."""
 

@@ -54,6 +54,8 @@ def user_and_password(request: Request) -> tuple[str, str]:
 
 def _decoded(text: str) -> str:
     try:
-        return base64.b64decode(text, altchars=b"-_" if "-" in text or "_" in text else None).decode()
+        return base64.b64decode(
+            text, altchars=b"-_" if "-" in text or "_" in text else None
+        ).decode()
     except (binascii.Error, UnicodeDecodeError):
         return ""

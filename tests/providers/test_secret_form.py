@@ -16,7 +16,13 @@ EITHER = PAIR._replace(whole=True)
 GOOD = '{"client_id": "i", "client_secret": "s"}'
 
 
-@given(st.dictionaries(st.from_regex(r"[a-z_]{1,9}", fullmatch=True), st.from_regex(r"[!-~]+", fullmatch=True), min_size=1))
+@given(
+    st.dictionaries(
+        st.from_regex(r"[a-z_]{1,9}", fullmatch=True),
+        st.from_regex(r"[!-~]+", fullmatch=True),
+        min_size=1,
+    )
+)
 def test_what_is_written_is_read_back(parts: dict[str, str]) -> None:
     assert parts_of(written(parts)) == parts
     assert written(dict(reversed(parts.items()))) == written(parts)
@@ -24,7 +30,18 @@ def test_what_is_written_is_read_back(parts: dict[str, str]) -> None:
 
 @pytest.mark.parametrize(
     "secret",
-    ["", "sk-x", "{", "[]", "{}", '{"a": 1}', '{"a": ""}', '{"a": "\\n"}', '{"a": "ü"}', "{'a': 'b'}"],
+    [
+        "",
+        "sk-x",
+        "{",
+        "[]",
+        "{}",
+        '{"a": 1}',
+        '{"a": ""}',
+        '{"a": "\\n"}',
+        '{"a": "ü"}',
+        "{'a': 'b'}",
+    ],
 )
 def test_what_is_no_object_of_texts_has_no_parts(secret: str) -> None:
     assert parts_of(secret) == {}

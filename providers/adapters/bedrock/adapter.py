@@ -66,9 +66,7 @@ def _signed(url: str, headers: dict[str, str], body: bytes, upstream: Upstream) 
     if not parts:
         bearer = {"authorization": f"Bearer {upstream.secret}"} if upstream.secret else {}
         return headers | bearer
-    keys = Keys(
-        parts["access_key_id"], parts["secret_access_key"], parts.get("session_token", "")
-    )
+    keys = Keys(parts["access_key_id"], parts["secret_access_key"], parts.get("session_token", ""))
     scope = Scope(moment_of(upstream.now), _region(upstream), "bedrock")
     return signed_headers("POST", url, headers, body, keys=keys, scope=scope)
 

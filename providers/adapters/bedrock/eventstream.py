@@ -1,9 +1,9 @@
 """AWS's binary event stream (`application/vnd.amazon.eventstream`): frames with two checksums.
 
-    total length, headers' length, CRC of these two     four bytes each, big-endian
-    headers                                              name, type and value, one after another
-    payload
-    CRC of all before                                    four bytes
+total length, headers' length, CRC of these two     four bytes each, big-endian
+headers                                              name, type and value, one after another
+payload
+CRC of all before                                    four bytes
 """
 
 from __future__ import annotations

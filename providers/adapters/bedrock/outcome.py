@@ -76,9 +76,7 @@ def outcome_of(status: int, headers: Mapping[str, str], body: bytes) -> Outcome:
     return failed_stop(document.get("stopReason")) or Outcome(Verdict.OK, status, document=document)
 
 
-def failure(
-    name: str, told: Any, status: int, headers: Mapping[str, str] | None = None
-) -> Outcome:
+def failure(name: str, told: Any, status: int, headers: Mapping[str, str] | None = None) -> Outcome:
     """The outcome of an exception, whether it came whole or inside a stream."""
     error = told if isinstance(told, dict) else {}
     message = clean_message(error.get("message") or error.get("Message"))

@@ -52,7 +52,9 @@ class Signable(NamedTuple):
     def __str__(self) -> str:
         """The canonical request."""
         pairs = sorted((_escaped(n), _escaped(v)) for n, v in parse_qsl(self.query, True))
-        lines = [f"{name}:{' '.join(value.split())}" for name, value in sorted(self.headers.items())]
+        lines = [
+            f"{name}:{' '.join(value.split())}" for name, value in sorted(self.headers.items())
+        ]
         return "\n".join(
             (
                 self.method,

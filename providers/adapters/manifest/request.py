@@ -44,7 +44,9 @@ class Auth:
     @property
     def query_names(self) -> frozenset[str]:
         """The query parameters that hold a secret."""
-        return frozenset(self.names.values() or [self.name]) if self.type == "query" else frozenset()
+        return (
+            frozenset(self.names.values() or [self.name]) if self.type == "query" else frozenset()
+        )
 
     def headers(self, upstream: Upstream) -> dict[str, str]:
         if upstream.secret is None:

@@ -103,7 +103,9 @@ def _authorize(request: Request) -> None:
         return
     told = _AUTHORIZATION.fullmatch(request.headers.get("authorization", ""))
     if told is None:
-        raise Refused(403, "Missing Authentication Token", code="MissingAuthenticationTokenException")
+        raise Refused(
+            403, "Missing Authentication Token", code="MissingAuthenticationTokenException"
+        )
     if is_bad(told[1]):
         raise Refused(403, _ERRORS[401][1], code=_NO_CLIENT)
     headers = {name: request.headers.get(name, "") for name in told[5].split(";")}
@@ -131,7 +133,10 @@ def _chat(request: Request, model: str, *, streamed: bool) -> Answer:
 
 
 def _prompt(document: Mapping[str, Any], model: str) -> Prompt:
-    config, inference = mapping(document.get("toolConfig")), mapping(document.get("inferenceConfig"))
+    config, inference = (
+        mapping(document.get("toolConfig")),
+        mapping(document.get("inferenceConfig")),
+    )
     choice = mapping(config.get("toolChoice"))
     specs = [mapping(tool.get("toolSpec")) for tool in objects(config.get("tools"))]
     named = mapping(choice.get("tool")).get("name")

@@ -43,7 +43,9 @@ class Spotify:
     """Its token endpoint and its API. `tokens` and `answers` script them, call by call."""
 
     def __init__(self, rig: Rig, *secrets: str) -> None:
-        spec = replace(data_provider("spotify"), secrets={None: tuple(map(named, secrets or (ONE,)))})
+        spec = replace(
+            data_provider("spotify"), secrets={None: tuple(map(named, secrets or (ONE,)))}
+        )
         rig.serve(route(TargetSpec(spec), operation=SEARCH, name=SEARCH))
         rig.upstreams.script = self.script
         self.asked: list[UpstreamRequest] = []

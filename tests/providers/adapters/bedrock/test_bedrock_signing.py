@@ -61,7 +61,9 @@ PARTS = {"access_key_id": "AKIDEXAMPLE", "secret_access_key": SECRET}
 CHAT = Call("chat.completions", {"messages": [{"role": "user", "content": "Hi"}]})
 
 
-def sent(base: str = "https://bedrock-runtime.eu-west-1.amazonaws.com", **parts: str) -> tuple[str, dict[str, str]]:
+def sent(
+    base: str = "https://bedrock-runtime.eu-west-1.amazonaws.com", **parts: str
+) -> tuple[str, dict[str, str]]:
     upstream = Upstream(
         "bedrock", base, "us.x-v1:0", secret="{", parts={**PARTS, **parts}, now=1_440_938_160.9
     )

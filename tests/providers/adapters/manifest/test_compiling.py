@@ -95,7 +95,11 @@ OP = f"operations/{RATE}"
         ("auth", {"type": "oauth2", "token_url": "https://u:p@x.example/t"}, "auth.token_url"),
         ("auth", {"type": "oauth2", "token_url": "https://x.example/t?a=b"}, "auth.token_url"),
         ("auth", {"type": "oauth2", "token_url": "https://x.example/t"}, "credential.parts"),
-        ("credential", {"parts": {"a": {"env": "LAB_A"}, "b": {"env": "LAB_B"}}}, "credential.parts"),
+        (
+            "credential",
+            {"parts": {"a": {"env": "LAB_A"}, "b": {"env": "LAB_B"}}},
+            "credential.parts",
+        ),
         ("credential", {"signup_url": "https://lab.example"}, "credential"),
         ("verification/operation", "finance.quote", "verification.operation"),
         ("verification/params", {"base": "EUR"}, "verification.params"),
