@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
 import orjson
 import structlog
@@ -18,6 +18,7 @@ from billing.book import UNKNOWN, PriceBook, PriceVersion
 from gateway.checks import check_stream, check_whole
 from gateway.costs import note_lost
 from gateway.hedging import HEDGED_AWAY
+from gateway.notes import attempts_of
 from gateway.quality import MAX_READ
 from gateway.routing import Candidate
 from gateway.scores import Scores
@@ -268,14 +269,10 @@ class Attempt:
 
     async def _take_token(self) -> None:
         """By the deadline: what asks for it is bounded by itself."""
-        candidate, self._until = self._candidate, self._sending.deadline
+        self._until = self._sending.deadline
         with Deadline(self._until):
-            self._upstream = await self._means.tokens.bearing(
-                self._upstream,
-                self._timeouts,
-                candidate.bulkhead,
-                allow_private=candidate.allow_private,
-            )
+            tokens, candidate = self._means.tokens, self._candidate
+            self._upstream = await tokens.bearing(self._upstream, candidate)
 
     async def _begin(self, request: UpstreamRequest) -> Served:
         """Within `first_byte` the head must be here (of a stream, the first event), and by
@@ -389,34 +386,6 @@ def problem_of(problem: Problem, outcome: Outcome) -> Problem:
     if outcome.verdict is Verdict.INVALID_ANSWER:
         return UpstreamRejected(outcome.message)
     return problem
-
-
-def attempts_of(reservation: Reservation) -> list[dict[str, Any]]:
-    """The attempts so far, as `meta.attempts` and problems tell them."""
-    return [
-        {
-            "provider": note.provider,
-            "outcome": note.verdict,
-            "status": note.status,
-            "latency_ms": note.latency_ms,
-        }
-        for note in reservation.attempts
-    ]
-
-
-def note_skipped(reservation: Reservation, candidate: Candidate, clock: Clock, why: str) -> None:
-    reservation.attempts.append(
-        AttemptRecord(
-            request_id=reservation.record.request_id,
-            number=len(reservation.attempts) + 1,
-            created_at=utc(clock.now()),
-            provider=candidate.upstream.provider,
-            model=candidate.upstream.model,
-            verdict=why,
-            status=0,
-            latency_ms=0,
-        )
-    )
 
 
 def _is_event_stream(response: Response) -> bool:

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from gateway.attempt import Attempt, Failed, Means, Sending, Served, attempts_of, note_skipped
+from gateway.attempt import Attempt, Failed, Means, Sending, Served
 from gateway.hedging import HEDGED_AWAY, Hedging
+from gateway.notes import attempts_of, note_skipped
 from gateway.retrying import Retries, Retrying
 from gateway.routing import Candidate, Plan
 from gateway.scores import Scores

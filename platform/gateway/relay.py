@@ -15,9 +15,10 @@ from typing import Any, Self
 import orjson
 
 from billing.book import PriceBook
-from gateway.attempt import Served, attempts_of
+from gateway.attempt import Served
 from gateway.costs import as_one_unit, note_used, price_of, used
 from gateway.exchange import EVENT_STREAM, Exchange
+from gateway.notes import attempts_of
 from gateway.quality import wants_all
 from gateway.rescue import Rescue
 from lib.clock import rfc3339, utc

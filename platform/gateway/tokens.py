@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from functools import partial
 
+from gateway.routing import Candidate
 from lib.clock import Clock
 from providers.adapter import StreamFault
 from providers.call import Grant, Outcome, Upstream, UpstreamRequest, Verdict
 from providers.oauth2 import Token, request_of, token_of
-from providers.timeouts import Timeouts
 from providers.transport import Transport, TransportFault
 
 LONGEST = 10.0  # seconds, whatever the provider's time-outs are
@@ -31,10 +32,9 @@ class Tokens:
         self._kept: dict[Key, tuple[str, float]] = {}  # until when, by the monotonic clock
         self._asking: dict[Key, asyncio.Task[str]] = {}
 
-    async def bearing(
-        self, upstream: Upstream, timeouts: Timeouts, bulkhead: str, *, allow_private: bool
-    ) -> Upstream:
-        """`upstream` with a token. Raises StreamFault; how long to wait is the caller's to say."""
+    async def bearing(self, upstream: Upstream, candidate: Candidate) -> Upstream:
+        """`upstream` with a token, asked for as the candidate's provider is reached. Raises
+        StreamFault; how long to wait is the caller's to say."""
         if upstream.grant is None:
             return upstream
         key = _key(upstream, upstream.grant)
@@ -43,10 +43,10 @@ class Tokens:
             return replace(upstream, token=kept[0])
         asking = self._asking.get(key)
         if asking is None:
-            request = request_of(upstream.grant, upstream)._replace(bulkhead=bulkhead)
-            asking = asyncio.create_task(self._ask(key, request, timeouts, allow_private))
+            request = request_of(upstream.grant, upstream)
+            asking = asyncio.create_task(self._ask(key, request, candidate))
             self._asking[key] = asking
-            asking.add_done_callback(lambda task: self._asked(key, task))
+            asking.add_done_callback(partial(self._asked, key))
         return replace(upstream, token=await asyncio.shield(asking))
 
     def refused(self, upstream: Upstream) -> None:
@@ -58,22 +58,19 @@ class Tokens:
         if kept is not None and kept[0] == upstream.token:
             del self._kept[key]
 
-    async def _ask(
-        self, key: Key, request: UpstreamRequest, timeouts: Timeouts, allow_private: bool
-    ) -> str:
-        token = await self._answer(request, timeouts, allow_private)
+    async def _ask(self, key: Key, request: UpstreamRequest, candidate: Candidate) -> str:
+        token = await self._answer(request._replace(bulkhead=candidate.bulkhead), candidate)
         if len(self._kept) >= MOST:
             self._kept.clear()
         self._kept[key] = (token.text, self._clock.monotonic() + token.seconds)
         return token.text
 
-    async def _answer(
-        self, request: UpstreamRequest, timeouts: Timeouts, allow_private: bool
-    ) -> Token:
+    async def _answer(self, request: UpstreamRequest, candidate: Candidate) -> Token:
+        timeouts = candidate.timeouts
         try:
             async with asyncio.timeout(min(timeouts.first_byte, LONGEST)):
                 response = await self._transport.send(
-                    request, timeouts, allow_private=allow_private
+                    request, timeouts, allow_private=candidate.allow_private
                 )
                 try:
                     body = await response.read()

@@ -246,6 +246,10 @@ def test_a_secret_of_several_parts_is_written_as_an_object_or_as_its_json(write:
     credential = Credential.objects.get()
     assert json.loads(credential.secret()) == {"app_id": "id-1", "app_key": SECRET}
     assert credential.last_four == ""
+    out = io.StringIO()
+    call_command("export", "--all", stdout=out)
+    assert "${JOBS_MAIN_SECRET}" in out.getvalue()
+    assert SECRET not in out.getvalue() and "id-1" not in out.getvalue()
     same = json.dumps({"app_key": SECRET, "app_id": "id-1"}, indent=1)
     assert run_apply(write(PAIRED % f"'{same}'")) == "nothing to change\n"
     out = run_apply(write(PAIRED % "{app_key: '${LAB_API_KEY}', app_id: id-2}"))
