@@ -29,6 +29,7 @@ from providers.adapter import StreamFault
 from providers.call import Answer, Outcome, Verdict
 from providers.openai_wire import FINISH_REASON
 from providers.operations import Kind, Operation
+from providers.rejection import without
 from providers.transport import TransportFault
 from usage.record import AttemptRecord
 from usage.reservation import Reservation
@@ -81,7 +82,8 @@ async def relay_stream(
                 await _rescue(exchange, served, reservation, prices).run()
     except (StreamFault, TransportFault) as fault:
         served.permits.record(fault.outcome)
-        return await _cut(exchange, served.last, reservation, _broken_off(fault.outcome.message))
+        told = without(fault.outcome, served.last.candidate.secrets).message
+        return await _cut(exchange, served.last, reservation, _broken_off(told))
     except TimeoutError:
         return await _cut(exchange, served.last, reservation, DeadlineExceeded())
     except asyncio.CancelledError:

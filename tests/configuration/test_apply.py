@@ -266,6 +266,17 @@ def test_a_secret_that_lacks_a_part_is_refused_and_not_repeated(secret: str, wri
     assert not Credential.objects.exists()
 
 
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1/token", "https://10.1.2.3/token"])
+def test_a_token_from_inside_needs_the_operators_word_too(url: str, write: Any) -> None:
+    text = PAIRED.replace("{type: query, names: {app_id: id, app_key: key}}", "%s")
+    text = text.replace("%s}", '\'{"client_id": "a", "client_secret": "b"}\'}')
+    text = text.replace("auth: %s", f"auth: {{type: oauth2, token_url: '{url}'}}")
+    with pytest.raises(CommandError, match=r"manifest.*allow_private_network: true"):
+        run_apply(write(text))
+    run_apply(write(text.replace("  adapter: m", "  allow_private_network: true\n  adapter: m")))
+    assert Credential.objects.get().provider.manifest["auth"]["token_url"] == url
+
+
 def test_what_the_file_does_not_name_stays(write: Any) -> None:
     run_apply(EXAMPLE)
     run_apply(write("providers: [{slug: lab, name: The lab}]"))

@@ -74,13 +74,17 @@ def _check_adapter(run: Run, adapter: str, place: Place) -> None:
 def _check_address(run: Run, row: Provider, values: Mapping[str, Any], place: Place) -> None:
     if values.get("allow_private_network", row.allow_private_network):
         return
-    host = leads_inside(values.get("base_url", row.base_url))
-    if host is not None:
-        raise run.fault(
-            (*place, "base_url"),
-            f"{host} is a private or loopback address. If you run this upstream yourself, add "
-            "`allow_private_network: true` to the provider.",
-        )
+    manifest = values.get("manifest", row.manifest) or {}
+    urls = {"base_url": values.get("base_url", row.base_url)}
+    if token_url := manifest.get("auth", {}).get("token_url"):
+        urls["manifest"] = token_url
+    for field, url in urls.items():
+        if (host := leads_inside(url)) is not None:
+            raise run.fault(
+                (*place, field),
+                f"{host} is a private or loopback address. If you run this upstream yourself, add "
+                "`allow_private_network: true` to the provider.",
+            )
 
 
 def _manifest(run: Run, item: Mapping[str, Any], row: Provider, place: Place) -> dict[str, Any]:

@@ -109,6 +109,17 @@ async def test_a_refusal_tells_no_part_of_the_secret(rig: Rig) -> None:
 
 
 @on_loop
+async def test_nor_does_a_stream_that_breaks_off(rig: Rig) -> None:
+    rig.serve(route(lab()))
+    broken = {":message-type": "exception", ":exception-type": "modelStreamErrorException"}
+    last = encoded(broken, orjson.dumps({"message": f"no, {PARTS['secret_access_key']}"}))
+    rig.upstreams.script = lambda request: stream(*EVENTS[:2], last)
+    client = await rig.chat(stream=True)
+    assert b"[redacted]" in client.body
+    assert PARTS["secret_access_key"].encode() not in client.body
+
+
+@on_loop
 async def test_in_test_mode_the_sandboxs_own_keys_sign(rig: Rig) -> None:
     rig.serve(route(lab()))
     rig.upstreams.script = lambda request: whole(SAID)
