@@ -18,7 +18,8 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from lib.problems import InvalidRequest, Problem
-from providers.call import Answer, Call, Further, Outcome, Upstream, UpstreamRequest, Usage
+from providers.call import Answer, Call, Further, Grant, Outcome, Upstream, UpstreamRequest, Usage
+from providers.secret_form import ONE_TEXT, SecretForm
 
 
 class Unsupported(InvalidRequest):
@@ -75,10 +76,31 @@ class Meter(Protocol):
         ...
 
 
+class Spoken:
+    """What is so of most dialects: a secret is one text, which is sent as it is."""
+
+    secret_form: SecretForm = ONE_TEXT
+    grant: Grant | None = None
+    dated: bool = False
+
+
 class Adapter(Protocol):
-    """One dialect. Instances are stateless and shared by all calls."""
+    """One dialect. Instances are stateless and shared by all calls.
+
+    With a `grant`, requests carry a token (`Upstream.token`); `dated` ones say when they were
+    made (`Upstream.now`).
+    """
 
     name: str
+
+    @property
+    def secret_form(self) -> SecretForm: ...
+
+    @property
+    def grant(self) -> Grant | None: ...
+
+    @property
+    def dated(self) -> bool: ...
 
     def estimate(self, call: Call, upstream: Upstream) -> Usage: ...
 

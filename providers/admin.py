@@ -143,7 +143,8 @@ class CredentialForm(forms.ModelForm):  # type: ignore[type-arg]
         ),
         required=False,
         strip=True,
-        help_text="Write-only. Leave it empty to keep the present one.",
+        help_text="Write-only. Leave it empty to keep the present one. One of several parts is a "
+        'JSON object: {"client_id": "…", "client_secret": "…"}.',
     )
 
     def clean_secret(self) -> str:
@@ -153,6 +154,14 @@ class CredentialForm(forms.ModelForm):  # type: ignore[type-arg]
         if not secret.isascii() or not secret.isprintable():
             raise ValidationError("A secret has printable ASCII characters only.")
         return secret
+
+    def clean(self) -> dict[str, Any]:
+        cleaned: dict[str, Any] = super().clean() or self.cleaned_data
+        secret = cleaned.get("secret")
+        provider = cleaned.get("provider") or (self.instance.provider if self.instance.pk else None)
+        if secret and provider and (fault := services.secret_form(provider).fault(secret)):
+            self.add_error("secret", fault)
+        return cleaned
 
 
 @admin.register(Credential)

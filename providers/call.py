@@ -54,6 +54,15 @@ class Call:
         return isinstance(options, Mapping) and options.get("include_usage") is True
 
 
+class Grant(NamedTuple):
+    """How a secret becomes a token that calls carry (OAuth 2.0, RFC 6749 §4.4): where to ask, and
+    whether the client names itself in the body instead of by HTTP Basic."""
+
+    url: str
+    scope: str = ""
+    in_body: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Upstream:
     """The far side of a target: where to send a call, as which model, with which secret.
@@ -61,17 +70,28 @@ class Upstream:
     `settings` is the provider row's JSON: what differs between services of one dialect
     (auth header, extra headers, query, refused parameters). `manifest` is a data provider's
     compiled definition. `secret` is None for a keyless provider; `credential` is the name of
-    what holds it, by which its rests are known (providers/credential_pool.py).
+    what holds it, by which its rests are known (providers/credential_pool.py). `parts` are the
+    secret's, where it has several. With a `grant` it is exchanged for a `token` first. `now` is
+    Unix time in seconds, for dialects whose requests are dated. The last two are each attempt's.
     """
 
     provider: str
     base_url: str
     model: str = ""
-    secret: str | None = None
+    secret: str | None = field(default=None, repr=False)
     settings: Mapping[str, Any] = field(default_factory=dict)
     max_output: int | None = None
     manifest: Any = None
     credential: str = ""
+    parts: Mapping[str, str] = field(default_factory=dict, repr=False)
+    grant: Grant | None = None
+    token: str = field(default="", repr=False)
+    now: float = 0.0
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """All texts that nobody may read."""
+        return (*self.parts.values(), self.secret or "", self.token)
 
 
 class UpstreamRequest(NamedTuple):

@@ -17,6 +17,7 @@ from lib.models import Published, Topic
 from providers import answer_checks, cache_rules
 from providers.breaker import State
 from providers.resilience import faults
+from providers.secret_form import parts_of
 from providers.vault import open_secret, seal_secret
 from providers.warm_models import WarmRequest
 from tenants.fields import JSONListField
@@ -130,7 +131,8 @@ class Provider(QuotaHolder):
 
 
 class Credential(Published):
-    """Our secret towards a provider, sealed (lib/sealing.py). Never shown again.
+    """Our secret towards a provider, sealed (lib/sealing.py). Never shown again. One of several
+    parts is a JSON object of them (providers/secret_form.py).
 
     With a `tenant` it is that tenant's own and serves nobody else.
     """
@@ -178,7 +180,8 @@ class Credential(Published):
 
     def set_secret(self, secret: str) -> None:
         self.sealed = seal_secret(secret, self.seal_owner)
-        self.last_four = secret[-4:] if len(secret) >= 12 else ""
+        shown = len(secret) >= 12 and not parts_of(secret)
+        self.last_four = secret[-4:] if shown else ""
         self.use_again()
 
     def use_again(self) -> None:

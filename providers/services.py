@@ -15,7 +15,10 @@ from django.utils import timezone
 
 from accounts.models import User
 from lib.sealing import SealBroken
+from providers.adapters.manifest import ManifestError
+from providers.dialects import adapter_for
 from providers.models import BreakerOverride, Credential, Model, Provider, Route
+from providers.secret_form import ONE_TEXT, SecretForm
 from providers.warm_models import WarmRequest
 
 log = structlog.get_logger("patchbay.providers")
@@ -66,6 +69,14 @@ def warm_now(*, request: WarmRequest, by: str, user: User | None = None) -> Warm
         rows = WarmRequest.objects.filter(pk=request.pk)
         LogEntry.objects.log_actions(user.pk, rows, CHANGE, "Wanted at once", single_object=True)
     return request
+
+
+def secret_form(provider: Provider) -> SecretForm:
+    """What a secret of the provider's must be made of; one text where its adapter cannot work."""
+    try:
+        return adapter_for(provider.adapter, provider.manifest).secret_form
+    except (KeyError, ManifestError):
+        return ONE_TEXT
 
 
 def _holds(credential: Credential, secret: str) -> bool:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol, Self
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple, Protocol, Self
 
 import orjson
 import structlog
@@ -19,9 +19,11 @@ from gateway.checks import check_stream, check_whole
 from gateway.costs import note_lost
 from gateway.following import Joined, ask_once, followed
 from gateway.hedging import HEDGED_AWAY
+from gateway.notes import attempts_of
 from gateway.quality import MAX_READ
 from gateway.routing import Candidate
 from gateway.scores import Scores
+from gateway.tokens import Tokens
 from lib.clock import Clock, utc
 from lib.deadline import Deadline
 from lib.problems import (
@@ -38,11 +40,14 @@ from providers.breakers import Permits
 from providers.call import Answer, Call, Further, Outcome, Upstream, UpstreamRequest, Usage, Verdict
 from providers.credential_pool import OF_THE_CREDENTIAL, CredentialPool
 from providers.openai_wire import as_chunks
+from providers.rejection import without
 from providers.transport import Response, Transport, TransportFault
 from usage.record import AttemptRecord
 from usage.reservation import Reservation
 
 log = structlog.get_logger("patchbay.dispatch")
+
+_STREAMS = ("text/event-stream", "application/vnd.amazon.eventstream")
 
 
 class Search(Protocol):
@@ -148,6 +153,7 @@ class Means:
     clock: Clock
     scores: Scores
     pool: CredentialPool
+    tokens: Tokens
     on_drained: Callable[[Upstream, str], None] = nobody_listens
 
 
@@ -196,22 +202,18 @@ class Attempt:
     async def begin(self) -> Served:
         """The answer, to be noted with `answered`. Raises Failed, Unsupported when nothing was
         sent, or DeadlineExceeded."""
-        sending = self._sending
         try:
-            request = self._adapter.request(self._call, self._upstream)
+            if self._upstream.grant is None:
+                served = await self._begin(self._request())
+            else:
+                served = await self._begin_with_token()
         except InvalidRequest:  # Unsupported is one too
-            self._permits.release()
+            self.close()
             raise
-        headers, known = sending.headers, sending.known
-        if known is not None and known.provider == self._candidate.provider:
-            self._known, headers = known, {**headers, **known.conditions}
-        try:
-            request = _with(request, headers, self._candidate.bulkhead)
-            served = await self._begin(request, sending.deadline)
         except (TransportFault, StreamFault) as fault:
             self._fail(fault.outcome)
         except TimeoutError:
-            if self._until < sending.deadline:
+            if self._until < self._sending.deadline:
                 self._fail(Outcome(Verdict.TIMEOUT, message="no first byte in time"))
             self._abandon("deadline")
             raise DeadlineExceeded(attempts=attempts_of(self._reservation)) from None
@@ -241,10 +243,42 @@ class Attempt:
             self._response.close()
         self._permits.release()
 
-    async def _begin(self, request: UpstreamRequest, deadline: float) -> Served:
+    def _request(self) -> UpstreamRequest:
+        """Raises Unsupported or InvalidRequest."""
+        upstream, headers, known = self._upstream, self._sending.headers, self._sending.known
+        if self._adapter.dated:
+            upstream = replace(upstream, now=self._means.clock.now())
+        request = self._adapter.request(self._call, upstream)
+        if known is not None and known.provider == self._candidate.provider:
+            self._known, headers = known, {**headers, **known.conditions}
+        return _with(request, headers, self._candidate.bulkhead)
+
+    async def _begin_with_token(self) -> Served:
+        """A token that was good when it was given may have been taken back since: then another
+        one is asked for, once."""
+        await self._take_token()
+        try:
+            return await self._begin(self._request())
+        except StreamFault as fault:
+            if fault.outcome.status != 401 or self._response is None:
+                raise
+            self._response.close()
+            self._response = self._served = None
+        self._means.tokens.refused(self._upstream)
+        await self._take_token()
+        return await self._begin(self._request())
+
+    async def _take_token(self) -> None:
+        """By the deadline: what asks for it is bounded by itself."""
+        self._until = self._sending.deadline
+        with Deadline(self._until):
+            tokens, candidate = self._means.tokens, self._candidate
+            self._upstream = await tokens.bearing(self._upstream, candidate)
+
+    async def _begin(self, request: UpstreamRequest) -> Served:
         """Within `first_byte` the head must be here (of a stream, the first event), and by
         the deadline all of a whole answer."""
-        loop = asyncio.get_running_loop()
+        loop, deadline = asyncio.get_running_loop(), self._sending.deadline
         self._until = min(loop.time() + self._timeouts.first_byte, deadline)
         with Deadline(self._until) as limit:
             response = self._response = await self._means.transport.send(
@@ -307,6 +341,7 @@ class Attempt:
 
     def _fail(self, outcome: Outcome) -> None:
         """Always raises Failed."""
+        outcome = without(outcome, self._upstream.secrets)
         self._note(outcome.verdict, outcome.status)
         if self._served is not None:
             note_lost(self._served, outcome, self._reservation, self._sending.prices)
@@ -364,37 +399,9 @@ def problem_of(problem: Problem, outcome: Outcome) -> Problem:
     return problem
 
 
-def attempts_of(reservation: Reservation) -> list[dict[str, Any]]:
-    """The attempts so far, as `meta.attempts` and problems tell them."""
-    return [
-        {
-            "provider": note.provider,
-            "outcome": note.verdict,
-            "status": note.status,
-            "latency_ms": note.latency_ms,
-        }
-        for note in reservation.attempts
-    ]
-
-
-def note_skipped(reservation: Reservation, candidate: Candidate, clock: Clock, why: str) -> None:
-    reservation.attempts.append(
-        AttemptRecord(
-            request_id=reservation.record.request_id,
-            number=len(reservation.attempts) + 1,
-            created_at=utc(clock.now()),
-            provider=candidate.upstream.provider,
-            model=candidate.upstream.model,
-            verdict=why,
-            status=0,
-            latency_ms=0,
-        )
-    )
-
-
 def _is_event_stream(response: Response) -> bool:
     kind: str = response.headers.get("content-type") or ""
-    return kind.lower().startswith("text/event-stream")
+    return kind.lower().startswith(_STREAMS)
 
 
 def _with(request: UpstreamRequest, extra: Mapping[str, str], bulkhead: str) -> UpstreamRequest:

@@ -13,7 +13,8 @@ from providers.adapters.manifest.decoding import json_document
 from providers.call import Verdict
 from providers.catalogue.documents import FOLDER, read_document
 from providers.catalogue.examples import Example, Serve, load_examples
-from providers.sandbox.dialects.dialect import Answer, Refused, Request, encoded, is_bad
+from providers.sandbox import tokens
+from providers.sandbox.dialects.dialect import TOKEN, Answer, Refused, Request, encoded, is_bad
 
 # The code of a refused credential.
 _KEY = "key"
@@ -40,9 +41,14 @@ class DataProvider:
         return self.manifest.slug
 
     def operation(self, request: Request) -> str | None:
+        grant = self.manifest.auth.grant
+        if grant and (request.method, request.path) == ("POST", urlsplit(grant.url).path):
+            return TOKEN
         return next((asked.operation for asked in self._matches(request)), None)
 
     def answer(self, request: Request, operation: str) -> Answer:
+        if operation == TOKEN:
+            return tokens.answer(request)
         self._authorize(request)
         asked = next(each for each in self._matches(request) if each.operation == operation)
         example = self._best(request, asked)
@@ -52,6 +58,8 @@ class DataProvider:
 
     def refusal(self, request: Request, refused: Refused, operation: str) -> Answer:
         """An example of that error, of the same operation if there is one; else plain JSON."""
+        if operation == TOKEN:
+            return tokens.refusal(refused)
         headers = {} if refused.retry_after is None else {"retry-after": str(refused.retry_after)}
         fitting = [example for example in self.examples if _shows(example, refused)]
         fitting.sort(key=lambda example: example.operation != operation)
@@ -116,22 +124,29 @@ class DataProvider:
     def _pairs(self, url: str) -> tuple[str, list[tuple[str, str]]]:
         """Path and query for comparison, without the credential."""
         parts = urlsplit(url)
-        secret = self.manifest.auth.name if self.manifest.auth.type == "query" else None
+        secrets = self.manifest.auth.query_names
         query = parse_qsl(parts.query, keep_blank_values=True)
-        return parts.path, sorted(pair for pair in query if pair[0] != secret)
+        return parts.path, sorted(pair for pair in query if pair[0] not in secrets)
 
     def _authorize(self, request: Request) -> None:
-        secret = self._secret(request)
-        if is_bad(secret) or (self.needs_credential and not secret):
+        secrets = self._secrets(request)
+        if any(map(is_bad, secrets)) or (self.needs_credential and not all(secrets)):
             raise Refused(401, "Invalid API key.", code=_KEY)
 
-    def _secret(self, request: Request) -> str:
+    def _secrets(self, request: Request) -> list[str]:
+        """All that must be there; what is missing is empty."""
         auth = self.manifest.auth
+        names = [*auth.names.values()] or [auth.name]
         if auth.type == "query":
-            return dict(parse_qsl(request.query)).get(auth.name, "")
+            given = dict(parse_qsl(request.query))
+            return [given.get(name, "") for name in names]
         if auth.type == "header":
-            return request.headers.get(auth.name.lower(), "").removeprefix(auth.prefix)
-        return request.headers.get("authorization", "").partition(" ")[2].strip()
+            sent = [request.headers.get(name.lower(), "") for name in names]
+            return [value.removeprefix(auth.prefix) for value in sent]
+        if auth.grant is not None:
+            return [tokens.behind(request.bearer)]
+        secret = request.headers.get("authorization", "").partition(" ")[2].strip()
+        return [*tokens.user_and_password(request)][:1] if auth.type == "basic" else [secret]
 
 
 def _same_body(example: Example, request: Request) -> bool:

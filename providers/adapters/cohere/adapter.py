@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from lib.problems import Problem
 from providers import openai_wire as wire
-from providers.adapter import Meter
+from providers.adapter import Meter, Spoken
 from providers.adapters.cohere.meter import CohereChatMeter, CohereEmbeddingsMeter
 from providers.adapters.cohere.outcome import outcome_of
 from providers.adapters.cohere.request import chat_body, embeddings_body
@@ -15,7 +15,7 @@ from providers.call import Call, Outcome, Upstream, UpstreamRequest, Usage
 from providers.translation import encoded
 
 
-class CohereAdapter:
+class CohereAdapter(Spoken):
     """/v2/chat for `chat.completions`, /v2/embed for `embeddings`."""
 
     name = "cohere"

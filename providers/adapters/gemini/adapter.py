@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from lib.problems import Problem
 from providers import openai_wire as wire
-from providers.adapter import Meter
+from providers.adapter import Meter, Spoken
 from providers.adapters.gemini.meter import GeminiChatMeter, GeminiEmbeddingsMeter
 from providers.adapters.gemini.outcome import outcome_of
 from providers.adapters.gemini.request import chat_body, embeddings_body, model_path
@@ -16,7 +16,7 @@ from providers.call import Call, Outcome, Upstream, UpstreamRequest, Usage
 from providers.translation import encoded
 
 
-class GeminiAdapter:
+class GeminiAdapter(Spoken):
     """generateContent for `chat.completions`, batchEmbedContents for `embeddings`."""
 
     name = "gemini"

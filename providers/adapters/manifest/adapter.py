@@ -23,9 +23,12 @@ class ManifestAdapter:
     """Speaks one provider's dialect as its manifest writes it."""
 
     name = "manifest"
+    dated = False
 
     def __init__(self, manifest: Manifest) -> None:
         self.manifest = manifest
+        self.secret_form = manifest.auth.secret_form
+        self.grant = manifest.auth.grant
 
     def estimate(self, call: Call, upstream: Upstream) -> Usage:
         plan = self._plan(call)

@@ -28,6 +28,7 @@ from providers.adapters.manifest.mapping import EXTRA, Field
 from providers.adapters.manifest.paging import CURSOR, NUMBER, SIZE, Paging
 from providers.adapters.manifest.request import Auth, RequestTemplate
 from providers.adapters.manifest.stepping import EACH
+from providers.call import Grant
 from providers.operations import Kind, Operation, registry
 from providers.operations.checking import faults
 
@@ -102,28 +103,39 @@ class _Compiler(Parts):
 
     def _auth(self) -> Auth:
         auth = self.document["auth"]
-        return Auth(auth["type"], auth.get("name", ""), auth.get("prefix", ""))
+        return Auth(
+            auth["type"],
+            auth.get("name", ""),
+            auth.get("prefix", ""),
+            names=dict(auth.get("names", {})),
+            grant=self._grant() if auth["type"] == "oauth2" else None,
+        )
+
+    def _grant(self) -> Grant:
+        auth = self.document["auth"]
+        self._check_url(auth["token_url"], ("auth", "token_url"))
+        return Grant(auth["token_url"], auth.get("scope", ""), auth.get("client") == "body")
 
     def _check_head(self) -> None:
-        self._check_base_url()
+        self._check_url(self.document["base_url"], ("base_url",))
         for name in _KEPT_HEADERS & set(self.document.get("headers", {})):
             self.fault(("headers", name), "Is not a manifest's to send; `auth` carries secrets.")
         credential = self.document.get("credential", {})
         if credential and self.document["auth"]["type"] == "none":
             self.fault(("credential",), "There is no `auth` to carry it.")
-        self._check_shape(credential.get("shape", ""))
+        self._check_parts(credential)
 
-    def _check_base_url(self) -> None:
+    def _check_url(self, text: str, place: Place) -> None:
         try:
-            url = urlsplit(self.document["base_url"])
+            url = urlsplit(text)
             host, _ = url.hostname or "", url.port
         except ValueError:
-            self.fault(("base_url",), "Is no URL.")
+            self.fault(place, "Is no URL.")
             return
         if url.scheme != "https" and not _is_local(host):
-            self.fault(("base_url",), "Must be https.")
+            self.fault(place, "Must be https.")
         if not host or "@" in url.netloc:
-            self.fault(("base_url",), "Must name a host, and no user.")
+            self.fault(place, "Must name a host, and no user.")
 
     def _check_warm(
         self, operation: Operation, items: Sequence[Mapping[str, Any]], place: Place
@@ -135,11 +147,23 @@ class _Compiler(Parts):
                 field = (fault.field,) if fault.field == "params" else ()
                 self.fault((*place, "warm", index, *field, *fault.path), str(fault))
 
-    def _check_shape(self, shape: str) -> None:
+    def _check_parts(self, credential: Mapping[str, Any]) -> None:
+        place: Place = ("credential",)
+        self._check_shape(credential.get("shape", ""), place)
+        parts = credential.get("parts", {})
+        for name, part in parts.items():
+            self._check_shape(part.get("shape", ""), (*place, "parts", name))
+        form = self._auth().secret_form
+        needed = set() if form.whole and not parts else set(form.parts)
+        if credential and needed != set(parts):
+            told = ", ".join(sorted(needed)) or "none"
+            self.fault((*place, "parts"), f"Must be those that `auth` carries: {told}.")
+
+    def _check_shape(self, shape: str, place: Place) -> None:
         try:
             re.compile(shape)
         except re.error as error:
-            self.fault(("credential", "shape"), f"Is no regular expression: {error}.")
+            self.fault((*place, "shape"), f"Is no regular expression: {error}.")
 
     def _check_verification(self) -> None:
         verification = self.document["verification"]

@@ -10,12 +10,16 @@ from typing import Any
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
 from lib.problems import InvalidRequest
+from providers import oauth2
 from providers.adapter import Unsupported
 from providers.adapters.manifest.bodies import Body
 from providers.adapters.manifest.templates import Template
 from providers.adapters.manifest.transforms import Step, TransformError
-from providers.call import Upstream, UpstreamRequest
+from providers.call import Grant, Upstream, UpstreamRequest
 from providers.operations.operation import RESERVED
+from providers.secret_form import SecretForm
+
+USER_AND_PASSWORD = SecretForm(("user", "password"))
 
 _STEERING = RESERVED - {"cursor"}
 _VISIBLE = re.compile(r"[!-~]{1,4000}")
@@ -24,26 +28,63 @@ _LEADS_OUT = re.compile(r"(?:^|[/\\])\.{1,2}(?:[/\\]|$)")
 
 @dataclass(frozen=True, slots=True)
 class Auth:
-    """How the secret is carried: `none`, `header`, `query`, `bearer` or `basic`."""
+    """How the secret is carried: `none`, `header`, `query`, `bearer`, `basic` or `oauth2`.
+
+    A secret of several parts goes where `names` says, part by part.
+    """
 
     type: str = "none"
     name: str = ""
     prefix: str = ""
+    names: Mapping[str, str] = field(default_factory=dict)
+    grant: Grant | None = None
 
-    def headers(self, secret: str | None) -> dict[str, str]:
-        if secret is None:
+    @property
+    def secret_form(self) -> SecretForm:
+        if self.grant is not None:
+            return oauth2.FORM
+        if self.type == "basic":
+            return USER_AND_PASSWORD
+        return SecretForm(tuple(self.names), whole=not self.names)
+
+    @property
+    def query_names(self) -> frozenset[str]:
+        """The query parameters that hold a secret."""
+        return (
+            frozenset(self.names.values() or [self.name]) if self.type == "query" else frozenset()
+        )
+
+    def headers(self, upstream: Upstream) -> dict[str, str]:
+        if upstream.secret is None:
             return {}
         match self.type:
             case "header":
-                return {self.name.lower(): self.prefix + secret}
+                pairs = self._pairs(upstream, upstream.secret)
+                return {name.lower(): self.prefix + value for name, value in pairs}
             case "bearer":
-                return {"authorization": f"Bearer {secret}"}
+                return {"authorization": f"Bearer {upstream.secret}"}
             case "basic":
-                return {"authorization": f"Basic {base64.b64encode(secret.encode()).decode()}"}
+                pair = _user_and_password(upstream.parts, upstream.secret)
+                return {"authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}
+            case "oauth2":
+                return {"authorization": f"Bearer {upstream.token}"}
         return {}
 
-    def query(self, secret: str | None) -> list[tuple[str, str]]:
-        return [(self.name, secret)] if self.type == "query" and secret is not None else []
+    def query(self, upstream: Upstream) -> list[tuple[str, str]]:
+        is_meant = self.type == "query" and upstream.secret is not None
+        return self._pairs(upstream, upstream.secret or "") if is_meant else []
+
+    def _pairs(self, upstream: Upstream, secret: str) -> list[tuple[str, str]]:
+        if not self.names:
+            return [(self.name, secret)]
+        return [(name, upstream.parts.get(part, "")) for part, name in self.names.items()]
+
+
+def _user_and_password(parts: Mapping[str, str], secret: str) -> str:
+    """RFC 7617 §2: a key without a colon is a user without a password."""
+    if parts:
+        return f"{parts['user']}:{parts['password']}"
+    return secret if ":" in secret else f"{secret}:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +175,8 @@ def build(
 ) -> UpstreamRequest:
     """The request with the credential in it. Raises InvalidRequest."""
     prepared = template.prepared(params)
-    url = with_query(template.filled(prepared), auth.query(upstream.secret))
-    headers = {"accept": "application/json", **auth.headers(upstream.secret)}
+    url = with_query(template.filled(prepared), auth.query(upstream))
+    headers = {"accept": "application/json", **auth.headers(upstream)}
     body = None
     if template.body:
         headers["content-type"] = template.body.content_type

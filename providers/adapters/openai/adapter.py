@@ -22,7 +22,7 @@ import orjson
 
 from lib.problems import InvalidRequest, Problem
 from providers import openai_wire as wire
-from providers.adapter import Meter, Unsupported
+from providers.adapter import Meter, Spoken, Unsupported
 from providers.adapters.openai.embeddings import EmbeddingsMeter
 from providers.adapters.openai.meter import ChatMeter
 from providers.adapters.openai.outcome import outcome_of
@@ -33,7 +33,7 @@ _PATHS = {"chat.completions": "/chat/completions", "embeddings": "/embeddings"}
 _LIMITS = ("max_tokens", "max_completion_tokens")
 
 
-class OpenAIAdapter:
+class OpenAIAdapter(Spoken):
     name = "openai"
 
     def estimate(self, call: Call, upstream: Upstream) -> Usage:

@@ -27,6 +27,7 @@ from providers.catalogue import (
 )
 from providers.catalogue.examples import FOLDER as EXAMPLES
 from providers.catalogue.examples import Serve
+from providers.dialects import adapter_for
 from providers.operations import registry
 from tests.providers.exchanges import request_of, taken_apart
 from tests.shipped import FILES
@@ -250,6 +251,39 @@ def test_an_ai_provider_is_whole(file: CatalogueFile) -> None:
     assert file.document["base_url"].startswith("https://") or file.slug == "ollama"
 
 
+OPENAI = [file for file in AI if file.adapter == "openai"]
+HI = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
+
+
+@pytest.mark.parametrize("file", OPENAI, ids=lambda file: file.slug)
+def test_a_compatible_service_is_spoken_to_by_its_file_alone(file: CatalogueFile) -> None:
+    settings = file.document.get("settings", {})
+    base, model = file.document["base_url"], file.models[0]["id"]
+    upstream = Upstream(file.slug, base, model, secret="a-secret", settings=settings)
+    request = adapter_for("openai").request(Call("chat.completions", dict(HI)), upstream)
+    assert request.url.startswith(base + "/")
+    assert request.url.partition("?")[0].endswith("/chat/completions")
+    assert "a-secret" not in request.url
+    assert [n for n, value in request.headers.items() if "a-secret" in value] == [
+        "api-key" if file.slug == "azure-openai" else "authorization"
+    ]
+
+
+def test_there_are_many_compatible_services() -> None:
+    assert len(OPENAI) >= 15
+
+
+def test_azure_is_called_by_its_deployments() -> None:
+    (file,) = [file for file in OPENAI if file.slug == "azure-openai"]
+    base = "https://mine.openai.azure.com"
+    upstream = Upstream("azure-openai", base, "my gpt", settings=file.document["settings"])
+    for operation, path in (("chat.completions", "chat/completions"), ("embeddings", "embeddings")):
+        call = Call(operation, {**HI, "input": "x"} if operation == "embeddings" else dict(HI))
+        assert adapter_for("openai").request(call, upstream).url == (
+            f"{base}/openai/deployments/my%20gpt/{path}?api-version=2024-10-21"
+        )
+
+
 @pytest.mark.parametrize(
     "env",
     [
@@ -273,15 +307,19 @@ def test_ollama_is_found_by_its_url() -> None:
 
 
 def test_one_environment_variable_belongs_to_one_provider() -> None:
-    names = [file.credential_env for file in FILES if file.credential_env]
+    credentials = [file.document.get("credential", {}) for file in FILES]
+    parts = [part for each in credentials for part in (each, *each.get("parts", {}).values())]
+    names = [part["env"] for part in parts if "env" in part]
     assert len(names) == len(set(names))
 
 
 def test_shapes_are_anchored() -> None:
     for file in FILES:
-        shape = file.document.get("credential", {}).get("shape", "^$")
-        assert re.fullmatch(r"\^.*\$", shape)
-        assert not re.match(shape, "your-api-key-here")
+        credential = file.document.get("credential", {})
+        for part in (credential, *credential.get("parts", {}).values()):
+            shape = part.get("shape", "^$")
+            assert re.fullmatch(r"\^.*\$", shape)
+            assert not re.match(shape, "your-api-key-here")
 
 
 def test_the_checksum_is_of_the_content(tmp_path: Path) -> None:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
 import httpx2
 import pytest
 
+from providers import oauth2
+from providers.adapter import StreamFault
 from providers.adapters.manifest import Manifest, ManifestAdapter
-from providers.call import Call, Further, Outcome, Upstream, UpstreamRequest, Verdict
+from providers.call import Call, Further, Grant, Outcome, Upstream, UpstreamRequest, Verdict
 from providers.catalogue import Example, load_examples
 from providers.catalogue.examples import Serve
 from providers.sandbox.server import SandboxServer
+from providers.secret_form import parts_of
 from tests import shipped
 from tests.providers.exchanges import request_of
 
@@ -42,14 +46,32 @@ def called(
 
 
 def played(sandbox: SandboxServer, manifest: Manifest, secret: str | None = "sk-test") -> Upstream:
-    path = httpx2.URL(manifest.base_url).path.rstrip("/")
-    return Upstream(manifest.slug, f"{sandbox.url}/{manifest.slug}{path}", secret=secret)
+    adapter, path = ManifestAdapter(manifest), httpx2.URL(manifest.base_url).path.rstrip("/")
+    whole = secret and adapter.secret_form.of_the_sandbox(secret)
+    base_url = f"{sandbox.url}/{manifest.slug}{path}"
+    upstream = Upstream(manifest.slug, base_url, secret=whole, parts=parts_of(whole or ""))
+    if adapter.grant and secret:
+        token = given(sandbox, manifest.slug, adapter.grant, upstream)
+        upstream = replace(upstream, token=token)
+    return upstream
 
 
 def asked(request: UpstreamRequest, more: Mapping[str, str] = MappingProxyType({})) -> Any:
     return CLIENT.request(
         request.method, request.url, headers={**request.headers, **more}, content=request.body
     )
+
+
+def given(sandbox: SandboxServer, slug: str, grant: Grant, upstream: Upstream) -> str:
+    """A token, or "none" where there is none to be had."""
+    url = f"{sandbox.url}/{slug}{httpx2.URL(grant.url).path}"
+    request = oauth2.request_of(grant._replace(url=url), upstream)
+    answer = CLIENT.post(request.url, content=request.body, headers=dict(request.headers))
+    try:
+        return oauth2.token_of(answer.status_code, answer.headers, answer.content).text
+    except StreamFault as fault:
+        assert fault.outcome.verdict is Verdict.AUTH
+        return "none"
 
 
 @pytest.mark.parametrize(("slug", "example"), SERVED)
