@@ -33,7 +33,8 @@ def as_manifest(kind: str, text: str) -> dict[str, Any]:
     else:
         operation = kind.removeprefix("operation ")
         document["operations"] = {operation: yaml.safe_load(text)}
-        document["verification"] = {"operation": operation, "params": {"q": "x"}}
+        params = {"base": "EUR", "quote": "USD"} if operation == "finance.fx_rate" else {"q": "x"}
+        document["verification"] = {"operation": operation, "params": params}
     return document
 
 
