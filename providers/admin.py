@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from collections.abc import Collection
 from typing import Any
 
 from django import forms
@@ -50,24 +51,42 @@ class CatalogueAdmin(ModelAdmin):  # type: ignore[misc]
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
         super().save_related(request, form, formsets, change)
         edited = not self.left_alone.issuperset(form.changed_data)
-        if edited or any(formset.has_changed() for formset in formsets):
+        parts = [formset for formset in formsets if formset.model is not Credential]
+        if edited or any(formset.has_changed() for formset in parts):
             self.take_over(form.instance)
 
     def take_over(self, obj: Any) -> None:
         services.take_over(obj)
 
 
+class ReasonForm(forms.Form):
+    reason = forms.CharField(
+        max_length=190, widget=UnfoldAdminTextInputWidget, help_text="Others will want to know."
+    )
+
+
 class OverrideForm(forms.Form):
     """What staff say to a breaker, why, and for how long."""
 
-    state = forms.ChoiceField(choices=BreakerOverride.To.choices, widget=UnfoldAdminSelectWidget)
-    reason = forms.CharField(max_length=500, widget=UnfoldAdminTextInputWidget)
+    state = forms.ChoiceField(
+        label="What to do",
+        choices=[
+            (BreakerOverride.To.FORCED_OPEN, "Force it open: no calls go there"),
+            (BreakerOverride.To.DISABLED, "Disable it: all calls go there, nothing is counted"),
+            (BreakerOverride.To.CLOSED, "Close and reset it: nothing counted so far"),
+        ],
+        widget=UnfoldAdminSelectWidget,
+    )
+    reason = forms.CharField(
+        max_length=500, widget=UnfoldAdminTextInputWidget, help_text="Others will want to know."
+    )
     minutes = forms.IntegerField(
         min_value=1,
         max_value=31 * 24 * 60,
         required=False,
         widget=UnfoldAdminIntegerFieldWidget,
-        help_text="After which it ends by itself. Empty: until it is closed here.",
+        help_text="After which it ends by itself: 60 is an hour, 1440 a day. Empty: until it is "
+        "closed here.",
     )
 
     @property
@@ -76,61 +95,25 @@ class OverrideForm(forms.Form):
         return timezone.now() + dt.timedelta(minutes=minutes) if minutes else None
 
 
-@admin.register(Provider)
-class ProviderAdmin(CatalogueAdmin):
-    list_display = ["slug", "name", "category", "adapter", "enabled", "credentials_held", "source"]
-    list_filter = ["enabled", "category", "adapter", "source"]
-    search_fields = ["slug", "name", "public_id"]
-    readonly_fields = ["public_id", "source", "checksum", "created_at"]
-    actions = ["enable", "disable", "override_breaker"]
-    left_alone = frozenset({"enabled"})
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Provider]:
-        rows: QuerySet[Provider] = super().get_queryset(request)
-        return rows.annotate(held=Count("credentials", filter=Q(credentials__enabled=True)))
-
-    @admin.display(description="credentials", ordering="held")
-    def credentials_held(self, provider: Any) -> str:
-        return str(provider.held) if provider.needs_credential else "none needed"
-
-    @admin.action(description="Enable", permissions=["change"])
-    def enable(self, request: HttpRequest, queryset: QuerySet[Provider]) -> None:
-        self._switch(request, queryset, enabled=True)
-
-    @admin.action(description="Disable", permissions=["change"])
-    def disable(self, request: HttpRequest, queryset: QuerySet[Provider]) -> None:
-        self._switch(request, queryset, enabled=False)
-
-    @admin.action(description="Force its breaker open, disable or close it", permissions=["change"])
-    def override_breaker(
-        self, request: HttpRequest, queryset: QuerySet[Provider]
-    ) -> HttpResponse | None:
-        form = OverrideForm(request.POST if "override" in request.POST else None)
-        if form.is_valid():
-            for provider in queryset:
-                services.override_breaker(
-                    name=provider.slug,
-                    state=form.cleaned_data["state"],
-                    reason=form.cleaned_data["reason"],
-                    expires_at=form.expires_at,
-                    by=request.user.email,  # type: ignore[union-attr]
-                    user=request.user,  # type: ignore[arg-type]
-                )
-            self.message_user(request, "In force everywhere within a second.")
-            return None
-        context = {
-            **self.admin_site.each_context(request),
-            "title": "Breakers",
-            "form": form,
-            "providers": queryset,
-            "back": reverse("admin:providers_provider_changelist"),
-        }
-        return TemplateResponse(request, "providers/override_breaker.html", context)
-
-    def _switch(self, request: HttpRequest, queryset: QuerySet[Provider], *, enabled: bool) -> None:
-        for provider in queryset:
-            services.switch_provider(provider=provider, enabled=enabled)
-        self.message_user(request, "Switched; in force everywhere within a second.")
+def asked(
+    page: ModelAdmin,
+    request: HttpRequest,
+    action_name: str,
+    rows: Collection[Any],
+    *,
+    form: forms.Form,
+    back: str,
+) -> HttpResponse:
+    """What an action is told before it does anything; sent back, it has `sure` in it."""
+    context = {
+        **page.admin_site.each_context(request),
+        "title": page.get_action(action_name)[2],
+        "form": form,
+        "rows": rows,
+        "action": action_name,
+        "back": back,
+    }
+    return TemplateResponse(request, "providers/ask.html", context)
 
 
 class CredentialForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -163,6 +146,114 @@ class CredentialForm(forms.ModelForm):  # type: ignore[type-arg]
             self.add_error("secret", fault)
         return cleaned
 
+    def save(self, commit: bool = True) -> Any:
+        if secret := self.cleaned_data.get("secret"):
+            self.instance.set_secret(secret)
+        return super().save(commit)
+
+
+def ends_with(credential: Credential) -> str:
+    return f"…{credential.last_four}" if credential.last_four else "-"
+
+
+def drained(credential: Credential) -> str | None:
+    """Since when it is not used, and how the provider refused it."""
+    since = credential.drained_at
+    return f"{since:%Y-%m-%d %H:%M} UTC, {credential.drained_reason}" if since else None
+
+
+class HouseCredentials(forms.BaseInlineFormSet):  # type: ignore[type-arg]
+    """The house's alone; a tenant's own are on their own page."""
+
+    def get_queryset(self) -> QuerySet[Credential]:
+        rows: QuerySet[Credential] = super().get_queryset()
+        return rows.filter(tenant=None)
+
+    def clean(self) -> None:
+        """Raises ValidationError."""
+        super().clean()
+        kept = [form for form in self.forms if not self._should_delete_form(form)]
+        names = [form.cleaned_data.get("name") for form in kept if form.cleaned_data]
+        if len(set(names)) < len(names):
+            raise ValidationError("Two credentials have the same name. Give each its own.")
+
+
+class CredentialInline(TabularInline):  # type: ignore[misc]
+    """Goes in and never comes out: a new secret takes the place of the one before."""
+
+    model = Credential
+    form = CredentialForm
+    formset = HouseCredentials
+    extra = 0
+    tab = True
+    fields = ["name", "secret", "enabled", "ends_with", "drained"]
+    readonly_fields = ["ends_with", "drained"]
+
+    @admin.display(description="ends with")
+    def ends_with(self, credential: Credential) -> str:
+        return ends_with(credential)
+
+    @admin.display(description="drained", empty_value="-")
+    def drained(self, credential: Credential) -> str | None:
+        return drained(credential)
+
+
+@admin.register(Provider)
+class ProviderAdmin(CatalogueAdmin):
+    list_display = ["slug", "name", "category", "adapter", "enabled", "credentials_held", "source"]
+    list_filter = ["enabled", "category", "adapter", "source"]
+    search_fields = ["slug", "name", "public_id"]
+    readonly_fields = ["public_id", "source", "checksum", "created_at"]
+    actions = ["enable", "disable", "override_breaker"]
+    left_alone = frozenset({"enabled"})
+    inlines = [CredentialInline]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Provider]:
+        rows: QuerySet[Provider] = super().get_queryset(request)
+        return rows.annotate(held=Count("credentials", filter=Q(credentials__enabled=True)))
+
+    @admin.display(description="credentials", ordering="held")
+    def credentials_held(self, provider: Any) -> str:
+        return str(provider.held) if provider.needs_credential else "none needed"
+
+    @admin.action(description="Enable", permissions=["change"])
+    def enable(self, request: HttpRequest, queryset: QuerySet[Provider]) -> None:
+        self._switch(request, queryset, enabled=True)
+
+    @admin.action(description="Disable", permissions=["change"])
+    def disable(self, request: HttpRequest, queryset: QuerySet[Provider]) -> None:
+        self._switch(request, queryset, enabled=False)
+
+    @admin.action(description="Force its breaker open, disable or close it", permissions=["change"])
+    def override_breaker(
+        self, request: HttpRequest, queryset: QuerySet[Provider]
+    ) -> HttpResponse | None:
+        return self.said(request, queryset, reverse("admin:providers_provider_changelist"))
+
+    def said(
+        self, request: HttpRequest, providers: Collection[Provider], back: str
+    ) -> HttpResponse | None:
+        """The page that asks what to do and why; None once that is done."""
+        form = OverrideForm(request.POST if "sure" in request.POST else None)
+        if form.is_valid():
+            for provider in providers:
+                services.override_breaker(
+                    name=provider.slug,
+                    state=form.cleaned_data["state"],
+                    reason=form.cleaned_data["reason"],
+                    expires_at=form.expires_at,
+                    by=request.user.email,  # type: ignore[union-attr]
+                    user=request.user,  # type: ignore[arg-type]
+                )
+            self.message_user(request, "In force everywhere within a second.")
+            return None
+        return asked(self, request, "override_breaker", providers, form=form, back=back)
+
+    def _switch(self, request: HttpRequest, queryset: QuerySet[Provider], *, enabled: bool) -> None:
+        for provider in queryset:
+            services.switch_provider(provider=provider, enabled=enabled)
+        self.message_user(request, "Switched; in force everywhere within a second.")
+
 
 @admin.register(Credential)
 class CredentialAdmin(ModelAdmin):  # type: ignore[misc]
@@ -182,7 +273,7 @@ class CredentialAdmin(ModelAdmin):  # type: ignore[misc]
         "public_id",
     ]
     autocomplete_fields = ["provider", "tenant"]
-    actions = ["use_again"]
+    actions = ["drain", "use_again"]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         """Provider and tenant stay: the secret was given for them and is sealed to the tenant."""
@@ -191,24 +282,30 @@ class CredentialAdmin(ModelAdmin):  # type: ignore[misc]
 
     @admin.display(description="ends with")
     def ends_with(self, credential: Credential) -> str:
-        return f"…{credential.last_four}" if credential.last_four else "-"
+        return ends_with(credential)
 
     @admin.display(description="drained", ordering="drained_at", empty_value="-")
     def drained(self, credential: Credential) -> str | None:
-        """Since when it is not used, and how the provider refused it."""
-        since = credential.drained_at
-        return f"{since:%Y-%m-%d %H:%M} UTC, {credential.drained_reason}" if since else None
+        return drained(credential)
+
+    @admin.action(description="Drain: use it no more", permissions=["change"])
+    def drain(self, request: HttpRequest, queryset: QuerySet[Credential]) -> HttpResponse | None:
+        form = ReasonForm(request.POST if "sure" in request.POST else None)
+        if not form.is_valid():
+            back = reverse("admin:providers_credential_changelist")
+            return asked(self, request, "drain", queryset, form=form, back=back)
+        for credential in queryset:
+            services.set_credential_aside(
+                credential=credential, reason=f"by staff: {form.cleaned_data['reason']}"
+            )
+        self.message_user(request, "Used no more anywhere within a second.")
+        return None
 
     @admin.action(description="Use again", permissions=["change"])
     def use_again(self, request: HttpRequest, queryset: QuerySet[Credential]) -> None:
         for credential in queryset:
             services.use_credential_again(credential=credential)
         self.message_user(request, "Used again everywhere within a second.")
-
-    def save_model(self, request: HttpRequest, obj: Credential, form: Any, change: bool) -> None:
-        if secret := form.cleaned_data.get("secret"):
-            obj.set_secret(secret)
-        super().save_model(request, obj, form, change)
 
 
 @admin.register(Model)
@@ -238,8 +335,12 @@ class OperationAdmin(ModelAdmin):  # type: ignore[misc]
 
 
 class TargetInline(TabularInline):  # type: ignore[misc]
+    """Tried from the top: put in order by dragging, or by the numbers."""
+
     model = Target
     extra = 0
+    ordering_field = "position"
+    fields = ["position", "provider", "model", "weight", "enabled"]
     autocomplete_fields = ["provider", "model"]
 
 

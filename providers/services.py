@@ -43,6 +43,14 @@ def drain_credential(*, public_id: str, secret: str, reason: str) -> None:
 
 
 @transaction.atomic
+def set_credential_aside(*, credential: Credential, reason: str) -> Credential:
+    """Staff drain it: no worker uses it from a second on until they say so."""
+    credential.drained_at, credential.drained_reason = timezone.now(), reason[:200]
+    credential.save(update_fields=["drained_at", "drained_reason"])
+    return credential
+
+
+@transaction.atomic
 def use_credential_again(*, credential: Credential) -> Credential:
     """Whatever the provider had against it has been put right."""
     credential.use_again()

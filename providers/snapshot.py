@@ -76,6 +76,16 @@ class ProviderSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class Allowance:
+    """What we may use of a provider, of which nothing else need be known."""
+
+    slug: str
+    quotas: tuple[Quota, ...]
+    quotas_since: int
+    time_zone: str
+
+
+@dataclass(frozen=True, slots=True)
 class ModelSpec:
     model_id: str
     operation: str
@@ -281,6 +291,17 @@ def _quotas(row: models.Provider, house: HousePolicy) -> tuple[Quota, ...]:
     all_over = compile_quotas(house.quotas)
     quotas = [quota for quota in all_over if quota.scope is QuotaScope.PROVIDER]
     return merge_quotas(quotas, compile_quotas(row.quotas, QuotaScope.PROVIDER))
+
+
+def allowances(rows: Iterable[models.Provider]) -> list[Allowance]:
+    """Of providers that may be disabled; no secret is opened for it."""
+    house = HousePolicy.current()
+    found = []
+    for row in rows:
+        with _left_out_if_broken("provider", row.slug):
+            since = in_force_since(row, house)
+            found.append(Allowance(row.slug, _quotas(row, house), since, row.time_zone))
+    return found
 
 
 def _load_secrets() -> dict[int, dict[int | None, tuple[CredentialSpec, ...]]]:

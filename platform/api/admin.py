@@ -16,7 +16,11 @@ from unfold.decorators import action
 
 from accounts.admin import ReadOnlyAdmin
 from api import undoing
+from api.console import providers, routes
 from lib.audit import AuditEntry
+
+
+__all__ = ["AuditEntryAdmin", "providers", "routes"]  # the console's pages come in with ours
 
 
 @admin.register(AuditEntry)

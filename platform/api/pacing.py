@@ -16,6 +16,7 @@ from lib.problems import RateLimited, Unavailable
 SIGN_INS = "10/m"
 REFRESHES = "60/m"
 NEW_KEYS = "60/m"
+TEST_CALLS = "20/m"
 EXPORTS = "30/m"
 INVALIDATIONS = "300/m"
 

@@ -22,11 +22,14 @@ from django.core.cache import cache
 from django.db import connection
 from django.db.models import Count, Q
 
+from accounts.identity import Identity
 from cache.cache import Cache
 from lib.ids import first_uuid7
+from lib.problems import Unavailable
 from providers.breaker import State
 from providers.breakers import OF_A_TENANT, Figures
 from providers.models import Credential, Provider
+from tenants.keys import Mode
 from usage.counters.claims import QuotaClaim, Used
 from usage.models import OpenCall, UsageRecord
 
@@ -34,6 +37,13 @@ STARTED = time.monotonic()
 MOST_NAMED = 100  # breakers told by name; the others are counted
 _RESTING = {State.OPEN, State.FORCED_OPEN}
 _FINE = {State.CLOSED, State.DISABLED}
+
+
+def _nobody(*_: Any) -> Any:
+    raise Unavailable(
+        "No gateway runs in this process, so nobody here can say. Open this page at a gateway.",
+        code="store_unavailable",
+    )
 
 
 @dataclass(slots=True)
@@ -48,6 +58,8 @@ class Worker:
     counters: Callable[[Sequence[QuotaClaim]], list[Used | None]] = lambda claims: (
         [None] * len(claims)
     )
+    explain: Callable[[Identity, str, Mapping[str, Any]], dict[str, Any]] = _nobody
+    ask: Callable[[str, Mapping[str, Any], Mode], dict[str, Any]] = _nobody
     cache: Callable[[], Cache | None] = lambda: None
     on_loop: Callable[[Coroutine[Any, Any, Any]], Any] = asyncio.run  # where the cache lives
 

@@ -30,6 +30,7 @@ from config.outgoing import outgoing
 from config.pages import Pages
 from gateway.app import Gateway, Options
 from gateway.cursors import Cursors
+from gateway.desk import Desk
 from gateway.exchange import Receive, Scope, Send
 from gateway.paths import find
 from gateway.probes import Probes
@@ -115,6 +116,8 @@ def build(env: Any) -> Application:
     )
     WORKER.breakers = gateway.dispatcher.breakers.states
     WORKER.breaker_figures = gateway.dispatcher.breakers.figures
+    desk = Desk(gateway)
+    WORKER.explain, WORKER.ask = desk.explain, desk.ask
     WORKER.scores = gateway.scores.as_documents
     WORKER.cache = lambda: gateway.cache if gateway.runs else None
     WORKER.on_loop = gateway.on_loop

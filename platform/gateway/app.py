@@ -187,15 +187,15 @@ class Gateway:
         except (CountersAway, TimeoutError):
             return [None] * len(claims)
 
-    def on_loop(self, work: Coroutine[Any, Any, T]) -> T:
-        """Have it done, for a thread that is not the loop's. Raises TimeoutError where the loop
-        does not get to it, and what it raises."""
+    def on_loop(self, work: Coroutine[Any, Any, T], seconds: float = READ_SECONDS) -> T:
+        """Have it done, for a thread that is not the loop's. Raises TimeoutError where that takes
+        longer than `seconds`, and what it raises."""
         if self._loop is None:
             work.close()
             raise TimeoutError
         asked = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
-            return asked.result(READ_SECONDS)
+            return asked.result(seconds)
         except TimeoutError:
             asked.cancel()
             raise

@@ -72,6 +72,12 @@ class Turns:
     def __init__(self) -> None:
         self._current: dict[str, int] = {}
 
+    def copy(self) -> Turns:
+        """As they are now, to look ahead without taking one."""
+        other = Turns()
+        other._current = dict(self._current)
+        return other
+
     def order(self, candidates: Sequence[R]) -> list[R]:
         current, total = self._current, 0
         for candidate in candidates:

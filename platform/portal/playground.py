@@ -11,13 +11,14 @@ from django.core.exceptions import ValidationError
 from django.http import HttpResponse
 from django.utils import timezone
 
+from api.operation_examples import example_of
 from api.pacing import NEW_KEYS, slow_down
 from api.permissions import BUILDERS
 from api.v1.catalogue import serving
 from api.vitals import breakers_part
 from lib.problems import Problem
 from portal.page import Visit, page
-from portal.samples import PLACEHOLDER, example_of, samples
+from portal.samples import PLACEHOLDER, samples
 from providers.operations import Kind, Operation, registry
 from tenants import services
 from tenants.keys import Mode

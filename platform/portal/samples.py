@@ -11,26 +11,6 @@ from urllib.parse import urlencode
 from providers.operations import Operation
 
 PLACEHOLDER: Final = "YOUR_TEST_KEY"
-CHAT: Final = {"model": "fast", "messages": [{"role": "user", "content": "Hello!"}]}
-EMBEDDINGS: Final = {"model": "text-embedding-3-small", "input": "Hello!"}
-_BODIES: Final[Mapping[str, Any]] = {"chat.completions": CHAT, "embeddings": EMBEDDINGS}
-
-
-def example_of(operation: Operation) -> dict[str, Any]:
-    """Parameters with which the operation answers: the schema's own examples."""
-    if operation.name in _BODIES:
-        return dict(_BODIES[operation.name])
-    schema = operation.request_schema
-    required = schema.get("required", ())
-    properties = schema["properties"]
-    return {name: _example(properties[name]) for name in required if name in properties}
-
-
-def _example(schema: Mapping[str, Any]) -> Any:
-    for source in ("examples", "enum"):
-        if schema.get(source):
-            return schema[source][0]
-    return schema.get("default", schema.get("minimum", "…"))
 
 
 def samples(

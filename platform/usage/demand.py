@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from accounts.identity import Identity
-from providers.snapshot import ProviderSpec
+from providers.snapshot import Allowance, ProviderSpec
 from tenants.keys import Mode
 from tenants.limits import LimitMetric, RateLimit
 from tenants.limits import Scope as LimitScope
@@ -125,7 +125,7 @@ def quotas_of(identity: Identity, now: float, route: str = "") -> list[QuotaClai
     return _shown(quotas, identity.time_zone, identity.quotas_since, now)
 
 
-def quotas_of_provider(provider: ProviderSpec, now: float) -> list[QuotaClaim]:
+def quotas_of_provider(provider: ProviderSpec | Allowance, now: float) -> list[QuotaClaim]:
     quotas = [(quota, *_of(provider), 1) for quota in provider.quotas]
     return _shown(quotas, provider.time_zone, provider.quotas_since, now)
 
@@ -135,7 +135,7 @@ def _shown(quotas: list[Counted], time_zone: str, since: int, now: float) -> lis
     return [claim for claim in demand.claims(now) if type(claim) is QuotaClaim]
 
 
-def _of(provider: ProviderSpec) -> tuple[str, Subject]:
+def _of(provider: ProviderSpec | Allowance) -> tuple[str, Subject]:
     return provider.slug, (("provider", provider.slug),)
 
 

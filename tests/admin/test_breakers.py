@@ -29,7 +29,7 @@ def test_it_asks_for_a_reason_first(browser: Client) -> None:
     assert 'name="reason"' in page and 'name="minutes"' in page
     assert not BreakerOverride.objects.exists()
     for words in ({"reason": "  "}, {"state": "HALF_OPEN"}, {"minutes": "0"}, {"minutes": "soon"}):
-        told = {"override": "1", "state": "FORCED_OPEN", "reason": "down", **words}
+        told = {"sure": "1", "state": "FORCED_OPEN", "reason": "down", **words}
         assert "errorlist" in say(browser, ProviderFactory(), **told).content.decode(), words
     assert not BreakerOverride.objects.exists()
 
@@ -37,7 +37,7 @@ def test_it_asks_for_a_reason_first(browser: Client) -> None:
 def test_it_is_published_and_on_the_record(browser: Client, superuser: Any) -> None:
     providers = [ProviderFactory(slug="lab"), ProviderFactory(slug="lab2")]
     before = Revision.numbers().get(Topic.ROUTING, 0)
-    words = {"override": "1", "state": "FORCED_OPEN", "reason": "maintenance", "minutes": "5"}
+    words = {"sure": "1", "state": "FORCED_OPEN", "reason": "maintenance", "minutes": "5"}
     assert say(browser, *providers, **words).status_code == 302
     assert Revision.numbers()[Topic.ROUTING] > before
     rows = BreakerOverride.latest(timezone.now())

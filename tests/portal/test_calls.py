@@ -13,7 +13,8 @@ from django.test import Client
 from django.utils import timezone
 
 from portal.requests import bars
-from portal.samples import example_of, samples
+from api.operation_examples import example_of
+from portal.samples import samples
 from providers.operations import Kind, registry
 from tenants.models import ApiKey, Tenant
 from tests.api.test_dashboard import called

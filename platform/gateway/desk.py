@@ -1,0 +1,202 @@
+"""What staff ask of the data path from the admin: who would serve a call now and why, and one
+call to see whether a provider answers."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Final, NamedTuple
+from urllib.parse import urlencode
+
+import orjson
+
+from accounts.identity import HouseCredential, Identity
+from gateway.app import Gateway
+from gateway.dispatch import NO_CREDENTIAL, NO_ROOM, OPEN, RESTS
+from gateway.exchange import Scope
+from gateway.paths import find
+from gateway.reading import read_data
+from gateway.routing import Candidate, Plan, Wish, resolve
+from gateway.warming import SHOWN
+from lib.problems import NotFound
+from providers.call import Call
+from providers.operations import Kind, Operation, registry, validate
+from providers.operations.query import written
+from providers.snapshot import ProviderSpec
+from tenants.keys import Mode
+from usage.counters.claims import CountersAway
+from usage.demand import quotas_of_provider
+
+WOULD_SERVE: Final = "would_serve"
+PATIENCE: Final = 15.0  # seconds for a test call, after which staff hang up
+MOST_BYTES: Final = 64 * 1024  # of an answer that are kept
+_PASSED_OVER: Final = len("skipped_")
+
+
+class Obstacle(NamedTuple):
+    """Why a target would be passed over now."""
+
+    reason: str
+    detail: str
+
+
+class Desk:
+    """One for the whole process, for threads that are not the loop's."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    def explain(self, identity: Identity, operation: str, params: Mapping[str, Any]) -> Any:
+        """As `preview`. Raises TimeoutError where the loop does not get to it."""
+        return self._gateway.on_loop(self.preview(identity, operation, params))
+
+    def ask(self, operation: str, params: Mapping[str, Any], mode: Mode) -> Any:
+        """As `call`. Raises TimeoutError where it does not end."""
+        return self._gateway.on_loop(self.call(operation, params, mode), PATIENCE + 2)
+
+    async def preview(
+        self, identity: Identity, name: str, params: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Each target in the order in which this call would try them, with what stands in its
+        way. It claims nothing, and takes no turn of a weighted route. Rate limits and slots are
+        not looked at: they are over in a moment. Raises the Problem that the caller would see.
+        """
+        gateway, operation = self._gateway, _operation(name)
+        call, wish = _made(operation, params)
+        url = gateway.options.sandbox_url
+        plan = resolve(
+            gateway.live.snapshot, identity, operation, call, wish=wish, sandbox_url=url
+        )
+        now, prices = gateway.clock.now(), gateway.live.prices
+        plan = replace(plan, turns=plan.turns.copy())
+        plan = gateway.arranger.arrange(plan, call, wish, None, prices=prices, at=now)
+        explained = gateway.arranger.explain(plan, call, None, prices=prices, at=now)
+        document = explained.document([])
+        obstacles = await self._obstacles(plan, identity, now)
+        serves = next((n for n, obstacle in enumerate(obstacles) if obstacle is None), None)
+        for place, (told, obstacle) in enumerate(zip(document["targets"], obstacles, strict=False)):
+            told["detail"] = obstacle.detail if obstacle else ""
+            if obstacle is not None:
+                told["reason"] = obstacle.reason[_PASSED_OVER:]
+            elif place == serves:
+                told["reason"] = WOULD_SERVE
+        return document
+
+    async def _obstacles(self, plan: Plan, identity: Identity, now: float) -> list[Obstacle | None]:
+        """Of each candidate, in their order; None where nothing is in its way."""
+        full: dict[str, str] = {}
+        if identity.mode is Mode.LIVE:
+            for spec in {c.provider: c.target.provider for c in plan.candidates}.values():
+                full[spec.slug] = await self._used_up(spec, plan.route.operation, now)
+        return [self._obstacle(each, full.get(each.provider, "")) for each in plan.candidates]
+
+    def _obstacle(self, candidate: Candidate, used_up: str) -> Obstacle | None:
+        dispatcher = self._gateway.dispatcher
+        left = dispatcher.retrying.pool.seconds_left(candidate.upstreams)
+        if left == float("inf"):
+            return Obstacle(NO_CREDENTIAL, "none, or the provider refused all there are")
+        if left > 0:
+            return Obstacle(RESTS, f"for {left:.0f} s more: the provider limited it")
+        resting = [name for name in candidate.breakers if dispatcher.breakers.rests(name)]
+        if resting:
+            return Obstacle(OPEN, ", ".join(f"the breaker of {_bare(name)}" for name in resting))
+        return Obstacle(NO_ROOM, used_up) if used_up else None
+
+    async def _used_up(self, spec: ProviderSpec, operation: str, now: float) -> str:
+        """Which of the provider's hard quotas has nothing left; "" where all have."""
+        claims = [
+            claim
+            for claim in quotas_of_provider(spec, now)
+            if claim.quota.hard and claim.quota.covers(operation)
+        ]
+        try:
+            used = await self._gateway.admissions.counters.read(claims)
+        except CountersAway:
+            return ""
+        for claim, counter in zip(claims, used, strict=True):
+            if counter is not None and sum(counter) >= claim.quota.limit:
+                return f"{claim.quota.name}: {sum(counter)} of {claim.quota.limit}"
+        return ""
+
+    async def call(self, name: str, params: Mapping[str, Any], mode: Mode) -> dict[str, Any]:
+        """Make the call as the house: with its limits, a row and a bill like any other, and
+        never from the cache. Raises InvalidRequest."""
+        operation = _operation(name)
+        door = find(operation.path)
+        assert door is not None  # noqa: S101 - every operation has one
+        query, body = b"", b""
+        if operation.kind is Kind.DATA:
+            query = urlencode(written(params)).encode()
+        else:
+            body = orjson.dumps(params)
+        hearing = _Hearing(body)
+        begun = time.perf_counter()
+        await self._gateway.handle(
+            door, _scope(door.method, operation, query, mode), hearing.receive, hearing.send
+        )
+        return {
+            "status": hearing.status,
+            "headers": hearing.headers,
+            "body": hearing.body.decode("utf-8", "replace"),
+            "milliseconds": round((time.perf_counter() - begun) * 1000),
+        }
+
+
+class _Hearing:
+    """A client that sends one body, keeps the answer's beginning, and hangs up in the end."""
+
+    def __init__(self, body: bytes) -> None:
+        self._left = [body]
+        self.status = 0
+        self.headers: dict[str, str] = {}
+        self.body = b""
+
+    async def receive(self) -> dict[str, Any]:
+        if self._left:
+            return {"type": "http.request", "body": self._left.pop(), "more_body": False}
+        await asyncio.sleep(PATIENCE)
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: dict[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            pairs = message["headers"]
+            self.headers = {k.decode("latin-1"): v.decode("latin-1") for k, v in pairs}
+        else:
+            room = MOST_BYTES - len(self.body)
+            self.body += message.get("body", b"")[:room]
+
+
+def _operation(name: str) -> Operation:
+    operation = registry().get(name)
+    if operation is None:
+        raise NotFound(f"There is no operation {name[:64]!r}.")
+    return operation
+
+
+def _made(operation: Operation, params: Mapping[str, Any]) -> tuple[Call, Wish]:
+    """Raises InvalidRequest."""
+    if operation.kind is Kind.DATA:
+        call, wish, _ = read_data(operation, urlencode(written(params)).encode(), "")
+        return call, wish
+    validate(operation, dict(params))
+    return Call(operation.name, dict(params), orjson.dumps(params), ""), Wish()
+
+
+def _scope(method: str, operation: Operation, query: bytes, mode: Mode) -> Scope:
+    return {
+        "type": "http",
+        "method": method,
+        "path": operation.path,
+        "query_string": query,
+        "headers": [(b"x-patchbay-cache-control", b"no-store")],
+        "client": ("", 0),
+        SHOWN: HouseCredential(mode),
+    }
+
+
+def _bare(name: str) -> str:
+    """A breaker's name without the tenant's that test mode puts before it."""
+    return name.split(":", 2)[-1] if name.startswith("test:") else name
