@@ -29,6 +29,7 @@ from unfold.widgets import (
 
 from providers import services
 from providers.models import BreakerOverride, Credential, Model, Operation, Provider, Route, Target
+from providers.operations import Kind, registry
 from providers.warm_models import WarmRequest
 
 
@@ -308,8 +309,31 @@ class CredentialAdmin(ModelAdmin):  # type: ignore[misc]
         self.message_user(request, "Used again everywhere within a second.")
 
 
+class ModelForm(forms.ModelForm):  # type: ignore[type-arg]
+    def clean_operation(self) -> str:
+        name: str = self.cleaned_data["operation"]
+        operation = registry().get(name)
+        if operation is None or operation.kind is Kind.DATA:
+            raise ValidationError("Models serve chat.completions or embeddings.")
+        return name
+
+    def clean_capabilities(self) -> list[str]:
+        said: Any = self.cleaned_data["capabilities"] or []
+        if not isinstance(said, list) or not all(isinstance(each, str) and each for each in said):
+            raise ValidationError('Write a list of words, such as ["tools", "vision"].')
+        return said
+
+    def clean(self) -> dict[str, Any]:
+        cleaned: dict[str, Any] = super().clean() or self.cleaned_data
+        context, output = cleaned.get("context"), cleaned.get("max_output")
+        if context and output and output > context:
+            self.add_error("max_output", "An answer is part of the context: it cannot be longer.")
+        return cleaned
+
+
 @admin.register(Model)
 class ModelAdminPage(CatalogueAdmin):
+    form = ModelForm
     list_display = ["model_id", "provider", "operation", "context", "enabled"]
     list_filter = ["enabled", "operation", "provider"]
     list_select_related = ["provider"]

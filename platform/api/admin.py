@@ -19,7 +19,6 @@ from api import undoing
 from api.console import providers, routes
 from lib.audit import AuditEntry
 
-
 __all__ = ["AuditEntryAdmin", "providers", "routes"]  # the console's pages come in with ours
 
 

@@ -10,18 +10,27 @@ from django.contrib import admin
 from django.core.exceptions import ValidationError
 from django.db.models import F, OuterRef, Q, QuerySet, Subquery, TextChoices
 from django.db.models.functions import Now
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect
+from django.template.response import TemplateResponse
+from django.urls import reverse
 from django.utils import timezone
 from unfold.admin import ModelAdmin
+from unfold.decorators import action
 from unfold.widgets import UnfoldAdminTextInputWidget
 
 from billing.models import KINDS, PER_THOUSAND, Correction, Price
+from billing.services import add_price
+from billing.versions import all_of, difference, side_by_side
 from lib.money import to_micro, to_usd
 from providers.admin import ModelAdminPage
 from providers.models import Model
+from providers.operations import registry
 from usage.admin import LedgerAdmin
 
 LARGEST = 2**63
+LIKE = "like"  # in an address: the version whose figures a new one begins with
+_COPIED = ("model_id", "operation", *KINDS)
 
 
 class UsdField(forms.CharField):
@@ -71,6 +80,18 @@ class PriceForm(forms.ModelForm):  # type: ignore[type-arg]
             self.fields["effective_from"].help_text = "Empty: from now on."
         if self.instance.pk is None:
             self.initial["effective_from"] = None
+
+    def clean_operation(self) -> str:
+        name: str = self.cleaned_data["operation"]
+        if name and name not in registry():
+            raise ValidationError("There is no such operation. Leave it empty for all.")
+        return name
+
+    def clean(self) -> dict[str, Any]:
+        cleaned: dict[str, Any] = super().clean() or self.cleaned_data
+        if not self.errors and all(cleaned.get(kind) is None for kind in KINDS):
+            raise ValidationError("Say what it costs: 0 where it is free.")
+        return cleaned
 
     def clean_effective_from(self) -> dt.datetime:
         now = timezone.now()
@@ -124,6 +145,9 @@ class PriceAdmin(ModelAdmin):  # type: ignore[misc]
     search_fields = ["model_id", "provider__slug", "note"]
     autocomplete_fields = ["provider"]
     fields = ["provider", "model_id", "operation", "effective_from", *KINDS, "note"]
+    actions_row = ["next_version", "as_before"]
+    actions_detail = ["next_version", "as_before"]
+    change_form_outer_after_template = "billing/price_versions.html"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Price]:
         rows: QuerySet[Price] = super().get_queryset(request)
@@ -140,6 +164,65 @@ class PriceAdmin(ModelAdmin):  # type: ignore[misc]
         """None that deletes many: most are or were in force."""
         actions: dict[str, Any] = super().get_actions(request)
         return {name: action for name, action in actions.items() if name != "delete_selected"}
+
+    def has_version_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        return bool(self.has_add_permission(request))
+
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        """Of a next version: the figures of the one that is named, to be changed."""
+        given: dict[str, Any] = super().get_changeform_initial_data(request)
+        former = given.pop(LIKE, "")
+        price = Price.objects.filter(pk=former).first() if former.isdigit() else None
+        if price is None:
+            return given
+        of = {"provider": price.provider_id, **{name: getattr(price, name) for name in _COPIED}}
+        return {**of, **given}
+
+    def change_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> Any:
+        price = self.get_object(request, object_id)
+        known = {} if price is None else _versions(price)
+        context = {**(extra_context or {}), **known}
+        return super().change_view(request, object_id, form_url, context)
+
+    @action(  # type: ignore[untyped-decorator]
+        description="Next version", icon="edit", url_path="next", permissions=["version"]
+    )
+    def next_version(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """The form of a new one with this one's figures in it."""
+        price = get_object_or_404(Price, pk=object_id)
+        return redirect(f"{reverse('admin:billing_price_add')}?{LIKE}={price.pk}")
+
+    @action(  # type: ignore[untyped-decorator]
+        description="As before", icon="undo", url_path="again", permissions=["version"]
+    )
+    def as_before(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """A new version as this one is: a page that shows the difference, and then does."""
+        price = get_object_or_404(Price.objects.select_related("provider"), pk=object_id)
+        if request.method == "POST":
+            new = add_price(
+                provider=price.provider,
+                model_id=price.model_id,
+                operation=price.operation,
+                prices=price.prices,
+                note=f"as of {price.effective_from:%Y-%m-%d %H:%M:%S}",
+            )
+            self.log_addition(request, new, f"As version {price.pk}")
+            self.message_user(request, f"{new.what}: in force everywhere within a second.")
+            return redirect("admin:billing_price_change", new.pk)
+        now = next(iter(_begun(price)), None)
+        context = {
+            **self.admin_site.each_context(request),
+            "title": "A price as before",
+            "price": price,
+            "cells": difference(price, now),
+        }
+        return TemplateResponse(request, "billing/price_again.html", context)
 
     @admin.display(description="state")
     def state(self, price: Any) -> str:
@@ -210,6 +293,16 @@ def _newest(*conditions: Q, **of: Any) -> QuerySet[Price]:
     """Of one thing's versions the one in force first, its own operation's before all others'."""
     begun: QuerySet[Price] = Price.objects.filter(*conditions, effective_from__lte=Now(), **of)
     return begun.order_by("-operation", "-effective_from")
+
+
+def _begun(price: Price) -> list[Price]:
+    return [each for each in all_of(price) if _has_begun(each)]
+
+
+def _versions(price: Price) -> dict[str, Any]:
+    versions = all_of(price)
+    in_force = next((each.pk for each in versions if _has_begun(each)), None)
+    return {"versions": side_by_side(versions), "in_force": in_force}
 
 
 def _has_begun(price: Price | None) -> bool:

@@ -66,9 +66,7 @@ class Desk:
         gateway, operation = self._gateway, _operation(name)
         call, wish = _made(operation, params)
         url = gateway.options.sandbox_url
-        plan = resolve(
-            gateway.live.snapshot, identity, operation, call, wish=wish, sandbox_url=url
-        )
+        plan = resolve(gateway.live.snapshot, identity, operation, call, wish=wish, sandbox_url=url)
         now, prices = gateway.clock.now(), gateway.live.prices
         plan = replace(plan, turns=plan.turns.copy())
         plan = gateway.arranger.arrange(plan, call, wish, None, prices=prices, at=now)

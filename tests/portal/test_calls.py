@@ -12,8 +12,8 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
-from portal.requests import bars
 from api.operation_examples import example_of
+from portal.requests import bars
 from portal.samples import samples
 from providers.operations import Kind, registry
 from tenants.models import ApiKey, Tenant

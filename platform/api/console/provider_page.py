@@ -22,6 +22,7 @@ from lib.money import to_usd
 from providers.breaker import State
 from providers.models import BreakerOverride, Model, Provider, Route, Target
 from providers.snapshot import allowances
+from tenants.quotas import Metric
 from usage.demand import quotas_of_provider
 from usage.models import Attempt
 
@@ -78,7 +79,11 @@ def _bar(standing: Mapping[str, Any]) -> dict[str, Any]:
     limit = max(1, standing["limit"])
     used = min(100, 100 * standing["used"] // limit)
     reserved = min(100 - used, 100 * standing["reserved"] // limit)
-    told = {f"{name}_told": f"{standing[name]:,}" for name in ("limit", "used", "reserved")}
+    is_cost = standing["metric"] == Metric.COST
+    told = {
+        f"{name}_told": f"${to_usd(standing[name])}" if is_cost else f"{standing[name]:,}"
+        for name in ("limit", "used", "reserved")
+    }
     return {"used_percent": used, "reserved_percent": reserved, **told}
 
 

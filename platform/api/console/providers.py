@@ -87,17 +87,15 @@ class ProviderAdmin(plain.ProviderAdmin):
         "slug",
         "enabled",
         "breaker_now",
-        "errors_now",
+        "failed_now",
         "p95_now",
         "quota_now",
         "cost_now",
         "quality_now",
         "credentials_held",
-        "category",
     ]
     list_filter = ["enabled", BreakerFilter, "category", "adapter", "source"]
-    list_filter_submit = False
-    list_fullwidth = True
+    list_per_page = 50
     actions_row = ["breaker", "test_call"]
     actions_detail = [*plain.ProviderAdmin.actions_detail, "breaker", "test_call"]
     change_form_outer_before_template = "api/provider_now.html"
@@ -112,8 +110,8 @@ class ProviderAdmin(plain.ProviderAdmin):
         rest = f", {provider.resting} models' too" if provider.resting else ""
         return state.value, state.value.replace("_", " ").lower() + rest
 
-    @admin.display(description="errors, 24 h", ordering="now_error_rate")
-    def errors_now(self, provider: Any) -> str:
+    @admin.display(description="failed, 24 h", ordering="now_error_rate")
+    def failed_now(self, provider: Any) -> str:
         return str(provider.told["failed"])
 
     @admin.display(description="p95", ordering="now_p95")
@@ -148,7 +146,10 @@ class ProviderAdmin(plain.ProviderAdmin):
         return super().change_view(request, object_id, form_url, context)
 
     @action(  # type: ignore[untyped-decorator]
-        description="Breaker", icon="electrical_services", url_path="breaker", permissions=["change"]
+        description="Breaker",
+        icon="electrical_services",
+        url_path="breaker",
+        permissions=["change"],
     )
     def breaker(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Force it open, disable, close or reset it: a page that asks why, and then does."""

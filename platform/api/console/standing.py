@@ -20,7 +20,6 @@ from usage.attempt_sums import attempts_since
 from usage.demand import quotas_of_provider
 from usage.summaries import latencies
 
-
 NONE = "–"
 
 
