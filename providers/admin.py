@@ -164,12 +164,6 @@ def drained(credential: Credential) -> str | None:
 
 
 class HouseCredentials(forms.BaseInlineFormSet):  # type: ignore[type-arg]
-    """The house's alone; a tenant's own are on their own page."""
-
-    def get_queryset(self) -> QuerySet[Credential]:
-        rows: QuerySet[Credential] = super().get_queryset()
-        return rows.filter(tenant=None)
-
     def clean(self) -> None:
         """Raises ValidationError."""
         super().clean()
@@ -180,7 +174,8 @@ class HouseCredentials(forms.BaseInlineFormSet):  # type: ignore[type-arg]
 
 
 class CredentialInline(TabularInline):  # type: ignore[misc]
-    """Goes in and never comes out: a new secret takes the place of the one before."""
+    """The house's alone; a tenant's own are on their own page. A secret goes in and never comes
+    out: a new one takes the place of the one before."""
 
     model = Credential
     form = CredentialForm
@@ -189,6 +184,10 @@ class CredentialInline(TabularInline):  # type: ignore[misc]
     tab = True
     fields = ["name", "secret", "enabled", "ends_with", "drained"]
     readonly_fields = ["ends_with", "drained"]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Credential]:
+        rows: QuerySet[Credential] = super().get_queryset(request)
+        return rows.filter(tenant=None).select_related("provider")
 
     @admin.display(description="ends with")
     def ends_with(self, credential: Credential) -> str:

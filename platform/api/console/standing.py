@@ -32,7 +32,7 @@ class Fullest(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """One provider's. `error_rate` is 0…1, `p95` ms, `cost` µUSD, `quality` 0…1; None is unknown."""
+    """One provider's. `error_rate` and `quality` are 0…1, `p95` ms, `cost` µUSD; None: unknown."""
 
     attempts: int = 0
     failures: int = 0
