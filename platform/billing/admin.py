@@ -10,8 +10,8 @@ from django.contrib import admin
 from django.core.exceptions import ValidationError
 from django.db.models import F, OuterRef, Q, QuerySet, Subquery, TextChoices
 from django.db.models.functions import Now
-from django.http import HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404, redirect
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
@@ -154,6 +154,10 @@ class PriceAdmin(ModelAdmin):  # type: ignore[misc]
         of = {name: OuterRef(name) for name in ("provider", "model_id", "operation")}
         return rows.annotate(in_force=_newest(**of).values("pk")[:1])
 
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        """Of one in force what it costs is in the table of its versions, in USD."""
+        return [name for name in self.fields if not (_has_begun(obj) and name in KINDS)]
+
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return super().has_change_permission(request, obj) and not _has_begun(obj)
 
@@ -172,7 +176,7 @@ class PriceAdmin(ModelAdmin):  # type: ignore[misc]
         """Of a next version: the figures of the one that is named, to be changed."""
         given: dict[str, Any] = super().get_changeform_initial_data(request)
         former = given.pop(LIKE, "")
-        price = Price.objects.filter(pk=former).first() if former.isdigit() else None
+        price = self.get_object(request, former)
         if price is None:
             return given
         of = {"provider": price.provider_id, **{name: getattr(price, name) for name in _COPIED}}
@@ -195,7 +199,7 @@ class PriceAdmin(ModelAdmin):  # type: ignore[misc]
     )
     def next_version(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """The form of a new one with this one's figures in it."""
-        price = get_object_or_404(Price, pk=object_id)
+        price = self._price(request, object_id)
         return redirect(f"{reverse('admin:billing_price_add')}?{LIKE}={price.pk}")
 
     @action(  # type: ignore[untyped-decorator]
@@ -203,7 +207,7 @@ class PriceAdmin(ModelAdmin):  # type: ignore[misc]
     )
     def as_before(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """A new version as this one is: a page that shows the difference, and then does."""
-        price = get_object_or_404(Price.objects.select_related("provider"), pk=object_id)
+        price = self._price(request, object_id)
         if request.method == "POST":
             new = add_price(
                 provider=price.provider,
@@ -223,6 +227,13 @@ class PriceAdmin(ModelAdmin):  # type: ignore[misc]
             "cells": difference(price, now),
         }
         return TemplateResponse(request, "billing/price_again.html", context)
+
+    def _price(self, request: HttpRequest, object_id: str) -> Price:
+        """Raises Http404."""
+        price: Price | None = self.get_object(request, object_id)
+        if price is None:
+            raise Http404
+        return price
 
     @admin.display(description="state")
     def state(self, price: Any) -> str:

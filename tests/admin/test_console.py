@@ -384,6 +384,15 @@ def test_a_data_provider_is_asked_for_what_its_manifest_serves(
     assert len(asked) == 1
 
 
+@pytest.mark.parametrize(
+    "where",
+    ["provider/%s/breaker", "provider/%s/test-call", "route/%s/preview"],
+)
+def test_what_there_is_not_is_not_found(where: str, browser: Client) -> None:
+    for wrong in ("999999", "x", "%C2%B2"):
+        assert browser.get(f"/admin/providers/{where % wrong}/").status_code == 404
+
+
 def test_test_calls_are_few_a_minute(
     browser: Client, worker: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 from django.contrib import admin
 from django.contrib.admin import SimpleListFilter
 from django.db.models import Case, FloatField, QuerySet, Value, When
-from django.http import HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404, redirect
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from unfold.decorators import action, display
@@ -153,7 +153,7 @@ class ProviderAdmin(plain.ProviderAdmin):
     )
     def breaker(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Force it open, disable, close or reset it: a page that asks why, and then does."""
-        provider = get_object_or_404(Provider, pk=object_id)
+        provider = self._provider(request, object_id)
         back = reverse("admin:providers_provider_change", args=[provider.pk])
         if (done := self.said(request, [provider], back)) is not None:
             return done
@@ -163,7 +163,7 @@ class ProviderAdmin(plain.ProviderAdmin):
         description="Test call", icon="network_check", url_path="test-call", permissions=["change"]
     )
     def test_call(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        provider = get_object_or_404(Provider, pk=object_id)
+        provider = self._provider(request, object_id)
         context = {
             **self.admin_site.each_context(request),
             "title": f"A test call to {provider}",
@@ -171,6 +171,13 @@ class ProviderAdmin(plain.ProviderAdmin):
             **calls.tried(request, provider),
         }
         return TemplateResponse(request, "api/test_call.html", context)
+
+    def _provider(self, request: HttpRequest, object_id: str) -> Provider:
+        """Raises Http404."""
+        provider: Provider | None = self.get_object(request, object_id)
+        if provider is None:
+            raise Http404
+        return provider
 
 
 admin.site.unregister(Provider)

@@ -8,8 +8,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin
-from django.http import HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404
+from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from unfold.decorators import action
 from unfold.widgets import (
@@ -99,7 +98,9 @@ class RouteAdmin(plain.RouteAdmin):
     )
     def preview(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """It changes nothing and asks nobody, so it is told to whoever may see routes."""
-        route = get_object_or_404(Route, pk=object_id)
+        route = self.get_object(request, object_id)
+        if route is None:
+            raise Http404
         params = _example(route)
         given = {"mode": Mode.LIVE.value, "params": json.dumps(params), **request.GET.dict()}
         form = PreviewForm(given)
