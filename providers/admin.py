@@ -2,34 +2,24 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 from collections.abc import Collection
 from typing import Any
 
-from django import forms
 from django.contrib import admin
-from django.contrib.admin import EmptyFieldListFilter
-from django.core.exceptions import ValidationError
-from django.db.models import Count, JSONField, Q, QuerySet
+from django.db.models import Count, Exists, JSONField, OuterRef, Q, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
-from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
 from unfold.admin import ModelAdmin, TabularInline
-from unfold.decorators import action
-from unfold.widgets import (
-    UnfoldAdminIntegerFieldWidget,
-    UnfoldAdminPasswordWidget,
-    UnfoldAdminSelectWidget,
-    UnfoldAdminTextareaWidget,
-    UnfoldAdminTextInputWidget,
-)
+from unfold.decorators import action, display
+from unfold.widgets import UnfoldAdminTextareaWidget
 
 from providers import services
+from providers.admin_forms import ModelForm, OverrideForm, asked
+from providers.credential_admin import CredentialInline
 from providers.models import BreakerOverride, Credential, Model, Operation, Provider, Route, Target
-from providers.operations import Kind, registry
 from providers.warm_models import WarmRequest
 
 
@@ -58,144 +48,6 @@ class CatalogueAdmin(ModelAdmin):  # type: ignore[misc]
 
     def take_over(self, obj: Any) -> None:
         services.take_over(obj)
-
-
-class ReasonForm(forms.Form):
-    reason = forms.CharField(
-        max_length=190, widget=UnfoldAdminTextInputWidget, help_text="Others will want to know."
-    )
-
-
-class OverrideForm(forms.Form):
-    """What staff say to a breaker, why, and for how long."""
-
-    state = forms.ChoiceField(
-        label="What to do",
-        choices=[
-            (BreakerOverride.To.FORCED_OPEN, "Force it open: no calls go there"),
-            (BreakerOverride.To.DISABLED, "Disable it: all calls go there, nothing is counted"),
-            (BreakerOverride.To.CLOSED, "Close and reset it: nothing counted so far"),
-        ],
-        widget=UnfoldAdminSelectWidget,
-    )
-    reason = forms.CharField(
-        max_length=500, widget=UnfoldAdminTextInputWidget, help_text="Others will want to know."
-    )
-    minutes = forms.IntegerField(
-        min_value=1,
-        max_value=31 * 24 * 60,
-        required=False,
-        widget=UnfoldAdminIntegerFieldWidget,
-        help_text="After which it ends by itself: 60 is an hour, 1440 a day. Empty: until it is "
-        "closed here.",
-    )
-
-    @property
-    def expires_at(self) -> dt.datetime | None:
-        minutes = self.cleaned_data["minutes"]
-        return timezone.now() + dt.timedelta(minutes=minutes) if minutes else None
-
-
-def asked(
-    page: ModelAdmin,
-    request: HttpRequest,
-    action_name: str,
-    rows: Collection[Any],
-    *,
-    form: forms.Form,
-    back: str,
-) -> HttpResponse:
-    """What an action is told before it does anything; sent back, it has `sure` in it."""
-    context = {
-        **page.admin_site.each_context(request),
-        "title": page.get_action(action_name)[2],
-        "form": form,
-        "rows": rows,
-        "action": action_name,
-        "back": back,
-    }
-    return TemplateResponse(request, "providers/ask.html", context)
-
-
-class CredentialForm(forms.ModelForm):  # type: ignore[type-arg]
-    """The secret goes in and never comes out."""
-
-    secret = forms.CharField(
-        max_length=10_000,
-        widget=UnfoldAdminPasswordWidget(
-            render_value=False, attrs={"autocomplete": "new-password"}
-        ),
-        required=False,
-        strip=True,
-        help_text="Write-only. Leave it empty to keep the present one. One of several parts is a "
-        'JSON object: {"client_id": "…", "client_secret": "…"}.',
-    )
-
-    def clean_secret(self) -> str:
-        secret: str = self.cleaned_data["secret"]
-        if not secret and not self.instance.sealed:
-            raise ValidationError("A new credential needs a secret.")
-        if not secret.isascii() or not secret.isprintable():
-            raise ValidationError("A secret has printable ASCII characters only.")
-        return secret
-
-    def clean(self) -> dict[str, Any]:
-        cleaned: dict[str, Any] = super().clean() or self.cleaned_data
-        secret = cleaned.get("secret")
-        provider = cleaned.get("provider") or (self.instance.provider if self.instance.pk else None)
-        if secret and provider and (fault := services.secret_form(provider).fault(secret)):
-            self.add_error("secret", fault)
-        return cleaned
-
-    def save(self, commit: bool = True) -> Any:
-        if secret := self.cleaned_data.get("secret"):
-            self.instance.set_secret(secret)
-        return super().save(commit)
-
-
-def ends_with(credential: Credential) -> str:
-    return f"…{credential.last_four}" if credential.last_four else "-"
-
-
-def drained(credential: Credential) -> str | None:
-    """Since when it is not used, and how the provider refused it."""
-    since = credential.drained_at
-    return f"{since:%Y-%m-%d %H:%M} UTC, {credential.drained_reason}" if since else None
-
-
-class HouseCredentials(forms.BaseInlineFormSet):  # type: ignore[type-arg]
-    def clean(self) -> None:
-        """Raises ValidationError."""
-        super().clean()
-        kept = [form for form in self.forms if not self._should_delete_form(form)]
-        names = [form.cleaned_data.get("name") for form in kept if form.cleaned_data]
-        if len(set(names)) < len(names):
-            raise ValidationError("Two credentials have the same name. Give each its own.")
-
-
-class CredentialInline(TabularInline):  # type: ignore[misc]
-    """The house's alone; a tenant's own are on their own page. A secret goes in and never comes
-    out: a new one takes the place of the one before."""
-
-    model = Credential
-    form = CredentialForm
-    formset = HouseCredentials
-    extra = 0
-    tab = True
-    fields = ["name", "secret", "enabled", "ends_with", "drained"]
-    readonly_fields = ["ends_with", "drained"]
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Credential]:
-        rows: QuerySet[Credential] = super().get_queryset(request)
-        return rows.filter(tenant=None).select_related("provider")
-
-    @admin.display(description="ends with")
-    def ends_with(self, credential: Credential) -> str:
-        return ends_with(credential)
-
-    @admin.display(description="drained", empty_value="-")
-    def drained(self, credential: Credential) -> str | None:
-        return drained(credential)
 
 
 @admin.register(Provider)
@@ -255,81 +107,6 @@ class ProviderAdmin(CatalogueAdmin):
         self.message_user(request, "Switched; in force everywhere within a second.")
 
 
-@admin.register(Credential)
-class CredentialAdmin(ModelAdmin):  # type: ignore[misc]
-    form = CredentialForm
-    list_display = ["provider", "name", "tenant", "ends_with", "enabled", "drained", "created_at"]
-    list_filter = ["enabled", ("drained_at", EmptyFieldListFilter), "provider"]
-    list_select_related = ["provider", "tenant"]
-    search_fields = ["name", "provider__slug", "public_id"]
-    fields = [
-        "provider",
-        "tenant",
-        "name",
-        "secret",
-        "ends_with",
-        "enabled",
-        "drained",
-        "public_id",
-    ]
-    autocomplete_fields = ["provider", "tenant"]
-    actions = ["drain", "use_again"]
-
-    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
-        """Provider and tenant stay: the secret was given for them and is sealed to the tenant."""
-        kept = ["ends_with", "drained", "public_id"]
-        return [*kept, "provider", "tenant"] if obj else kept
-
-    @admin.display(description="ends with")
-    def ends_with(self, credential: Credential) -> str:
-        return ends_with(credential)
-
-    @admin.display(description="drained", ordering="drained_at", empty_value="-")
-    def drained(self, credential: Credential) -> str | None:
-        return drained(credential)
-
-    @admin.action(description="Drain: use it no more", permissions=["change"])
-    def drain(self, request: HttpRequest, queryset: QuerySet[Credential]) -> HttpResponse | None:
-        form = ReasonForm(request.POST if "sure" in request.POST else None)
-        if not form.is_valid():
-            back = reverse("admin:providers_credential_changelist")
-            return asked(self, request, "drain", queryset, form=form, back=back)
-        for credential in queryset:
-            services.set_credential_aside(
-                credential=credential, reason=f"by staff: {form.cleaned_data['reason']}"
-            )
-        self.message_user(request, "Used no more anywhere within a second.")
-        return None
-
-    @admin.action(description="Use again", permissions=["change"])
-    def use_again(self, request: HttpRequest, queryset: QuerySet[Credential]) -> None:
-        for credential in queryset:
-            services.use_credential_again(credential=credential)
-        self.message_user(request, "Used again everywhere within a second.")
-
-
-class ModelForm(forms.ModelForm):  # type: ignore[type-arg]
-    def clean_operation(self) -> str:
-        name: str = self.cleaned_data["operation"]
-        operation = registry().get(name)
-        if operation is None or operation.kind is Kind.DATA:
-            raise ValidationError("Models serve chat.completions or embeddings.")
-        return name
-
-    def clean_capabilities(self) -> list[str]:
-        said: Any = self.cleaned_data["capabilities"] or []
-        if not isinstance(said, list) or not all(isinstance(each, str) and each for each in said):
-            raise ValidationError('Write a list of words, such as ["tools", "vision"].')
-        return said
-
-    def clean(self) -> dict[str, Any]:
-        cleaned: dict[str, Any] = super().clean() or self.cleaned_data
-        context, output = cleaned.get("context"), cleaned.get("max_output")
-        if context and output and output > context:
-            self.add_error("max_output", "An answer is part of the context: it cannot be longer.")
-        return cleaned
-
-
 @admin.register(Model)
 class ModelAdminPage(CatalogueAdmin):
     form = ModelForm
@@ -345,10 +122,23 @@ class ModelAdminPage(CatalogueAdmin):
 class OperationAdmin(ModelAdmin):  # type: ignore[misc]
     """Rows mirror the operations' files; only the switch is staff's."""
 
-    list_display = ["name", "category", "summary", "enabled"]
+    list_display = ["name", "category", "summary", "targets", "enabled"]
     list_filter = ["enabled", "category"]
     search_fields = ["name", "summary"]
     readonly_fields = ["name", "category", "summary"]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Operation]:
+        rows: QuerySet[Operation] = super().get_queryset(request)
+        served = Target.objects.filter(
+            route__operation=OuterRef("name"), enabled=True, provider__enabled=True
+        )
+        counted = served.order_by().values("route__operation").annotate(number=Count("pk"))
+        return rows.annotate(served=Subquery(counted.values("number")))
+
+    @admin.display(description="targets", ordering="served")
+    def targets(self, operation: Any) -> str:
+        """How many there are whose provider is switched on."""
+        return str(operation.served or 0)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -449,9 +239,26 @@ class WarmRequestAdmin(ModelAdmin):  # type: ignore[misc]
 class BreakerOverrideAdmin(ModelAdmin):  # type: ignore[misc]
     """Who said what to which breaker, and why. What was said stays; a new word ends it."""
 
-    list_display = ["name", "state", "reason", "by", "created_at", "expires_at"]
+    list_display = ["name", "word", "holds", "reason", "by", "created_at", "expires_at"]
     list_filter = ["state"]
     search_fields = ["name", "reason", "by"]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[BreakerOverride]:
+        rows: QuerySet[BreakerOverride] = super().get_queryset(request)
+        latest = BreakerOverride.latest(timezone.now()).filter(pk=OuterRef("pk"))
+        return rows.annotate(latest=Exists(latest))
+
+    @display(  # type: ignore[untyped-decorator]
+        description="state",
+        ordering="state",
+        label={"FORCED_OPEN": "danger", "DISABLED": "info", "CLOSED": "success"},
+    )
+    def word(self, override: BreakerOverride) -> tuple[str, str]:
+        return override.state, override.state.replace("_", " ").lower()
+
+    @admin.display(description="in force", boolean=True)
+    def holds(self, override: Any) -> bool:
+        return bool(override.latest) and override.state != BreakerOverride.To.CLOSED
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False

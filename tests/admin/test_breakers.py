@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import Any
 
 import pytest
+from django.contrib import admin
 from django.contrib.admin.models import LogEntry
 from django.test import Client
 from django.urls import reverse
@@ -12,7 +14,8 @@ from django.utils import timezone
 
 from lib.models import Revision, Topic
 from providers.models import BreakerOverride
-from tests.factories import ModelFactory, ProviderFactory
+from providers.services import override_breaker
+from tests.factories import ModelFactory, OperationFactory, ProviderFactory, TargetFactory
 
 pytestmark = pytest.mark.django_db
 LIST = "admin:providers_provider_changelist"
@@ -62,3 +65,29 @@ def test_a_target_has_its_own_and_no_word_is_taken_back(browser: Client) -> None
     assert browser.get(change).status_code == 200
     assert browser.post(change, {**form, "reason": "another"}).status_code == 403
     assert BreakerOverride.objects.count() == 1
+
+
+def test_the_list_says_which_word_is_in_force(browser: Client) -> None:
+    for slug in ("lab", "other", "third"):
+        ProviderFactory(slug=slug)
+        override_breaker(name=slug, state="FORCED_OPEN", reason="<b>r</b>", by="me")
+    override_breaker(name="other", state="CLOSED", reason="r", by="me")
+    ended = timezone.now() + dt.timedelta(hours=1)
+    override_breaker(name="third", state="DISABLED", reason="r", by="me", expires_at=ended)
+    BreakerOverride.objects.filter(state="DISABLED").update(expires_at=timezone.now())
+    page = browser.get(reverse("admin:providers_breakeroverride_changelist"))
+    rows = page.context["cl"].result_list
+    admin_page = admin.site._registry[BreakerOverride]
+    holds = [(row.name, row.state) for row in rows if admin_page.holds(row)]
+    assert holds == [("lab", "FORCED_OPEN")]
+    assert "<b>r</b>" not in page.content.decode()
+
+
+def test_operations_tell_how_many_targets_serve_them(browser: Client) -> None:
+    OperationFactory(name="chat.completions")
+    OperationFactory(name="finance.quote")
+    route = TargetFactory().route
+    TargetFactory(route=route, enabled=False)
+    TargetFactory(route=route, model__provider__enabled=False)
+    rows = browser.get(reverse("admin:providers_operation_changelist")).context["cl"].result_list
+    assert {row.name: row.served for row in rows} == {"chat.completions": 1, "finance.quote": None}

@@ -147,7 +147,7 @@ def _history(provider: Provider) -> list[dict[str, Any]]:
     noted = LogEntry.objects.filter(
         content_type=ContentType.objects.get_for_model(Provider), object_id=str(provider.pk)
     ).select_related("user")[:MOST_ROWS]
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "at": entry.at,
             "who": entry.actor or entry.actor_kind,

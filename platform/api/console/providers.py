@@ -35,6 +35,8 @@ SORTED_BY = ("p95", "error_rate", "cost", "quality")
 class LiveList(ChangeList):  # type: ignore[misc]
     """Gives each row its figures: a few queries, whatever the number of rows."""
 
+    root_queryset: QuerySet[Provider]
+
     def get_queryset(self, request: HttpRequest, *args: Any, **kwargs: Any) -> QuerySet[Provider]:
         self.standings = standings()
         if "o" in request.GET:
@@ -94,7 +96,7 @@ class ProviderAdmin(plain.ProviderAdmin):
         "quality_now",
         "credentials_held",
     ]
-    list_filter = ["enabled", BreakerFilter, "category", "adapter", "source"]
+    list_filter = ["enabled", BreakerFilter, "category", "adapter", "source"]  # type: ignore[list-item]
     list_per_page = 50
     actions_row = ["breaker", "test_call"]
     actions_detail = [*plain.ProviderAdmin.actions_detail, "breaker", "test_call"]

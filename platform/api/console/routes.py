@@ -75,7 +75,8 @@ class PreviewForm(forms.Form):
         slug = self.cleaned_data["tenant"]
         if not slug:
             return None
-        tenant = Tenant.objects.select_related("plan").filter(slug=slug).first()
+        named = Tenant.objects.select_related("plan").filter(slug=slug)
+        tenant: Tenant | None = named.first()
         if tenant is None:
             raise forms.ValidationError("There is no such tenant.")
         return tenant
