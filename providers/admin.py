@@ -246,7 +246,7 @@ class BreakerOverrideAdmin(ModelAdmin):  # type: ignore[misc]
     def get_queryset(self, request: HttpRequest) -> QuerySet[BreakerOverride]:
         rows: QuerySet[BreakerOverride] = super().get_queryset(request)
         latest = BreakerOverride.latest(timezone.now()).filter(pk=OuterRef("pk"))
-        return rows.annotate(latest=Exists(latest))
+        return rows.annotate(stands=Exists(latest))
 
     @display(  # type: ignore[untyped-decorator]
         description="state",
@@ -258,7 +258,7 @@ class BreakerOverrideAdmin(ModelAdmin):  # type: ignore[misc]
 
     @admin.display(description="in force", boolean=True)
     def holds(self, override: Any) -> bool:
-        return bool(override.latest) and override.state != BreakerOverride.To.CLOSED
+        return bool(override.stands) and override.state != BreakerOverride.To.CLOSED
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False

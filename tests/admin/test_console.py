@@ -353,13 +353,14 @@ def test_a_test_call_is_small_of_this_provider_alone_and_on_the_record(
     worker(ask=lambda *call: asked.append(call) or answer(body=HOSTILE, **{"x-request-id": "r1"}))
     lab = provider("lab")
     factories.ModelFactory(provider=lab, model_id="gpt-x")
-    params = {"model": "other/dear", "messages": [], "max_tokens": 99_999, "stream": True}
+    params = {"model": "other/dear", "messages": [], "max_tokens": 99_999, "stream": True, "n": 9}
     form = {"what": f"{CHAT} gpt-x", "where": "live", "params": json.dumps(params)}
     page = browser.post(page_of(lab, "test_call"), form).content.decode()
     assert HOSTILE not in page and "&lt;script&gt;" in page
     ((operation, sent, mode),) = asked
     assert (operation, mode, sent["model"]) == (CHAT, "live", "lab/gpt-x")
     assert (sent["max_tokens"], sent["stream"]) == (calls.MOST_TOKENS_ASKED, False)
+    assert "n" not in sent
     entry = AuditEntry.objects.get(action="tried")
     assert json.loads(entry.after)["request_id"] == "r1" and HOSTILE not in entry.after
     assert any("tried" in row["what"] for row in browser.get(page_of(lab)).context["history"])
@@ -376,11 +377,17 @@ def test_a_data_provider_is_asked_for_what_its_manifest_serves(
     browser.post(page_of(lab, "test_call"), {"what": "finance.fx_rate", "where": "test"})
     ((_, sent, mode),) = asked
     assert (sent["provider"], sent["fallback"], mode) == ("lab", False, "test")
-    for wrong in ({"what": "finance.quote"}, {"where": "nowhere"}, {"params": "[1]"}):
+    texts = (
+        "[1]",
+        "[" * 5000,
+        '{"base": NaN}',
+        '{"base": "\\ud800"}',
+        '{"base": 1' + "0" * 400 + "}",
+    )
+    wrongs: list[dict[str, str]] = [{"params": text} for text in texts]
+    for wrong in [{"what": "finance.quote"}, {"where": "nowhere"}, *wrongs]:
         form = {"what": "finance.fx_rate", "where": "test"} | wrong
         assert "errorlist" in browser.post(page_of(lab, "test_call"), form).content.decode()
-    form = {"what": "finance.fx_rate", "where": "test", "params": "[" * 5000}
-    assert "errorlist" in browser.post(page_of(lab, "test_call"), form).content.decode()
     assert len(asked) == 1
 
 

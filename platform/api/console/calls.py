@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
+import orjson
 from django import forms
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest
@@ -29,8 +30,8 @@ class JsonObject(forms.CharField):
     def clean(self, value: Any) -> dict[str, Any]:
         text = super().clean(value) or "{}"
         try:
-            known = json.loads(text)
-        except (ValueError, RecursionError):
+            known = orjson.loads(text)  # as calls are read: no NaN, no number that is too long
+        except ValueError:
             raise ValidationError("That is no JSON.") from None
         if not isinstance(known, dict):
             raise ValidationError("Write a JSON object.")
@@ -101,6 +102,7 @@ def _params(
     params = params | {"model": f"{provider.slug}/{model_id}"}
     if operation != "chat.completions":
         return params
+    params.pop("n", None)
     wanted = params.pop("max_completion_tokens", params.pop("max_tokens", MOST_TOKENS))
     least = min(wanted, MOST_TOKENS_ASKED) if isinstance(wanted, int) else wanted
     return params | {"max_tokens": least, "stream": False}
