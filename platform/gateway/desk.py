@@ -97,9 +97,10 @@ class Desk:
             return Obstacle(NO_CREDENTIAL, "none, or the provider refused all there are")
         if left > 0:
             return Obstacle(RESTS, f"for {left:.0f} s more: the provider limited it")
-        resting = [name for name in candidate.breakers if dispatcher.breakers.rests(name)]
-        if resting:
-            return Obstacle(OPEN, ", ".join(f"the breaker of {_bare(name)}" for name in resting))
+        rests = dispatcher.breakers.rests
+        resting = next((name for name in candidate.breakers if rests(name)), None)
+        if resting is not None:
+            return Obstacle(OPEN, f"the breaker of {_bare(resting)}")
         return Obstacle(NO_ROOM, used_up) if used_up else None
 
     async def _used_up(self, spec: ProviderSpec, operation: str, now: float) -> str:

@@ -223,6 +223,16 @@ def test_who_may_do_what(role: str, roles: Any, worker: Any) -> None:
     assert Credential.objects.get().secret() == "upstream-secret-0123456789"
 
 
+def test_a_forged_list_changes_nothing(browser: Client) -> None:
+    lab = provider("lab")
+    form = {"form-TOTAL_FORMS": "1", "form-INITIAL_FORMS": "1", "form-0-id": str(lab.pk)}
+    forged = {"form-0-enabled": "", "form-0-slug": "other", "_save": "Save"}
+    browser.post(LIST, form | forged)
+    act(browser, "providers_provider", "no_such_action", lab)
+    lab.refresh_from_db()
+    assert (lab.enabled, lab.slug) == (True, "lab")
+
+
 def test_nothing_is_done_without_the_page_s_token(superuser: Any) -> None:
     client = Client(enforce_csrf_checks=True)
     client.force_login(superuser)

@@ -17,6 +17,7 @@ from api.console.standing import Standing, standings, states
 from api.v1 import quotas
 from api.vitals import WORKER
 from billing.services import prices_in_force
+from billing.versions import usd
 from lib.audit import AuditEntry, object_id
 from lib.money import to_usd
 from providers.breaker import State
@@ -112,9 +113,8 @@ def _price(prices: Mapping[tuple[str, str], Any], model_id: str, operation: str)
     price = next((prices[key] for key in keys if key in prices), None)
     if price is None:
         return None
-    figures = {n: getattr(price, n) for n in ("input", "output", "unit", "call")}
-    usd = {n: "–" if amount is None else to_usd(amount) for n, amount in figures.items()}
-    return {"pk": price.pk, "from": price.effective_from, **usd}
+    figures = {name: usd(price, name) for name in ("input", "output", "unit", "call")}
+    return {"pk": price.pk, "from": price.effective_from, **figures}
 
 
 def _routes(provider: Provider) -> list[dict[str, Any]]:

@@ -98,6 +98,28 @@ class ProviderAdmin(plain.ProviderAdmin):
     ]
     list_filter = ["enabled", BreakerFilter, "category", "adapter", "source"]  # type: ignore[list-item]
     list_per_page = 50
+    fieldsets = [
+        (None, {"fields": ["name", "slug", "category", "enabled", "docs_url"]}),
+        (
+            "Connection",
+            {
+                "classes": ["tab"],
+                "fields": [
+                    *("adapter", "base_url", "settings", "timeouts"),
+                    *("needs_credential", "allow_private_network"),
+                ],
+            },
+        ),
+        ("Resilience", {"classes": ["tab"], "fields": ["breaker", "retry"]}),
+        ("Limits", {"classes": ["tab"], "fields": ["rate_limits", "quotas", "time_zone"]}),
+        (
+            "Definition",
+            {
+                "classes": ["tab"],
+                "fields": ["manifest", "source", "checksum", "public_id", "created_at"],
+            },
+        ),
+    ]
     actions_row = ["breaker", "test_call"]
     actions_detail = [*plain.ProviderAdmin.actions_detail, "breaker", "test_call"]
     change_form_outer_before_template = "api/provider_now.html"

@@ -86,6 +86,16 @@ async def test_what_it_says_is_what_then_happens_and_it_asks_nobody(rig: Rig) ->
 
 
 @on_loop
+async def test_whose_breaker_it_is_is_told(rig: Rig) -> None:
+    overrides = {name: Override(State.FORCED_OPEN, None, 1) for name in ("one", "two/gpt-x")}
+    rig.serve(route(target("one"), target("two")), breaker_overrides=overrides)
+    rig.gateway.dispatcher.breakers.apply(overrides)
+    document = await Desk(rig.gateway).preview(house(), CHAT, ASKED)
+    details = [each["detail"] for each in document["targets"]]
+    assert details == ["the breaker of one", "the breaker of two/gpt-x"]
+
+
+@on_loop
 async def test_a_credential_that_rests_is_told_with_how_long(rig: Rig) -> None:
     rig.serve(route(target("one"), target("two")))
     rig.upstreams.by_provider(one=lambda: whole({}, 429, **{"retry-after": "30"}))
