@@ -182,7 +182,10 @@ def force(client: Client, made: Provider, **words: str) -> Any:
 
 def test_a_breaker_is_forced_disabled_and_reset_from_its_row(browser: Client) -> None:
     lab = provider("lab")
-    assert 'name="reason"' in browser.get(page_of(lab, "breaker")).content.decode()
+    override_breaker(name="lab", state="DISABLED", reason=HOSTILE, by="ann")
+    page = browser.get(page_of(lab, "breaker")).content.decode()
+    assert 'name="reason"' in page and "DISABLED" in page and HOSTILE not in page
+    BreakerOverride.objects.all().delete()
     browser.get(page_of(lab, "breaker"), {"sure": "1", "state": "FORCED_OPEN", "reason": "x"})
     browser.post(page_of(lab, "breaker"), {"state": "FORCED_OPEN", "reason": "x"})
     assert force(browser, lab, reason=" ").status_code == 200
@@ -191,8 +194,8 @@ def test_a_breaker_is_forced_disabled_and_reset_from_its_row(browser: Client) ->
     for state in ("FORCED_OPEN", "DISABLED", "CLOSED"):
         assert force(browser, lab, state=state, minutes="5").status_code == 302
         assert snapshot.load().breaker_overrides["lab"].state == state
-    entries = AuditEntry.objects.filter(kind="providers.breakeroverride")
-    assert {entry.actor for entry in entries} == {"root@example.test"}
+    told = AuditEntry.objects.filter(kind="providers.breakeroverride", actor_kind="user")
+    assert [entry.actor for entry in told] == ["root@example.test"] * 3
 
 
 @pytest.mark.parametrize("role", staff_roles.ROLES)
@@ -441,3 +444,17 @@ def test_what_goes_wrong_with_one_is_said(browser: Client, worker: Any) -> None:
         worker(ask=fails(fault))
         assert said in browser.post(page_of(lab, "test_call"), form).content.decode()
     assert not AuditEntry.objects.filter(action="tried").exists()
+
+
+def test_a_resting_models_breaker_leads_to_staffs_word_on_it(
+    browser: Client, worker: Any, roles: Any
+) -> None:
+    lab = provider("lab")
+    name = f"lab/org/{HOSTILE}&x=1"
+    worker(breakers=lambda: {name: State.OPEN, "labs/other": State.OPEN})
+    page = browser.get(page_of(lab)).content.decode()
+    assert "Say otherwise" in page and HOSTILE not in page and "labs/other" not in page
+    where = page.partition(reverse("admin:providers_breakeroverride_add"))[2].partition('"')[0]
+    form = browser.get(reverse("admin:providers_breakeroverride_add") + where)
+    assert form.context["adminform"].form["name"].value() == name
+    assert "Say otherwise" not in as_role("viewer").get(page_of(lab)).content.decode()

@@ -35,7 +35,7 @@ LOOKED_THROUGH = 20_000  # attempts of all providers, of which this one's are sh
 def told(provider: Provider) -> dict[str, Any]:
     return {
         "now": standings().get(provider.slug, Standing()).told(),
-        "breakers": list(_breakers(provider)),
+        "breakers": list(breakers_of(provider)),
         "quota_bars": _quotas(provider),
         "declared": _declared(provider.manifest),
         "models": _models(provider),
@@ -46,7 +46,7 @@ def told(provider: Provider) -> dict[str, Any]:
     }
 
 
-def _breakers(provider: Provider) -> Iterator[dict[str, Any]]:
+def breakers_of(provider: Provider) -> Iterator[dict[str, Any]]:
     """The provider's own, and those of its models that do not let all calls through."""
     slug, known = provider.slug, states()
     figures = {each.name: each for each in WORKER.breaker_figures()}

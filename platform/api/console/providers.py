@@ -15,7 +15,7 @@ from unfold.decorators import action, display
 from unfold.views import ChangeList
 
 from api.console import calls
-from api.console.provider_page import told
+from api.console.provider_page import breakers_of, told
 from api.console.standing import NONE, Standing, fullest, standings, states
 from providers import admin as plain
 from providers.breaker import State
@@ -179,9 +179,13 @@ class ProviderAdmin(plain.ProviderAdmin):
         """Force it open, disable, close or reset it: a page that asks why, and then does."""
         provider = self._provider(request, object_id)
         back = reverse("admin:providers_provider_change", args=[provider.pk])
-        if (done := self.said(request, [provider], back)) is not None:
-            return done
-        return redirect(back)
+        page = self.said(request, [provider], back)
+        if page is None:
+            return redirect(back)
+        if isinstance(page, TemplateResponse) and page.context_data is not None:
+            page.template_name = "api/ask_breaker.html"
+            page.context_data["breakers"] = list(breakers_of(provider))
+        return page
 
     @action(  # type: ignore[untyped-decorator]
         description="Test call", icon="network_check", url_path="test-call", permissions=["change"]
