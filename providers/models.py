@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from lib.ids import prefixed
 from lib.models import Published, Topic
-from providers import answer_checks, cache_rules
+from providers import amounts, answer_checks, cache_rules
 from providers.breaker import State
 from providers.resilience import faults
 from providers.vault import open_secret, seal_secret
@@ -295,6 +295,8 @@ class Route(Published):
             raise ValidationError({"checks": ItemFault(fault.path, fault.text, "checks")}) from None
         if self.checks and self.operation == "embeddings":
             raise ValidationError({"checks": "Vectors are not checked. Leave it empty."})
+        if self.checks and self.operation in amounts.OF:
+            raise ValidationError({"checks": "Only chats and data are checked. Leave it empty."})
         try:
             cache_rules.parse(self.cache)
         except cache_rules.CacheFault as fault:

@@ -28,6 +28,7 @@ from providers.operations import Kind, Operation, registry
 from providers.operations.batch import BATCH_SCHEMA, MAX_ITEMS
 
 MEDIA = "application/json"
+FORM = "multipart/form-data"
 SECURITY: list[dict[str, list[str]]] = [{"bearer": []}, {"apiKey": []}]
 
 
@@ -138,7 +139,8 @@ def _add_operation(paths: dict[str, Any], schemas: dict[str, Any], operation: Op
     else:
         described["parameters"] = [IDEMPOTENCY_KEY]
         schemas[f"{name}Request"] = _hoisted(operation.request_schema, schemas)
-        body = {MEDIA: {"schema": ref(f"{name}Request")}}
+        media = FORM if operation.kind is Kind.TRANSCRIPTION else MEDIA
+        body = {media: {"schema": ref(f"{name}Request")}}
         described["requestBody"] = {"required": True, "content": body}
         described["responses"] |= _in_openai_words()
     paths[operation.path] = {operation.method.lower(): described}
@@ -151,6 +153,10 @@ def _success(operation: Operation, name: str) -> dict[str, Any]:
         content = {MEDIA: {"schema": _enveloped(operation, schema)}}
     elif operation.kind is Kind.CHAT:
         content["text/event-stream"] = {"schema": {"type": "string"}}
+    elif operation.kind is Kind.TRANSCRIPTION:
+        content["text/plain"] = {"schema": {"type": "string"}}
+    elif operation.kind is Kind.SPEECH:
+        content = {"audio/*": {"schema": {"type": "string", "format": "binary"}}}
     headers = HEADERS if operation.kind is Kind.DATA else HEADERS | REPLAYED
     return {"description": operation.summary, "headers": headers, "content": content}
 

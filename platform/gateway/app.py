@@ -30,11 +30,13 @@ from gateway.credential_metrics import DrainedMetrics
 from gateway.dispatch import Dispatcher
 from gateway.exchange import Exchange, Receive, Scope, Send
 from gateway.explanation import HEADER as EXPLAIN
+from gateway.forms import identified, read_form
 from gateway.idempotency import HEADER as IDEMPOTENCY_KEY
 from gateway.idempotency import Idempotency
 from gateway.live import Live
 from gateway.observation import Observer
 from gateway.paths import Door
+from gateway.relay_sound import BrokenOff
 from gateway.routing import Plan, Wish, resolve
 from gateway.scores import Scores
 from gateway.serving import Admitted, Serving
@@ -75,6 +77,7 @@ class Options:
     sandbox_url: str = ""
     proxy_hops: int = 0
     max_body_bytes: int = 8 * 1024 * 1024
+    max_upload_bytes: int = 25 * 1024 * 1024
     deadline_ms: int = 60_000
     max_in_flight: int = 10_000
     max_lag_ms: int = 100
@@ -197,6 +200,8 @@ class Gateway:
             if self.observer.in_flight > self.shedder.bound:
                 self.shedder.check(self.observer.in_flight)
             await self._enter(exchange, door)
+        except BrokenOff:
+            pass  # its row says so, and its client sees the connection end
         except HungUp:
             exchange.status = HUNG_UP
         except Problem as problem:
@@ -294,6 +299,8 @@ class Gateway:
             await self.serving.serve(it)
             return
         # A call that is not the first with its key leaves the reservation unused.
+        if call.file is not None:
+            asked = await identified(call)
         async with it.reservation, self.idempotency.once(exchange, identity, door, asked) as first:
             if first:
                 await self.serving.serve(it)
@@ -322,7 +329,11 @@ class Gateway:
         """The call, validated. Raises InvalidRequest and what Exchange.json_body raises."""
         if operation.kind is not Kind.DATA:
             exchange.explains = exchange.header_bytes(EXPLAIN) == b"true"
+            if operation.kind is Kind.TRANSCRIPTION:
+                return await read_form(exchange, operation, self.options.max_upload_bytes), Wish()
             body, params = await exchange.json_body(self.options.max_body_bytes)
+            if operation.default_model:
+                params.setdefault("model", operation.default_model)
             validate(operation, params)
             return Call(operation.name, params, body, exchange.request_id), Wish()
         params = parse_query(operation, _query(exchange.query))

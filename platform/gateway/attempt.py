@@ -32,6 +32,7 @@ from lib.problems import (
     UpstreamTimeout,
 )
 from providers.adapter import Meter, StreamFault
+from providers.amounts import SPEECH
 from providers.answer_checks import Checks
 from providers.breakers import Permits
 from providers.call import Answer, Call, Outcome, Upstream, UpstreamRequest, Usage, Verdict
@@ -241,8 +242,8 @@ class Attempt:
         self._permits.release()
 
     async def _begin(self, request: UpstreamRequest, deadline: float) -> Served:
-        """Within `first_byte` the head must be here (of a stream, the first event), and by
-        the deadline all of a whole answer."""
+        """Within `first_byte` the head must be here (of a stream, the first event; of sound, its
+        first part), and by the deadline all of a whole answer."""
         loop = asyncio.get_running_loop()
         self._until = min(loop.time() + self._timeouts.first_byte, deadline)
         with Deadline(self._until) as limit:
@@ -259,6 +260,9 @@ class Attempt:
                     limit.when = deadline
                     checks, events = self._sending.checks, served.events
                     await check_stream(checks, meter, served.chunks, events)
+                self._permits.began()
+            elif self._call.operation == SPEECH and response.status == 200 and _is_sound(response):
+                await self._first_events(served)
                 self._permits.began()
             else:
                 self._until = deadline
@@ -384,6 +388,11 @@ def note_skipped(reservation: Reservation, candidate: Candidate, clock: Clock, w
 def _is_event_stream(response: Response) -> bool:
     kind: str = response.headers.get("content-type") or ""
     return kind.lower().startswith("text/event-stream")
+
+
+def _is_sound(response: Response) -> bool:
+    kind: str = response.headers.get("content-type") or ""
+    return kind.lower().startswith(("audio/", "application/octet-stream"))
 
 
 def _with(request: UpstreamRequest, extra: Mapping[str, str], bulkhead: str) -> UpstreamRequest:

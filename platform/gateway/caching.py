@@ -28,6 +28,7 @@ from gateway.relay import COMMENT, envelope
 from gateway.routing import Plan, Wish
 from lib.clock import rfc3339, utc
 from lib.problems import Problem, Unavailable
+from providers import amounts
 from providers import call as calls
 from providers.call import Call, Usage
 from providers.operations import Kind, Operation
@@ -69,6 +70,10 @@ class Caching:
             if not policy.keeps(wanted, chance=chance):
                 return None
         elif not policy.ttl or (chance and not policy.sampled) or identity.mode is Mode.TEST:
+            return None
+        if call.operation in NEVER_KEPT:
+            if wanted.only_if_cached:
+                raise not_cached()
             return None
         place = _place(identity, call, plan, wish)
         tags = naming.of_call(place)
@@ -163,7 +168,8 @@ class Caching:
         return entry
 
 
-MODELS = frozenset({"chat.completions", "embeddings"})
+MODELS = frozenset({"chat.completions", "embeddings", *amounts.OF})
+NEVER_KEPT = frozenset({amounts.SPEECH, amounts.TRANSCRIPTIONS})  # sound, and what was heard in it
 
 
 def known(look: Look) -> Known | None:

@@ -15,6 +15,7 @@ from providers.breakers import OF_A_TENANT
 from providers.call import Call, Upstream
 from providers.openai_wire import input_estimate
 from providers.operations import Kind, Operation
+from providers.operations.models import same_vectors
 from providers.snapshot import RouteSpec, Snapshot, TargetSpec
 from providers.timeouts import Timeouts
 from tenants.keys import Mode
@@ -229,7 +230,7 @@ def _plan(
     candidates: list[Candidate] = []
     skipped: list[Skipped] = []
     for target in route.targets:
-        reason = _unfit(target, needs, wish, tokens)
+        reason = _unfit(target, needs, wish, tokens) or _elsewhere(target, route, operation)
         upstreams = () if reason else _upstreams(target, identity, sandbox_url)
         if upstreams:
             candidates.append(_candidate(target, upstreams, identity, route, operation))
@@ -371,6 +372,15 @@ def _unfit(target: TargetSpec, needs: frozenset[str], wish: Wish, tokens: int) -
     if target.model and target.model.context and tokens > target.model.context:
         return "too_long"
     return ""
+
+
+def _elsewhere(target: TargetSpec, route: RouteSpec, operation: Operation) -> str:
+    """Vectors of two models cannot be compared: a call for them never falls back to another
+    model than its route's first."""
+    first, own = route.targets[0].model, target.model
+    if operation.kind is not Kind.EMBEDDINGS or first is None or own is None:
+        return ""
+    return "" if same_vectors(first.model_id, own.model_id) else "other_model"
 
 
 def _upstreams(target: TargetSpec, identity: Identity, sandbox_url: str) -> tuple[Upstream, ...]:

@@ -13,6 +13,7 @@ from typing import Final, Protocol, TypeVar
 
 from billing.book import PriceBook
 from gateway.scores import Scores
+from providers import amounts
 from providers.call import Call, Usage
 from providers.openai_wire import input_estimate
 
@@ -88,7 +89,8 @@ def estimated(call: Call) -> Usage:
         return Usage(input_estimate(call), wanted_output(call) or TYPICAL_OUTPUT, units=1)
     if call.operation == "embeddings":
         return Usage(input_estimate(call), units=1)
-    return Usage(units=1)
+    known = amounts.OF.get(call.operation)
+    return known(call) if known else Usage(units=1)
 
 
 def wanted_output(call: Call) -> int:

@@ -1,7 +1,8 @@
 """The most a call can use: what is reserved for it before anything is sent.
 
 For tokens that is every byte of the request, since no token is shorter than a byte, and all
-output the call may get; a chat call that sets no limit to its output is given one.
+output the call may get; a chat call that sets no limit to its output is given one. What is billed
+otherwise has its most in providers/amounts.py.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import NamedTuple, Protocol
 from gateway.routing import Candidate, Plan
 from lib.money import marked_up
 from lib.problems import PriceUnknown, Problem, QuotaExceeded
+from providers import amounts
 from providers.call import Call, Usage
 from providers.openai_wire import DEFAULT_MAX_OUTPUT
 from tenants.quotas import Metric
@@ -94,19 +96,22 @@ def worst_case(
 ) -> WorstCase:
     """What each candidate can use at worst, as far as any of `metrics` counts it. `size` is the
     request's in bytes, `at` unix seconds. Raises PriceUnknown."""
-    if metrics <= _PLAIN:
+    in_units = call.operation in amounts.OF
+    if metrics <= _PLAIN and not in_units:
         return _NOTHING_COUNTED
     tokens, costs, charges = [], [], []
+    usage = _ONE
     for candidate in plan.candidates:
         usage = _usage(call, candidate, size)
         cost = _cost(candidate, plan, usage, pricing, at) if Metric.COST in metrics else 0
         tokens.append(usage.input_tokens + usage.output_tokens)
         costs.append(cost)
         charges.append(marked_up(cost, markup))
-    return WorstCase(tokens, costs, charges)
+    return WorstCase(tokens, costs, charges, usage.units if in_units else 1)
 
 
 _NOTHING_COUNTED = WorstCase()
+_ONE = Usage(units=1)
 
 
 def _usage(call: Call, candidate: Candidate, size: int) -> Usage:
@@ -118,7 +123,11 @@ def _usage(call: Call, candidate: Candidate, size: int) -> Usage:
 
 def _cost(candidate: Candidate, plan: Plan, usage: Usage, pricing: Pricing, at: float) -> int:
     upstream = candidate.upstream
-    cost = pricing.worst(upstream.provider, upstream.model, plan.route.operation, usage, at)
+    asked = (upstream.provider, upstream.model, plan.route.operation)
+    cost = pricing.worst(*asked, usage, at)
+    if cost is None and usage.units and plan.route.operation in amounts.OF:
+        # Billed by the unit alone, and then tokens need no price.
+        cost = pricing.worst(*asked, Usage(units=usage.units), at)
     if cost is None:
         raise PriceUnknown(
             f"A money quota applies, and {candidate.target.name} has no price. Staff set one, "

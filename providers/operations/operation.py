@@ -14,11 +14,14 @@ RESERVED: Final = frozenset({"provider", "fallback", "include", "explain", "limi
 
 
 class Kind(enum.StrEnum):
-    """Which of the gateway's three answer forms an operation has."""
+    """How an operation is asked and answered: JSON both ways, but for what is said here."""
 
-    CHAT = "chat"
-    EMBEDDINGS = "embeddings"
-    DATA = "data"
+    CHAT = "chat"  # answers as events too
+    EMBEDDINGS = "embeddings"  # vectors of one model only
+    OBJECT = "object"
+    SPEECH = "speech"  # answers with sound, as it comes
+    TRANSCRIPTION = "transcription"  # a form with a file; answers with text too
+    DATA = "data"  # a query; answers in our own words
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,7 +30,8 @@ class Operation:
 
     `path` is the route of version 1. `is_list`: the answer's `data` is a list of items in
     `response_schema`. `as_of` names the item's field that tells its age ("" where none does).
-    `cache` are its rules (providers/cache_rules.py), which a route may change.
+    `cache` are its rules (providers/cache_rules.py), which a route may change. `default_model`
+    is what a call asks for that names none, where OpenAI's API has such a thing.
     """
 
     name: str
@@ -41,6 +45,7 @@ class Operation:
     is_list: bool = False
     as_of: str = ""
     cache: Mapping[str, Any] = field(default_factory=dict)
+    default_model: str = ""
     request_validator: Draft202012Validator = field(init=False, repr=False)
     response_validator: Draft202012Validator = field(init=False, repr=False)
 

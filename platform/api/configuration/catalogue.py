@@ -16,6 +16,7 @@ from django.db import transaction
 from api.configuration.prices import OF_MODELS
 from api.configuration.routes import replace_targets
 from api.configuration.run import Change, Kind
+from billing.models import PER_THOUSAND
 from billing.services import add_price, prices_in_force
 from lib.money import to_micro
 from providers.catalogue import CatalogueFile
@@ -133,7 +134,11 @@ def _load_prices(file: CatalogueFile, provider: Provider) -> None:
 def shipped_prices(item: Mapping[str, Any]) -> Prices:
     """A model's in the catalogue."""
     return Prices(
-        **{kind: to_micro(item[name]) for name, kind in OF_MODELS.items() if name in item}
+        **{
+            kind: to_micro(item[name]) * (PER_THOUSAND if kind == "unit" else 1)
+            for name, kind in OF_MODELS.items()
+            if name in item
+        }
     )
 
 

@@ -1,0 +1,13 @@
+"""Which models are one, by their ids."""
+
+from __future__ import annotations
+
+
+def same_vectors(model: str, other: str) -> bool:
+    """Whether two providers' models make vectors that can be compared: those of one name, whoever
+    is said before it (`openai/text-embedding-3-small` at a service that resells it)."""
+    return _name(model) == _name(other)
+
+
+def _name(model: str) -> str:
+    return model.rpartition("/")[2].lower()
