@@ -18,6 +18,15 @@ TEXT: Final = b"text/plain; charset=utf-8"
 DETAILED: Final = frozenset({"verbose_json", "srt", "vtt"})
 _LONGEST = 1_000_000.0  # seconds; no recording is as long
 _WORDS_PER_LINE = 12
+# What OpenAI's SDKs expect of a segment, where the provider does not tell.
+_UNTOLD: Final[Mapping[str, Any]] = {
+    "seek": 0,
+    "tokens": [],
+    "temperature": 0.0,
+    "avg_logprob": 0.0,
+    "compression_ratio": 0.0,
+    "no_speech_prob": 0.0,
+}
 
 
 @dataclass(slots=True)
@@ -60,7 +69,10 @@ def written(call: Call, transcript: Transcript, usage: Usage) -> Answer:
             "task": "transcribe",
             "language": transcript.language,
             "duration": float(transcript.seconds or 0),
-            "segments": transcript.segments or segments_of(transcript.words),
+            "segments": [
+                {"id": number, **_UNTOLD, **each}
+                for number, each in enumerate(transcript.segments or segments_of(transcript.words))
+            ],
         }
         if wants_words(call):
             answer["words"] = transcript.words
@@ -87,17 +99,16 @@ def segments_of(words: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     lines = [words[at : at + _WORDS_PER_LINE] for at in range(0, len(words), _WORDS_PER_LINE)]
     return [
         {
-            "id": number,
             "start": line[0]["start"],
             "end": line[-1]["end"],
             "text": " ".join(each["word"] for each in line),
         }
-        for number, line in enumerate(lines)
+        for line in lines
     ]
 
 
 def _told(usage: Usage) -> dict[str, Any]:
-    if not usage.input_tokens:
+    if usage.units:
         return {"type": "duration", "seconds": usage.units}
     return {
         "type": "tokens",

@@ -105,7 +105,7 @@ def add_data_path(
 def _data_path(schemas: dict[str, Any]) -> dict[str, Any]:
     """Its paths; their schemas join the document's."""
     paths: dict[str, Any] = {}
-    for operation in sorted(registry().values(), key=lambda each: each.kind is Kind.DATA):
+    for operation in sorted(registry().values(), key=lambda each: list(Kind).index(each.kind)):
         _add_operation(paths, schemas, operation)
     _add_models(paths)
     paths["/api/v1/batch"] = {"post": _batch()}

@@ -42,6 +42,8 @@ async def relay_sound(
     try:
         cost = served.price.prices.cost(worst)
         await reservation.open(worst, cost, expires_in=left + OPEN_MARGIN)
+        charge = str(reservation.record.charge).encode()  # which the sound's length changes no more
+        exchange.note([(b"x-patchbay-cost-microusd", charge)])
         kind = served.response.headers["content-type"]
         await exchange.start(200, kind.encode("latin-1"))
         exchange.is_sound = True
