@@ -129,6 +129,7 @@ class Wish:
 
 _NONE: frozenset[str] = frozenset()
 _NO_TURNS = Turns()
+_USUAL = Timeouts()
 PRIORITY = "priority"
 MAX_PLANS = 10_000
 
@@ -291,7 +292,7 @@ def _candidate(
         name=whose + target.name,
         breakers=tuple(whose + name for name in _names(target)),
         own=not is_test and bool(target.provider.secrets.get(identity.tenant_id)),
-        timeouts=target.provider.timeouts.over(route.timeouts),
+        timeouts=_timeouts(target, operation).over(route.timeouts),
         cache=CachePolicy(
             **cache_rules.merged(
                 operation.cache,
@@ -300,6 +301,12 @@ def _candidate(
             )
         ),
     )
+
+
+def _timeouts(target: TargetSpec, operation: Operation) -> Timeouts:
+    """The provider's; where it has the usual ones, those of an operation that takes longer."""
+    told = target.provider.timeouts
+    return told.over(operation.timeouts) if operation.timeouts and told == _USUAL else told
 
 
 def _names(target: TargetSpec) -> tuple[str, ...]:

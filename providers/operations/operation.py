@@ -31,7 +31,8 @@ class Operation:
     `path` is the route of version 1. `is_list`: the answer's `data` is a list of items in
     `response_schema`. `as_of` names the item's field that tells its age ("" where none does).
     `cache` are its rules (providers/cache_rules.py), which a route may change. `default_model`
-    is what a call asks for that names none, where OpenAI's API has such a thing.
+    is what a call asks for that names none, where OpenAI's API has such a thing. `timeouts` are
+    for providers that have the usual ones, where the operation takes longer.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Operation:
     as_of: str = ""
     cache: Mapping[str, Any] = field(default_factory=dict)
     default_model: str = ""
+    timeouts: Mapping[str, int] = field(default_factory=dict)
     request_validator: Draft202012Validator = field(init=False, repr=False)
     response_validator: Draft202012Validator = field(init=False, repr=False)
 

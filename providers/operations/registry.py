@@ -53,6 +53,7 @@ def _operation(name: str, document: dict[str, Any], shared: dict[str, Any]) -> O
         as_of=document.get("as_of", ""),
         cache=cache_rules.parse(document.get("cache", {})),
         default_model=document.get("default_model", ""),
+        timeouts=document.get("timeouts", {}),
     )
 
 

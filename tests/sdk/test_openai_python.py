@@ -218,7 +218,7 @@ def test_a_wrong_recording_is_a_bad_request_error(client: OpenAI) -> None:
     assert empty.value.param == "file"
     with pytest.raises(openai.BadRequestError) as noise:
         client.audio.transcriptions.create(model="whisper-1", file=("a.wav", b"noise"))
-    assert noise.value.code == "invalid_request"
+    assert noise.value.code == "upstream_rejected"
 
 
 def test_too_large_a_recording_is_refused(client: OpenAI) -> None:

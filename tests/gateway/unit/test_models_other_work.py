@@ -7,12 +7,13 @@ from typing import Any
 import orjson
 import pytest
 
-from cache.policy import CachePolicy
+from providers.amounts import IMAGES
 from providers.call import UpstreamRequest
 from providers.prices import Prices
+from providers.timeouts import Timeouts
 from tenants.quotas import Metric, Quota, QuotaScope
 from tenants.windows import Window
-from tests.gateway.unit.rig import Reply, Rig, failure, route, target, whole
+from tests.gateway.unit.rig import Reply, Rig, failure, provider, route, target, whole
 from tests.loops import on_loop
 
 RANK, JUDGE, PAINT = "/api/v1/rerank", "/api/v1/moderations", "/api/v1/images/generations"
@@ -25,7 +26,6 @@ RANKED = {
 SEARCHED = {"results": RANKED["results"], "meta": {"billed_units": {"search_units": 1}}}
 VERDICT = {"flagged": False, "categories": {"hate": False}, "category_scores": {"hate": 0.1}}
 KEPT = {"ttl": 60}
-assert CachePolicy(**KEPT).ttl == 60
 
 
 @on_loop
@@ -147,6 +147,18 @@ async def test_a_key_that_may_search_for_pictures_may_not_have_them_painted(rig:
     assert client.error["code"] == "insufficient_scope"
 
 
+@on_loop
+async def test_what_takes_longer_is_waited_for_unless_the_provider_s_patience_is_told(
+    rig: Rig,
+) -> None:
+    hasty = target(provider("hasty", timeouts=Timeouts(first_byte=5.0)), operation=IMAGES)
+    rig.serve(route(target("lab", operation=IMAGES), hasty))
+    rig.upstreams.script = lambda request: failure()
+    await rig.ask(PAINT, body={"model": "m", "prompt": "a cat"})
+    (plan,) = rig.gateway.live.snapshot.plans.values()
+    assert [each.timeouts.first_byte for each in plan.candidates] == [60.0, 5.0]
+
+
 # Vectors
 
 
@@ -157,8 +169,8 @@ def vectors(request: UpstreamRequest) -> Reply:
     return whole({"object": "list", "model": model, "data": data, "usage": usage})
 
 
-def embedding(provider: str, model: str, **fields: Any) -> Any:
-    return target(provider, model, operation="embeddings", **fields)
+def embedding(slug: str, model: str, **fields: Any) -> Any:
+    return target(slug, model, operation="embeddings", **fields)
 
 
 @pytest.mark.parametrize("strategy", ["priority", "weighted", "latency", "cost", "adaptive"])
