@@ -57,18 +57,20 @@ def _file(parts: Sequence[Part]) -> Part | None:
 
 
 def _params(operation: Operation, parts: Sequence[Part]) -> dict[str, Any]:
-    """A name that ends in `[]` may come more than once: a list."""
+    """What its schema says is a list may come more than once, as does a name that ends in `[]`."""
+    properties = operation.request_schema["properties"]
     said: list[tuple[str, str]] = []
     lists: dict[str, list[str]] = {}
     for part in parts:
-        if part.filename is None:
-            text = part.content.decode("utf-8", "surrogateescape")
-            if part.name.endswith("[]"):
-                lists.setdefault(part.name.removesuffix("[]"), []).append(text)
-            else:
-                said.append((part.name, text))
-    params = parse_query(operation, [pair for pair in said if pair[0] != FILE])
-    return params | lists
+        name = part.name.removesuffix("[]")
+        if part.filename is not None or name == FILE:
+            continue
+        text = part.content.decode("utf-8", "surrogateescape")
+        if name != part.name or properties.get(name, {}).get("type") == "array":
+            lists.setdefault(name, []).append(text)
+        else:
+            said.append((name, text))
+    return parse_query(operation, said) | lists
 
 
 def _content_type(file: Part) -> str:

@@ -61,7 +61,8 @@ class Ask:
         """µUSD by the price now in force; infinite where that is not known."""
         version = self.prices.price(candidate.provider, candidate.model, self.operation, self.at)
         prices = version.prices
-        return prices.cost(self.usage) if prices.covers(self.usage) else math.inf
+        usage = prices.billed(self.usage) if self.operation in amounts.OF else self.usage
+        return prices.cost(usage) if prices.covers(usage) else math.inf
 
 
 class Turns:

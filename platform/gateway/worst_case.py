@@ -123,11 +123,7 @@ def _usage(call: Call, candidate: Candidate, size: int) -> Usage:
 
 def _cost(candidate: Candidate, plan: Plan, usage: Usage, pricing: Pricing, at: float) -> int:
     upstream = candidate.upstream
-    asked = (upstream.provider, upstream.model, plan.route.operation)
-    cost = pricing.worst(*asked, usage, at)
-    if cost is None and usage.units and plan.route.operation in amounts.OF:
-        # Billed by the unit alone, and then tokens need no price.
-        cost = pricing.worst(*asked, Usage(units=usage.units), at)
+    cost = pricing.worst(upstream.provider, upstream.model, plan.route.operation, usage, at)
     if cost is None:
         raise PriceUnknown(
             f"A money quota applies, and {candidate.target.name} has no price. Staff set one, "

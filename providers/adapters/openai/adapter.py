@@ -73,6 +73,7 @@ class OpenAIAdapter:
     def request(self, call: Call, upstream: Upstream) -> UpstreamRequest:
         """Raises Unsupported or InvalidRequest."""
         if call.file is not None:
+            _refuse(call.params, upstream)
             kind, body = form(call, upstream)
             headers = {**_headers(upstream), "content-type": kind}
             return UpstreamRequest("POST", _url(call, upstream), headers, body)
@@ -122,15 +123,19 @@ def _common_changes(call: Call, upstream: Upstream) -> dict[str, Any]:
 def _changes(call: Call, upstream: Upstream) -> dict[str, Any]:
     """As `_common_changes`, with what this service's settings say."""
     settings, params = upstream.settings, call.params
-    for field in settings.get("refused_parameters", ()):
-        if params.get(field) is not None:
-            raise Unsupported(field, f"{upstream.provider} does not take {field!r}.")
+    _refuse(params, upstream)
     changes = _common_changes(call, upstream)
     if settings.get("stream_usage", True) is False:
         changes.pop("stream_options", None)
         if "stream_options" in params:
             changes["stream_options"] = GONE
     return changes | _renamed_limit(params, settings.get("max_tokens_parameter"))
+
+
+def _refuse(params: Mapping[str, Any], upstream: Upstream) -> None:
+    for field in upstream.settings.get("refused_parameters", ()):
+        if params.get(field) is not None:
+            raise Unsupported(field, f"{upstream.provider} does not take {field!r}.")
 
 
 def _renamed_limit(params: Mapping[str, Any], name: str | None) -> dict[str, Any]:

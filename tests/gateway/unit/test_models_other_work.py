@@ -65,6 +65,23 @@ async def test_a_money_quota_holds_whatever_a_rank_is_billed_by(
 
 
 @on_loop
+async def test_the_cheapest_comes_first_whatever_each_is_billed_by(rig: Rig) -> None:
+    targets = [target(slug, operation="rerank") for slug in ("lab", "lab2", "lab3")]
+    for searches, first in ((2_000_000_000, "lab2"), (1_000_000, "lab")):
+        rig.serve(
+            route(*targets, strategy="cost"),
+            prices={
+                "lab/gpt-x": Prices(unit=searches),
+                "lab2/gpt-x": Prices(1_000_000, 0),
+                "lab3/gpt-x": Prices(),
+            },
+        )
+        rig.upstreams.script = lambda request: whole(RANKED)
+        client = await rig.ask(RANK, body=QUESTION)
+        assert client.headers["x-patchbay-provider"] == first
+
+
+@on_loop
 async def test_a_price_that_nobody_set_is_unknown_and_not_free(rig: Rig) -> None:
     rig.serve(route(target("lab", operation="rerank")), prices={"lab/gpt-x": Prices()})
     quota = Quota(QuotaScope.TENANT, Metric.COST, Window.DAY, 10_000)
@@ -124,6 +141,7 @@ REFUSED = {
     "a stream of ranks": (RANK, {**QUESTION, "stream": True}),
     "a stream of verdicts": (JUDGE, {"model": "m", "input": "x", "stream": True}),
     "a stream of images": (PAINT, {"model": "m", "prompt": "x", "stream": True}),
+    "a stream of vectors": (EMBED, {"model": "m", "input": "x", "stream": True}),
     "eleven images": (PAINT, {"model": "m", "prompt": "x", "n": 11}),
     "an odd size": (PAINT, {"model": "m", "prompt": "x", "size": "huge"}),
     "nothing to judge": (JUDGE, {"model": "m"}),

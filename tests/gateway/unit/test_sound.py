@@ -300,6 +300,18 @@ async def test_text_and_subtitles_are_made_of_what_the_provider_told(
 
 
 @on_loop
+async def test_a_list_needs_no_brackets_and_a_field_is_no_list(listener: Rig) -> None:
+    asked = _of("timestamp_granularities", b"word") + MODEL + FILE + END
+    kind = "multipart/form-data; boundary=xyz"
+    assert (await send(listener, (kind, asked))).status == 200
+    assert sent_form(listener.upstreams.sent[0])["timestamp_granularities[]"].content == b"word"
+    refused = await send(listener, (kind, _of("language[]", b"en") + MODEL + FILE + END))
+    assert (refused.status, refused.error["param"]) == (400, "language")
+    wrong = _of("timestamp_granularities[]", b"letter") + MODEL + FILE + END
+    assert (await send(listener, (kind, wrong))).status == 400
+
+
+@on_loop
 async def test_times_are_told_where_they_are_asked_for(listener: Rig) -> None:
     headers, body = recorded(response_format="verbose_json")
     body = body.replace(

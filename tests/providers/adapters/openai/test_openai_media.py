@@ -294,6 +294,11 @@ def test_each_service_is_asked_for_times_in_its_own_way() -> None:
         form_at("openai", "gpt-4o-transcribe", response_format="srt")
 
 
+def test_what_a_service_does_not_take_is_refused_in_a_form_too() -> None:
+    with pytest.raises(Unsupported):
+        form_at("mistral", prompt="Züri")
+
+
 def test_a_short_recording_is_billed_as_the_service_says() -> None:
     _, usage = read(call("audio.transcriptions"), {"text": "x", "duration": 1.2}, upstream("groq"))
     assert usage == Usage(units=10)
