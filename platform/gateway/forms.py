@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from gateway.exchange import Exchange
-from lib.multipart import Part, parse
+from lib.multipart import STEP, Part, parse
 from lib.problems import InvalidRequest, UnsupportedMediaType
 from providers.call import Call, Upload
 from providers.operations import Operation, parse_query, validate
@@ -26,7 +26,7 @@ async def read_form(exchange: Exchange, operation: Operation, max_bytes: int) ->
         raise UnsupportedMediaType("Send multipart/form-data, with the recording as `file`.")
     body = await exchange.whole_body(max_bytes)
     try:
-        parts = parse(exchange.header(b"content-type") or "", body)
+        parts = await _parsed(exchange.header(b"content-type") or "", body)
     except ValueError as error:
         raise _invalid(f"The form cannot be read: {error}.", "") from None
     file = _file(parts)
@@ -45,6 +45,11 @@ async def identified(call: Call) -> bytes:
     assert call.file is not None  # noqa: S101 - the caller asked
     digest = await asyncio.to_thread(hashlib.sha256, call.file.content)
     return orjson.dumps({**call.params, FILE: digest.hexdigest()})
+
+
+async def _parsed(kind: str, body: bytes) -> list[Part]:
+    """A large one beside the loop, which has other calls to carry. Raises ValueError."""
+    return await asyncio.to_thread(parse, kind, body) if len(body) > STEP else parse(kind, body)
 
 
 def _file(parts: Sequence[Part]) -> Part | None:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 MAX_PARTS = 64
 MAX_HEAD = 4096  # bytes of one part's headers
 MAX_VALUE = 64 * 1024  # bytes of a field that is no file
+STEP = 1024 * 1024  # bytes that are searched at once
 
 _BOUNDARY = re.compile(r';\s*boundary=(?:"([^"\\\r\n]{1,70})"|([^\s;",]{1,70}))', re.IGNORECASE)
 _PARAMETER = re.compile(r';\s*([\w-]+)=(?:"((?:[^"\\]|\\.)*)"|([^\s;"]+))')
@@ -54,13 +55,23 @@ def _parts(boundary: bytes, body: bytes) -> Iterator[Part]:
         if body.startswith(b"--", at):
             return
         start, head_end = _head(body, at)
-        end = body.find(mark, head_end + 4)
+        end = _find(body, mark, head_end + 4)
         if end < 0:
             raise ValueError("the body ends before its last boundary")
         yield _part(body[start:head_end].decode("utf-8", "replace"), body[head_end + 4 : end])
         at = end + len(mark)
     if not body.startswith(b"--", at):
         raise ValueError(f"the form has more than {MAX_PARTS} parts")
+
+
+def _find(body: bytes, mark: bytes, at: int) -> int:
+    """`body.find`, in steps between which other threads have their turn."""
+    while at < len(body):
+        found = body.find(mark, at, at + STEP + len(mark))
+        if found >= 0:
+            return found
+        at += STEP
+    return -1
 
 
 def _head(body: bytes, at: int) -> tuple[int, int]:
