@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from providers import amounts
 from providers.call import Answer, Call, Outcome, Usage
 from providers.whole import bad
+
+
+def is_sound(headers: Mapping[str, str]) -> bool:
+    """By what it says of itself."""
+    kind = headers.get("content-type", "").lower()
+    return kind.startswith(("audio/", "application/octet-stream"))
 
 
 class SoundMeter:

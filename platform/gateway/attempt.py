@@ -38,6 +38,7 @@ from providers.breakers import Permits
 from providers.call import Answer, Call, Outcome, Upstream, UpstreamRequest, Usage, Verdict
 from providers.credential_pool import OF_THE_CREDENTIAL, CredentialPool
 from providers.openai_wire import as_chunks
+from providers.sound import is_sound
 from providers.transport import Response, Transport, TransportFault
 from usage.record import AttemptRecord
 from usage.reservation import Reservation
@@ -261,7 +262,11 @@ class Attempt:
                     checks, events = self._sending.checks, served.events
                     await check_stream(checks, meter, served.chunks, events)
                 self._permits.began()
-            elif self._call.operation == SPEECH and response.status == 200 and _is_sound(response):
+            elif (
+                self._call.operation == SPEECH
+                and response.status == 200
+                and is_sound(response.headers)
+            ):
                 await self._first_events(served)
                 self._permits.began()
             else:
@@ -388,11 +393,6 @@ def note_skipped(reservation: Reservation, candidate: Candidate, clock: Clock, w
 def _is_event_stream(response: Response) -> bool:
     kind: str = response.headers.get("content-type") or ""
     return kind.lower().startswith("text/event-stream")
-
-
-def _is_sound(response: Response) -> bool:
-    kind: str = response.headers.get("content-type") or ""
-    return kind.lower().startswith(("audio/", "application/octet-stream"))
 
 
 def _with(request: UpstreamRequest, extra: Mapping[str, str], bulkhead: str) -> UpstreamRequest:

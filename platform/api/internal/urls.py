@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.urls import URLPattern, URLResolver, include, path
 from rest_framework.routers import SimpleRouter
 
+from api.dashboard import urls as dashboard
 from api.internal.breakers import (
     BreakerAction,
     Breakers,
@@ -49,5 +50,6 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("resilience/", include((resilience, "resilience"))),
     path("usage", Usage.as_view(), name="usage"),
     path("usage/export", UsageExport.as_view(), name="usage-export"),
+    path("dashboard/", include(dashboard.internal_urlpatterns)),
     path("", include(router.urls)),
 ]
