@@ -6,7 +6,7 @@ from typing import Any
 
 from providers import amounts
 from providers.adapter import Adapter
-from providers.adapters import anthropic, cohere, deepgram, elevenlabs, gemini, openai
+from providers.adapters import anthropic, bedrock, cohere, deepgram, elevenlabs, gemini, openai
 from providers.adapters.manifest import ManifestAdapter, compile_manifest
 
 DIALECTS: dict[str, Adapter] = {
@@ -14,6 +14,7 @@ DIALECTS: dict[str, Adapter] = {
     "anthropic": anthropic.ADAPTER,
     "gemini": gemini.ADAPTER,
     "cohere": cohere.ADAPTER,
+    "bedrock": bedrock.ADAPTER,
     "deepgram": deepgram.ADAPTER,
     "elevenlabs": elevenlabs.ADAPTER,
 }

@@ -21,6 +21,7 @@ from api.internal.resilience_figures import Benchmark, Metrics, ResilienceHealth
 from api.internal.scores import Scores
 from api.internal.tenants import TenantViewSet
 from api.internal.usage import Usage
+from api.internal.warm import CacheWarming
 
 router = SimpleRouter(trailing_slash=False)
 router.register("providers", ProviderViewSet, basename="provider")
@@ -45,6 +46,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("cache/status", CacheStatus.as_view(), name="cache-status"),
     path("cache/analytics", CacheAnalytics.as_view(), name="cache-analytics"),
     path("cache/invalidate", CacheInvalidation.as_view(), name="cache-invalidate"),
+    path("cache/warm", CacheWarming.as_view(), name="cache-warm"),
     path("quotas", Quotas.as_view(), name="quotas"),
     path("scores", Scores.as_view(), name="scores"),
     path("resilience/", include((resilience, "resilience"))),

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from lib.problems import Problem
 from providers import amounts
 from providers import openai_wire as wire
-from providers.adapter import Meter
+from providers.adapter import Meter, Spoken
 from providers.adapters.cohere.meter import CohereChatMeter, CohereEmbeddingsMeter
 from providers.adapters.cohere.outcome import outcome_of
 from providers.adapters.cohere.request import chat_body, embeddings_body, rerank_body
+from providers.annotations import plain
 from providers.call import Call, Outcome, Upstream, UpstreamRequest, Usage
 from providers.reranking import RerankMeter
 from providers.translation import encoded
@@ -22,7 +23,7 @@ _PATHS = {
 }
 
 
-class CohereAdapter:
+class CohereAdapter(Spoken):
     """/v2/chat for `chat.completions`, /v2/embed for `embeddings`, /v2/rerank for `rerank`."""
 
     name = "cohere"
@@ -32,6 +33,8 @@ class CohereAdapter:
 
     def request(self, call: Call, upstream: Upstream) -> UpstreamRequest:
         """Raises Unsupported or InvalidRequest."""
+        if call.annotated:
+            call = plain(call)
         path, build = _PATHS[call.operation]
         headers = {"content-type": "application/json"}
         if upstream.secret:

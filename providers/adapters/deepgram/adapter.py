@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 from lib.problems import Problem
 from providers import openai_wire as wire
 from providers import transcripts
-from providers.adapter import Meter
+from providers.adapter import Meter, Spoken
 from providers.adapters.deepgram.outcome import outcome_of
 from providers.call import Answer, Call, Outcome, Upstream, UpstreamRequest, Usage
 from providers.transcripts import Transcript, seconds_told
@@ -23,7 +23,7 @@ _EXPRESSED = frozenset(
 )
 
 
-class DeepgramAdapter:
+class DeepgramAdapter(Spoken):
     """/listen for `audio.transcriptions`."""
 
     name = "deepgram"

@@ -13,7 +13,7 @@ from lib.multipart import Part, encode
 from lib.problems import Problem
 from providers import amounts, transcripts
 from providers import openai_wire as wire
-from providers.adapter import Meter, Unsupported
+from providers.adapter import Meter, Spoken, Unsupported
 from providers.adapters.elevenlabs.outcome import outcome_of
 from providers.call import Answer, Call, Outcome, Upstream, UpstreamRequest, Usage
 from providers.sound import SoundMeter
@@ -28,7 +28,7 @@ _HEARD = frozenset(
 )
 
 
-class ElevenLabsAdapter:
+class ElevenLabsAdapter(Spoken):
     """/text-to-speech for `audio.speech`, /speech-to-text for `audio.transcriptions`."""
 
     name = "elevenlabs"

@@ -32,13 +32,14 @@ import orjson
 from lib.problems import InvalidRequest, Problem
 from providers import amounts
 from providers import openai_wire as wire
-from providers.adapter import Meter, Unsupported
+from providers.adapter import Meter, Spoken, Unsupported
 from providers.adapters.openai.embeddings import EmbeddingsMeter
 from providers.adapters.openai.fields import GONE, changes_of, renamed
 from providers.adapters.openai.meter import ChatMeter
 from providers.adapters.openai.objects import ImagesMeter, ModerationMeter
 from providers.adapters.openai.outcome import outcome_of
 from providers.adapters.openai.transcription import TranscriptionMeter, form
+from providers.annotations import plain
 from providers.call import Call, Outcome, Upstream, UpstreamRequest, Usage
 from providers.reranking import RerankMeter
 from providers.sound import SoundMeter
@@ -64,7 +65,7 @@ _METERS: Mapping[str, Callable[[Call, Upstream], Meter]] = {
 _LIMITS = ("max_tokens", "max_completion_tokens")
 
 
-class OpenAIAdapter:
+class OpenAIAdapter(Spoken):
     name = "openai"
 
     def estimate(self, call: Call, upstream: Upstream) -> Usage:
@@ -77,6 +78,8 @@ class OpenAIAdapter:
             kind, body = form(call, upstream)
             headers = {**_headers(upstream), "content-type": kind}
             return UpstreamRequest("POST", _url(call, upstream), headers, body)
+        if call.annotated:
+            call = plain(call)
         try:
             body = _body(call, upstream)
         except (TypeError, ValueError):

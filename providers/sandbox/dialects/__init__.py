@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from providers.sandbox.dialects.anthropic import Anthropic
+from providers.sandbox.dialects.bedrock import Bedrock
 from providers.sandbox.dialects.cohere import Cohere
 from providers.sandbox.dialects.deepgram import Deepgram
 from providers.sandbox.dialects.dialect import Dialect
@@ -12,7 +13,7 @@ from providers.sandbox.dialects.openai import OpenAi
 
 # OpenAI's paths match by their ends alone, so it is asked last.
 DIALECTS: tuple[Dialect, ...] = (
-    *(Anthropic(), Gemini(), Cohere(), Deepgram(), ElevenLabs()),
+    *(Anthropic(), Bedrock(), Gemini(), Cohere(), Deepgram(), ElevenLabs()),
     OpenAi(),
 )
 
