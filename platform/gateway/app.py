@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
@@ -35,7 +36,7 @@ from gateway.idempotency import Idempotency
 from gateway.live import Live
 from gateway.observation import Observer
 from gateway.paths import Door
-from gateway.routing import Plan, Wish, resolve
+from gateway.routing import Narrowing, Plan, resolve
 from gateway.scores import Scores
 from gateway.serving import Admitted, Serving
 from gateway.sessions import HEADER as SESSION
@@ -200,10 +201,10 @@ class Gateway:
         except HungUp:
             exchange.status = HUNG_UP
         except Problem as problem:
-            await exchange.refuse(problem)
+            await _refuse(exchange, problem)
         except Exception:
             log.exception("call_failed", request_id=exchange.request_id)
-            await exchange.refuse(Problem())
+            await _refuse(exchange, Problem())
         finally:
             self.observer.in_flight -= 1
             self.observer.observe(exchange, door.name)
@@ -239,13 +240,13 @@ class Gateway:
     async def _answer_call(
         self, exchange: Exchange, identity: Identity, door: Door, operation: Operation
     ) -> None:
-        call, wish = await self._read(exchange, operation)
+        call, narrowing = await self._read(exchange, operation)
         plan = resolve(
             self.live.snapshot,
             identity,
             operation,
             call,
-            wish=wish,
+            narrowing=narrowing,
             sandbox_url=self.options.sandbox_url,
         )
         asked = call.body  # before a quota sets it a limit
@@ -253,14 +254,16 @@ class Gateway:
         now, prices = self.clock.now(), self.live.prices
         name = exchange.header_bytes(SESSION)
         session = session_of(name, identity, plan) if name else None
-        plan = self.arranger.arrange(plan, call, wish, session, prices=prices, at=now)
+        plan = self.arranger.arrange(plan, call, narrowing, session, prices=prices, at=now)
         if exchange.explains:
             exchange.explanation = self.arranger.explain(plan, call, session, prices=prices, at=now)
         deadline = self._deadline(exchange, plan)
         look: Look | None = exchange.scope.get(LOOK)
         ask = None
         if look is None:
-            ask = self.caching.ask(exchange, identity, call, plan, wish=wish, until=deadline)
+            ask = self.caching.ask(
+                exchange, identity, call, plan, narrowing=narrowing, until=deadline
+            )
         entry = None if ask is None else self.cache.fresh(ask)
         admitting = self.admitting
         try:
@@ -318,19 +321,19 @@ class Gateway:
             raise Unauthenticated("This token is for no tenant. Sign in with one, or use a key.")
         return identity
 
-    async def _read(self, exchange: Exchange, operation: Operation) -> tuple[Call, Wish]:
+    async def _read(self, exchange: Exchange, operation: Operation) -> tuple[Call, Narrowing]:
         """The call, validated. Raises InvalidRequest and what Exchange.json_body raises."""
         if operation.kind is not Kind.DATA:
             exchange.explains = exchange.header_bytes(EXPLAIN) == b"true"
             body, params = await exchange.json_body(self.options.max_body_bytes)
             validate(operation, params)
-            return Call(operation.name, params, body, exchange.request_id), Wish()
+            return Call(operation.name, params, body, exchange.request_id), Narrowing()
         params = parse_query(operation, _query(exchange.query))
         validate(operation, params)
-        wish = Wish(params.pop("provider", ""), params.pop("fallback", True))
+        narrowing = Narrowing(params.pop("provider", ""), params.pop("fallback", True))
         exchange.explains = params.pop("explain", False)
         extra = params.pop("include", "") == "extra"
-        return Call(operation.name, params, b"", exchange.request_id, extra), wish
+        return Call(operation.name, params, b"", exchange.request_id, extra), narrowing
 
     def _reserve(
         self, exchange: Exchange, identity: Identity, plan: Plan, grant: Grant, *, now: float
@@ -360,6 +363,11 @@ class Gateway:
         if asked is not None:
             seconds = min(seconds, _milliseconds(asked) / 1000)
         return asyncio.get_running_loop().time() + seconds
+
+
+async def _refuse(exchange: Exchange, problem: Problem) -> None:
+    with suppress(HungUp):
+        await exchange.refuse(problem)
 
 
 def _query(raw: bytes) -> list[tuple[str, str]]:

@@ -14,11 +14,11 @@ from lib.money import marked_up
 from lib.problems import PriceUnknown, Problem, QuotaExceeded
 from providers.call import Call, Usage
 from providers.openai_wire import DEFAULT_MAX_OUTPUT
+from providers.operations import OF_MODELS
 from tenants.quotas import Metric
 from usage.counters.claims import Amounts
 
 CHAT = "chat.completions"
-TOKENS_ARE_COUNTED = frozenset({CHAT, "embeddings"})
 OUTPUT_LIMITS = ("max_completion_tokens", "max_tokens")
 LEAST_OUTPUT = 64  # tokens; an answer shorter than this helps nobody
 BY_OUTPUT = frozenset({Metric.TOKENS, Metric.COST})
@@ -111,7 +111,7 @@ _NOTHING_COUNTED = WorstCase()
 
 def _usage(call: Call, candidate: Candidate, size: int) -> Usage:
     told = candidate.target.provider.adapter.estimate(call, candidate.upstream)
-    if call.operation not in TOKENS_ARE_COUNTED:
+    if call.operation not in OF_MODELS:
         return told
     return Usage(max(told.input_tokens, size), told.output_tokens, estimated=True)
 
