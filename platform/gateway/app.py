@@ -118,6 +118,7 @@ class Gateway:
         self.live.on_snapshot = self._follow
         self.arranger = Arranger(self.scores, self.dispatcher.resting)
         self.caching = Caching(self.cache)
+        self.live.on_prices = self.caching.repriced
         self.serving = Serving(
             self.dispatcher, self.caching, self.scores, self.arranger.sessions, self.handle
         )

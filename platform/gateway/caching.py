@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 
 from accounts.identity import Identity
+from billing.book import PriceBook
 from cache import naming, replay
 from cache.cache import Answer, Ask, Cache, Place
 from cache.entry import Entry, Origin
@@ -85,6 +86,12 @@ class Caching:
             return None
         async with self.cache.look(ask) as look:
             return look.entry or look.failed(problem)
+
+    async def repriced(self, before: PriceBook, now: PriceBook) -> None:
+        """What is kept says what it cost: that is forgotten with the price."""
+        tags = [naming.of_answer(*of)[-1] for of in before.differing(now)]
+        if tags:
+            await self.cache.invalidate(tags)
 
     async def settled(
         self,

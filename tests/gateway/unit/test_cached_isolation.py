@@ -42,7 +42,18 @@ KEPT = {"ttl": 300}
 AT_ONCE = 20
 OWNER = 2  # of a credential of its own, for exchange rates
 # What looks alike and is not the same question.
-TEXTS = ["Åre", "A\u030are", "åre", "Are", "Ａre", "Are ", "Are\u200b", "1", '{"q":"Are"}', "Are&x=1"]
+TEXTS = [
+    "Åre",
+    "A\u030are",
+    "åre",
+    "Are",
+    "Ａre",
+    "Are ",
+    "Are\u200b",
+    "1",
+    '{"q":"Are"}',
+    "Are&x=1",
+]
 # What says nothing of the question.
 UNKEYED = (
     "User-Agent", "Accept", "Accept-Language", "Cookie", "Origin", "Referer", "X-Forwarded-For",
