@@ -32,6 +32,7 @@ TENANT = "acme/live"  # without a hard quota, which would refuse calls while its
 STAFF = "acme/operator"
 PAUSE = 0.01  # seconds between two calls of a reader
 COHERENT = 1.0  # seconds after which all gateways know of an invalidation
+TOLD_LATER = 1.0  # by when they are told where the store was only late
 _ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s"
 
 
@@ -185,10 +186,10 @@ class Floors:
     known: list[Counter[str]] = field(default_factory=lambda: [Counter(), Counter()])
     _told: list[tuple[float, str, int]] = field(default_factory=list)
 
-    def invalidated(self, gateway: int, name: str, number: int, now: float) -> None:
-        """The gateway that was told knows at once, the others in time."""
+    def invalidated(self, gateway: int, name: str, number: int, told: float) -> None:
+        """The gateway that was asked knows at once, the others in time. `told`: when they were."""
         self._raise(gateway, name, number)
-        self._told.append((now, name, number))
+        self._told.append((told, name, number))
 
     def catch_up(self, now: float, healthy_since: float) -> None:
         """What was told while the store was away is known a second after that is over."""
@@ -254,7 +255,9 @@ class Load:
                 client = second if gateway else first
                 told = await client.post("/invalidate", json={"tag": tag, "reason": "changed"})
                 assert told.status_code == 200, told.text
-                self.floors.invalidated(gateway, name, number, loop.time())
+                everywhere = told.json()["everywhere"]
+                at = loop.time() if everywhere else loop.time() + TOLD_LATER
+                self.floors.invalidated(gateway, name, number, at)
                 self.invalidations += 1
-                self.untold += not told.json()["everywhere"]
+                self.untold += not everywhere
                 await asyncio.sleep(0.03)
