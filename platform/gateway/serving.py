@@ -74,7 +74,7 @@ class Serving:
 
     def serve(self, it: Admitted) -> Coroutine[Any, Any, None]:
         if it.ask is None:
-            return self._ask_providers(it, it.look)
+            return self._fetch(it, it.look)
         return self._look(it, it.ask) if it.entry is None else self._tell(it, it.entry)
 
     async def _tell(self, it: Admitted, entry: Entry) -> None:
@@ -90,7 +90,7 @@ class Serving:
             if look.entry is None:
                 if ask.wish.only_if_cached:
                     raise caching.not_cached()
-                await self._ask_providers(it, look)
+                await self._fetch(it, look)
                 return
             if look.leads:
                 look.refresh(partial(self._fetch_again, it))
@@ -100,15 +100,16 @@ class Serving:
     async def _fetch_again(self, it: Admitted, look: Look) -> None:
         await self.handle(it.door, *caching.again(it.exchange, it.asked, look))
 
-    async def _ask_providers(self, it: Admitted, look: Look | None) -> None:
-        if look is None or not it.call.stream:
-            await self._answered(it, look)
-            return
+    def _fetch(self, it: Admitted, look: Look | None) -> Coroutine[Any, Any, None]:
+        is_recorded = look is not None and it.call.stream
+        return self._record(it, look) if is_recorded else self._ask_providers(it, look)
+
+    async def _record(self, it: Admitted, look: Look | None) -> None:
         with Recording(it.deadline) as recording:
             it.exchange.send_through(recording.through)
-            await self._answered(it, look, recording)
+            await self._ask_providers(it, look, recording)
 
-    async def _answered(
+    async def _ask_providers(
         self, it: Admitted, look: Look | None, recording: Recording | None = None
     ) -> None:
         """From the first attempt to the last byte, which leaves when the row is durable. By then
