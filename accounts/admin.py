@@ -16,7 +16,8 @@ from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from accounts import services, tokens
-from accounts.models import Membership, RefreshFamily, User
+from accounts.models import Invitation, Membership, RefreshFamily, User
+from lib.audit import event, object_id
 
 for _model in (Group, AccessAttempt, AccessFailureLog, AccessLog):
     if admin.site.is_registered(_model):
@@ -49,8 +50,25 @@ class NewPasswordForm(AdminPasswordChangeForm):  # type: ignore[misc]
         return user
 
 
+class GivesPowers:
+    """Groups and permissions are rows of their own to Django, and one change to the audit log."""
+
+    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
+        row = form.instance
+        before = _powers(row)
+        super().save_related(request, form, formsets, change)  # type: ignore[misc]
+        if (after := _powers(row)) != before:
+            told = {"object_id": object_id(row), "object_name": str(row)}
+            event("changed", kind=row._meta.label_lower, **told, before=before, after=after)
+
+
+def _powers(row: User | Group) -> dict[str, list[str]]:
+    names = {field.name: field.value_from_object(row) for field in row._meta.many_to_many}
+    return {name: sorted(map(str, powers)) for name, powers in names.items()}
+
+
 @admin.register(User)
-class UserAdmin(BaseUserAdmin, ModelAdmin):  # type: ignore[type-arg, misc]
+class UserAdmin(GivesPowers, BaseUserAdmin, ModelAdmin):  # type: ignore[type-arg, misc]
     form = ChangeUserForm
     add_form = NewUserForm
     change_password_form = NewPasswordForm
@@ -116,6 +134,14 @@ class ReadOnlyAdmin(ModelAdmin):  # type: ignore[misc]
         return False
 
 
+@admin.register(Invitation)
+class InvitationAdmin(ReadOnlyAdmin):
+    list_display = ["email", "tenant", "role", "by", "created_at", "expires_at", "accepted_at"]
+    list_select_related = ["tenant", "by"]
+    search_fields = ["email", "tenant__slug"]
+    fields = ["email", "tenant", "role", "by", "created_at", "expires_at", "accepted_at"]
+
+
 @admin.register(RefreshFamily)
 class RefreshFamilyAdmin(ReadOnlyAdmin):
     list_display = ["id", "user", "created_at", "expires_at", "revoked_at"]
@@ -135,7 +161,7 @@ class RefreshFamilyAdmin(ReadOnlyAdmin):
 
 
 @admin.register(Group)
-class GroupAdmin(BaseGroupAdmin, ModelAdmin):  # type: ignore[misc]
+class GroupAdmin(GivesPowers, BaseGroupAdmin, ModelAdmin):  # type: ignore[misc]
     pass
 
 

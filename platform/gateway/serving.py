@@ -12,7 +12,7 @@ from typing import Any
 from billing.book import PriceBook
 from cache.entry import Entry
 from cache.looking import Ask, Look
-from gateway import caching
+from gateway import caching, surfacing
 from gateway.attempt import Sending, Served
 from gateway.caching import Caching
 from gateway.costs import note_hedged_away, price_of
@@ -26,6 +26,7 @@ from gateway.recording import Recording
 from gateway.relay import relay_stream, relay_whole
 from gateway.routing import Plan
 from gateway.scores import Scores
+from gateway.semantic import Semantic, Sought
 from gateway.sessions import Sessions
 from lib.problems import Problem
 from providers.call import Call
@@ -71,8 +72,11 @@ class Serving:
     scores: Scores
     sessions: Sessions
     handle: Handle
+    semantic: Semantic
 
     def serve(self, it: Admitted) -> Coroutine[Any, Any, None]:
+        if it.exchange.surface is not None:
+            surfacing.translate(it.exchange)
         if it.ask is None:
             return self._fetch(it, it.look)
         return self._look(it, it.ask) if it.entry is None else self._tell(it, it.entry)
@@ -90,12 +94,27 @@ class Serving:
             if look.entry is None:
                 if ask.wish.only_if_cached:
                     raise caching.not_cached()
-                await self._fetch(it, look)
-                return
-            if look.leads:
-                look.refresh(partial(self._fetch_again, it))
-            last = await self._settled(it, look.entry)
+                sought = await self._seek(it, ask)
+                entry = sought.entry if sought is not None else None
+                if sought is None or entry is None:
+                    await self._fetch(it, look)
+                    if sought is not None:
+                        self.semantic.keep(sought, ask)
+                    return
+                self.semantic.serve(it, look, sought)
+            else:
+                entry = look.entry
+                if look.leads:
+                    look.refresh(partial(self._fetch_again, it))
+            last = await self._settled(it, entry)
         await caching.answer(it.exchange, it.call, last)
+
+    async def _seek(self, it: Admitted, ask: Ask) -> Sought | None:
+        """Among answers to questions that are nearly the same, where the route wants that."""
+        if it.plan.semantic is None:
+            return None
+        with CancelWhenClientLeaves(it.exchange.receive):
+            return await self.semantic.seek(it, ask)
 
     async def _fetch_again(self, it: Admitted, look: Look) -> None:
         await self.handle(it.door, *caching.again(it.exchange, it.asked, look))

@@ -11,6 +11,8 @@ from django.contrib.auth.models import Permission
 from django.test import Client
 from django.urls import reverse
 
+from cache.semantic import Scores
+from providers.warm_models import WarmRequest
 from tests.api.caching import Beside, beside
 from tests.factories import TargetFactory, TenantFactory, UsageRecordFactory, UserFactory
 from usage import rollups
@@ -38,8 +40,10 @@ def test_it_shows_the_same_figures(browser: Client, gateway: Beside) -> None:
     (full,) = cache.memory._entries
     record = UsageRecordFactory.build(tenant_id=tenant.pk, operation="finance.quote", route="<b>")
     cache.savings.add(full, record, 1, cache.memory.peek(full))  # type: ignore[arg-type]
+    assert "Questions in other words" not in browser.get(PAGE).content.decode()
+    cache.questions.scores["<i>"] = Scores(hits=4, agreed=2, similarity=3.88)
     page = browser.get(PAGE).content.decode()
-    for told in ("finance.quote", "acme", "1.0", "&lt;b&gt;"):
+    for told in ("finance.quote", "acme", "1.0", "&lt;b&gt;", "&lt;i&gt;", "0.97"):
         assert f">{told}</td>" in page
     assert key.hex() in page and "SECRET-SYMBOL" not in page
     assert "none is configured" in page and "overflow-x-auto" in page
@@ -79,6 +83,18 @@ def test_what_it_refuses(browser: Client, gateway: Beside, words: dict[str, str]
     assert gateway.has() and not LogEntry.objects.exists()
 
 
+def test_what_is_kept_warm_is_shown_and_asked_at_once(browser: Client, gateway: Beside) -> None:
+    params = {"base": "EUR", "quote": "SEK"}
+    row = WarmRequest.objects.create(name="euro", operation="finance.fx_rate", params=params)
+    assert ">euro</td>" in browser.get(PAGE).content.decode()
+    assert browser.post(PAGE, {"warm": "euro"}).headers["Location"] == PAGE
+    assert "euro is asked within" in browser.get(PAGE).content.decode()
+    row.refresh_from_db()
+    assert row.asked_at is not None
+    browser.post(PAGE, {"warm": "<b>"})
+    assert "No warm request has this name." in browser.get(PAGE).content.decode()
+
+
 def test_only_staff_who_may_see_routes_and_change_them(gateway: Beside) -> None:
     assert Client().get(PAGE).status_code == 302
     for fields, status in (({}, 302), ({"is_staff": True}, 403)):
@@ -93,6 +109,7 @@ def test_only_staff_who_may_see_routes_and_change_them(gateway: Beside) -> None:
     assert "How full it is" in page and 'name="reason"' not in page
     gateway.keep()
     assert forget(client, what="all", which="").status_code == 403
+    assert client.post(PAGE, {"warm": "euro"}).status_code == 403
     assert gateway.has()
 
 

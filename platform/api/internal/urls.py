@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.urls import URLPattern, URLResolver, include, path
 from rest_framework.routers import SimpleRouter
 
+from api.dashboard import urls as dashboard
 from api.internal.breakers import (
     BreakerAction,
     Breakers,
@@ -20,6 +21,7 @@ from api.internal.resilience_figures import Benchmark, Metrics, ResilienceHealth
 from api.internal.scores import Scores
 from api.internal.tenants import TenantViewSet
 from api.internal.usage import Usage
+from api.internal.warm import CacheWarming
 
 router = SimpleRouter(trailing_slash=False)
 router.register("providers", ProviderViewSet, basename="provider")
@@ -44,10 +46,12 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("cache/status", CacheStatus.as_view(), name="cache-status"),
     path("cache/analytics", CacheAnalytics.as_view(), name="cache-analytics"),
     path("cache/invalidate", CacheInvalidation.as_view(), name="cache-invalidate"),
+    path("cache/warm", CacheWarming.as_view(), name="cache-warm"),
     path("quotas", Quotas.as_view(), name="quotas"),
     path("scores", Scores.as_view(), name="scores"),
     path("resilience/", include((resilience, "resilience"))),
     path("usage", Usage.as_view(), name="usage"),
     path("usage/export", UsageExport.as_view(), name="usage-export"),
+    path("dashboard/", include(dashboard.internal_urlpatterns)),
     path("", include(router.urls)),
 ]
