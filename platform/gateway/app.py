@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
@@ -132,6 +133,7 @@ class Gateway:
         self.live.on_snapshot = self._follow
         self.arranger = Arranger(self.scores, self.dispatcher.resting)
         self.caching = Caching(self.cache)
+        self.live.on_prices = self.caching.repriced
         self.serving = Serving(
             self.dispatcher,
             self.caching,
@@ -237,10 +239,10 @@ class Gateway:
         except HungUp:
             exchange.status = HUNG_UP
         except Problem as problem:
-            await exchange.refuse(problem)
+            await _refuse(exchange, problem)
         except Exception:
             log.exception("call_failed", request_id=exchange.request_id)
-            await exchange.refuse(Problem())
+            await _refuse(exchange, Problem())
         finally:
             self.observer.in_flight -= 1
             self.observer.observe(exchange, door.name)
@@ -279,36 +281,38 @@ class Gateway:
         self, exchange: Exchange, identity: Identity, door: Door, operation: Operation
     ) -> None:
         await self.admitting.admit_listing(exchange, identity, door.name)
-        call, wish, _ = await self.reading.read(exchange, operation)
+        call, narrowing, _ = await self.reading.read(exchange, operation)
         snapshot, url = self.live.snapshot, self.options.sandbox_url
-        plan = resolve(snapshot, identity, operation, call, wish=wish, sandbox_url=url)
+        plan = resolve(snapshot, identity, operation, call, narrowing=narrowing, sandbox_url=url)
         surfacing.translate(exchange)
         await exchange.answer(surfacing.counted(call, plan))
 
     async def _answer_call(
         self, exchange: Exchange, identity: Identity, door: Door, operation: Operation
     ) -> None:
-        call, wish, asked = await self.reading.read(exchange, operation)
+        call, narrowing, asked = await self.reading.read(exchange, operation)
         plan = resolve(
             self.live.snapshot,
             identity,
             operation,
             call,
-            wish=wish,
+            narrowing=narrowing,
             sandbox_url=self.options.sandbox_url,
         )
         # One moment and one book from end to end: what is billed is what was reserved for.
         now, prices = self.clock.now(), self.live.prices
         name = exchange.header_bytes(SESSION)
         session = session_of(name, identity, plan) if name else None
-        plan = self.arranger.arrange(plan, call, wish, session, prices=prices, at=now)
+        plan = self.arranger.arrange(plan, call, narrowing, session, prices=prices, at=now)
         if exchange.explains:
             exchange.explanation = self.arranger.explain(plan, call, session, prices=prices, at=now)
         deadline = self.reading.deadline(exchange, plan)
         look: Look | None = exchange.scope.get(LOOK)
         ask = None
         if look is None:
-            ask = self.caching.ask(exchange, identity, call, plan, wish=wish, until=deadline)
+            ask = self.caching.ask(
+                exchange, identity, call, plan, narrowing=narrowing, until=deadline
+            )
         entry = None if ask is None else self.cache.fresh(ask)
         admitting = self.admitting
         try:
@@ -369,3 +373,8 @@ class Gateway:
         reservation = Reservation(self.ledger, self.clock, record, exchange.started, grant)
         exchange.reservation = reservation
         return reservation
+
+
+async def _refuse(exchange: Exchange, problem: Problem) -> None:
+    with suppress(HungUp):
+        await exchange.refuse(problem)

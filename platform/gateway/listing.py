@@ -10,11 +10,9 @@ from accounts.identity import Identity
 from billing.book import PriceBook
 from lib.money import marked_up, to_usd
 from lib.problems import NotFound
-from providers.operations import Kind, registry
+from providers.operations import OF_MODELS
 from providers.snapshot import ModelSpec, RouteSpec, Snapshot, TargetSpec
 from tenants.keys import Mode
-
-OF_MODELS = tuple(each.name for each in registry().values() if each.kind is not Kind.DATA)
 
 
 def models(
@@ -34,7 +32,7 @@ def models(
 
 
 def _one(snapshot: Snapshot, identity: Identity, name: str) -> RouteSpec:
-    for operation in OF_MODELS:
+    for operation in sorted(OF_MODELS):
         route = snapshot.route(operation, name)
         if route is not None and _callable(route, identity):
             return route

@@ -13,7 +13,7 @@ from gateway.cursors import Cursors
 from gateway.exchange import Exchange
 from gateway.explanation import HEADER as EXPLAIN
 from gateway.forms import read_form
-from gateway.routing import Plan, Wish
+from gateway.routing import Narrowing, Plan
 from lib.problems import InvalidRequest
 from providers.call import Call
 from providers.operations import Kind, Operation, parse_query, validate
@@ -31,21 +31,21 @@ class Reading:
     max_upload: int
     seconds: float
 
-    async def read(self, exchange: Exchange, operation: Operation) -> tuple[Call, Wish, bytes]:
+    async def read(self, exchange: Exchange, operation: Operation) -> tuple[Call, Narrowing, bytes]:
         """The call, validated, and its body as it came; of a form none. Raises InvalidRequest,
         and what Exchange.json_body and read_form raise."""
         if operation.kind is Kind.DATA:
             return self._read_query(exchange, operation)
         exchange.explains = exchange.header_bytes(EXPLAIN) == b"true"
         if operation.kind is Kind.TRANSCRIPTION:
-            return await read_form(exchange, operation, self.max_upload), Wish(), b""
+            return await read_form(exchange, operation, self.max_upload), Narrowing(), b""
         body, params = await exchange.json_body(self.max_body)
         if exchange.surface is not None:
-            return surfacing.read(exchange, operation, params), Wish(), body
+            return surfacing.read(exchange, operation, params), Narrowing(), body
         if operation.default_model:
             params.setdefault("model", operation.default_model)
         validate(operation, params)
-        return Call(operation.name, params, body, exchange.request_id), Wish(), body
+        return Call(operation.name, params, body, exchange.request_id), Narrowing(), body
 
     def deadline(self, exchange: Exchange, plan: Plan) -> float:
         """The loop's time by which the call must have ended. Raises InvalidRequest."""
@@ -55,35 +55,41 @@ class Reading:
             seconds = min(seconds, _milliseconds(asked) / 1000)
         return asyncio.get_running_loop().time() + seconds
 
-    def _read_query(self, exchange: Exchange, operation: Operation) -> tuple[Call, Wish, bytes]:
+    def _read_query(
+        self, exchange: Exchange, operation: Operation
+    ) -> tuple[Call, Narrowing, bytes]:
         """Raises InvalidRequest."""
-        call, wish, exchange.explains = read_data(operation, exchange.query, exchange.request_id)
+        call, narrowing, exchange.explains = read_data(
+            operation, exchange.query, exchange.request_id
+        )
         if operation.is_list:
             exchange.cursors = self.cursors
             if (cursor := call.params.get("cursor")) is not None:
-                wish = self._go_on(operation, call.params, cursor, wish)
-        return call, wish, b""
+                narrowing = self._go_on(operation, call.params, cursor, narrowing)
+        return call, narrowing, b""
 
-    def _go_on(self, operation: Operation, params: dict[str, Any], cursor: str, wish: Wish) -> Wish:
+    def _go_on(
+        self, operation: Operation, params: dict[str, Any], cursor: str, narrowing: Narrowing
+    ) -> Narrowing:
         """A cursor belongs to the provider that gave it. Raises InvalidRequest."""
         provider, params["cursor"] = self.cursors.open(operation.name, cursor)
-        if wish.provider not in ("", provider):
+        if narrowing.provider not in ("", provider):
             raise cursors.refusal(
                 f"This cursor goes on with {provider}. Leave `provider` out, or begin again there "
                 "without `cursor`."
             )
-        return Wish(provider, wish.fallback)
+        return Narrowing(provider, narrowing.fallback)
 
 
-def read_data(operation: Operation, query: bytes, request_id: str) -> tuple[Call, Wish, bool]:
+def read_data(operation: Operation, query: bytes, request_id: str) -> tuple[Call, Narrowing, bool]:
     """The call, validated; what it wishes; whether it wants the choice of provider explained.
     Raises InvalidRequest."""
     params = parse_query(operation, _pairs(query))
     validate(operation, params)
-    wish = Wish(params.pop("provider", ""), params.pop("fallback", True))
+    narrowing = Narrowing(params.pop("provider", ""), params.pop("fallback", True))
     explains = params.pop("explain", False)
     extra = params.pop("include", "") == "extra"
-    return Call(operation.name, params, b"", request_id, extra), wish, explains
+    return Call(operation.name, params, b"", request_id, extra), narrowing, explains
 
 
 def _pairs(raw: bytes) -> list[tuple[str, str]]:

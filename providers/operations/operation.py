@@ -9,8 +9,13 @@ from typing import Any, Final
 
 from jsonschema_rs import Draft202012Validator
 
+from providers import amounts
+
 RESERVED: Final = frozenset({"provider", "fallback", "include", "explain", "limit", "cursor"})
 """Parameters that every data operation takes and that steer the gateway, not the provider."""
+
+OF_MODELS: Final = frozenset({"chat.completions", "embeddings", *amounts.OF})
+"""Operations that a model answers: those whose kind is not Kind.DATA."""
 
 
 class Kind(enum.StrEnum):

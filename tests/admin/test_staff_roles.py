@@ -23,6 +23,7 @@ PAGES = {
     "home-figures": EVERYONE,
     "alerts": EVERYONE,
     "cache": EVERYONE,
+    "export": EVERYONE,
     "targets-scores": EVERYONE,
     "jsi18n": EVERYONE,
     "password_change": EVERYONE,
@@ -100,7 +101,9 @@ def test_who_may_set_a_password(role: str, roles: Any) -> None:
 def test_other_pages(role: str, roles: Any) -> None:
     client = as_role(role)
     for name, allowed in PAGES.items():
-        where = name if name in {"home-figures", "alerts", "cache", "targets-scores"} else ""
+        where = (
+            name if name in {"home-figures", "alerts", "cache", "targets-scores", "export"} else ""
+        )
         status = client.get(reverse(where or f"admin:{name}")).status_code
         assert status == (200 if role in allowed else 403), name
 
