@@ -23,10 +23,11 @@ from cache.entry import Entry, Origin
 from cache.freshness import State, Times
 from cache.looking import Look
 from cache.policy import NO_WISH, is_by_chance, parse_wish
-from gateway.attempt import Known, Served
+from gateway.attempt import Known
 from gateway.exchange import EVENT_STREAM, Exchange, Receive, Scope, Send
 from gateway.relay import envelope
 from gateway.routing import Narrowing, Plan
+from gateway.served import Served
 from lib.clock import rfc3339, utc
 from lib.problems import Problem, Unavailable
 from providers import amounts

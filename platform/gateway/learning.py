@@ -7,8 +7,8 @@ whose deadline passed while the answer came, says nothing: neither need be the t
 from __future__ import annotations
 
 from gateway import quality
-from gateway.attempt import Served
 from gateway.scores import Scores
+from gateway.served import Served
 from providers.amounts import SPEECH
 from usage.reservation import Reservation
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
-from gateway.attempt import Served
 from gateway.costs import as_one_unit
 from gateway.exchange import Exchange
 from gateway.relay import OPEN_MARGIN, bill, note_served
 from gateway.scores import Scores
+from gateway.served import Served
 from lib.deadline import Deadline
 from lib.problems import Problem
 from providers.transport import TransportFault

@@ -13,7 +13,7 @@ from billing.book import PriceBook
 from cache.entry import Entry
 from cache.looking import Ask, Look
 from gateway import caching, surfacing
-from gateway.attempt import Sending, Served
+from gateway.attempt import Sending
 from gateway.caching import Caching
 from gateway.costs import note_hedged_away, price_of
 from gateway.dispatch import Dispatcher
@@ -28,6 +28,7 @@ from gateway.relay_sound import relay_sound
 from gateway.routing import Plan
 from gateway.scores import Scores
 from gateway.semantic import Semantic, Sought
+from gateway.served import Served
 from gateway.sessions import Sessions
 from lib.problems import Problem
 from providers.call import Call
