@@ -9,5 +9,15 @@ def same_vectors(model: str, other: str) -> bool:
     return _name(model) == _name(other)
 
 
+def vectors_clash(model: str, other: str) -> str:
+    """Why a route of embeddings may not lead to both; "" if it may."""
+    if same_vectors(model, other):
+        return ""
+    return (
+        f"{other} is another model than {model}, and vectors of two cannot be compared. "
+        "Give it a route of its own."
+    )
+
+
 def _name(model: str) -> str:
     return model.rpartition("/")[2].lower()

@@ -10,7 +10,7 @@ from api.configuration.run import Kind, Run
 from providers.models import Model, Provider, Route, Target
 from providers.operations import Kind as OperationKind
 from providers.operations import registry
-from providers.operations.models import same_vectors
+from providers.operations.models import vectors_clash
 
 FIELDS = ("strategy", "rescue", "hedge", "checks", "cache", "timeouts", "enabled")
 CHAT = "chat.completions"
@@ -62,12 +62,8 @@ def _apply_targets(
 def _check_vectors(run: Run, items: Sequence[Mapping[str, Any]], place: Place) -> None:
     """Vectors of two models cannot be compared, so there is no falling back between them."""
     for index, item in enumerate(items):
-        if not same_vectors(items[0]["model"], item["model"]):
-            raise run.fault(
-                (*place, index, "model"),
-                f"{item['model']} is another model than {items[0]['model']}, and vectors of two "
-                "cannot be compared. Give it a route of its own.",
-            )
+        if clash := vectors_clash(items[0]["model"], item["model"]):
+            raise run.fault((*place, index, "model"), clash)
 
 
 def replace_targets(route: Route, wanted: Sequence[Mapping[str, Any]]) -> None:
