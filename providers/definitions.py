@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+import orjson
 import structlog
 import yaml
 from django.core.exceptions import ValidationError
@@ -15,6 +16,7 @@ from django.db import transaction
 from django.db.models import Max
 
 from providers.catalogue import CatalogueError, CatalogueFile, read_examples
+from providers.catalogue.documents import FOLDER as CATALOGUE
 from providers.catalogue.documents import MAX_CHARACTERS
 from providers.catalogue.examples import FOLDER as EXAMPLES
 from providers.definition_models import Definition
@@ -23,6 +25,7 @@ from providers.proving import MAX_EXAMPLE_BYTES, Proof, prove
 log = structlog.get_logger("patchbay.definitions")
 
 KEPT: Final = 10
+TEMPLATES: Final = CATALOGUE / "templates"
 MAX_DIFF_LINES: Final = 5000
 State, Source = Definition.State, Definition.Source
 
@@ -141,6 +144,15 @@ def difference(old: Definition, new: Definition) -> list[str]:
 def written(document: Mapping[str, Any]) -> str:
     """A document as YAML, for one that nobody wrote."""
     return yaml.safe_dump(dict(document), sort_keys=False, allow_unicode=True, width=100)
+
+
+def template(kind: str, slug: str) -> tuple[str, list[dict[str, Any]]]:
+    """A document to begin with, `rest` or `ai`, and its examples."""
+    text = (TEMPLATES / f"{kind}.yaml").read_text("utf-8")
+    variable = f"{slug.upper().replace('-', '_')}_API_KEY"
+    examples: list[dict[str, Any]] = orjson.loads((TEMPLATES / f"{kind}.json").read_bytes())
+    name = variable if variable[0].isalpha() else f"X_{variable}"
+    return text.replace("SLUG", slug).replace("ENV_NAME", name), examples
 
 
 def _examples_text(definition: Definition) -> str:

@@ -28,6 +28,7 @@ from providers.catalogue import (
     parse_document,
 )
 from providers.catalogue.documents import FOLDER
+from providers.catalogue.located import read_yaml
 from providers.operations import registry
 from providers.operations.checking import faults, pointer
 from providers.trials import Came, adapter_of, call_of, come_to, upstream_of
@@ -72,9 +73,7 @@ def prove(slug: str, text: str, examples: Any) -> Proof:
     if found:
         return Proof(file, tuple(found))
     results = tuple(_run(file, example_of(document)) for document in examples)
-    lines = [
-        Line(_path(slug, each.example.name), 1, each.fault) for each in results if each.fault
-    ]
+    lines = [Line(_path(slug, each.example.name), 1, each.fault) for each in results if each.fault]
     return Proof(file, (*lines, *_missing(file, results)), results)
 
 
@@ -149,9 +148,10 @@ def _missing(file: CatalogueFile, results: Sequence[Result]) -> Iterator[Line]:
         for each in results
         if not each.fault and each.example.expect["verdict"] == Verdict.OK
     }
+    located = read_yaml(file.text)
     for operation in sorted(set(file.operations) - good):
         words = f"{operation} has no example that is answered and maps. Add one."
-        yield Line(file.path.name, 1, words)
+        yield Line(file.path.name, located.line(("operations", operation)), words)
     listed = set(_listed(file))
     for operation, name in sorted(listed - there):
         yield Line(_path(file.slug, name), 1, f"Is listed for {operation} and is not there.")

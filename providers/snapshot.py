@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import orjson
 import structlog
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from lib.sealing import SealBroken
@@ -25,6 +26,7 @@ from providers.breaker import Override, State
 from providers.breaker_policy import Policies
 from providers.cache_rules import Rules
 from providers.call import Upstream
+from providers.definition_models import Drift
 from providers.dialects import adapter_for
 from providers.retry_policy import RetryPolicy
 from providers.timeouts import Timeouts
@@ -150,6 +152,7 @@ class Snapshot:
     providers: Mapping[str, ProviderSpec] = field(default_factory=dict)
     disabled_operations: frozenset[str] = frozenset()
     breaker_overrides: Mapping[str, Override] = field(default_factory=dict)
+    drifting: frozenset[str] = frozenset()  # providers that answer in another shape than told
     plans: dict[Any, Any] = field(default_factory=dict, compare=False)
 
     def route(self, operation: str, name: str) -> RouteSpec | None:
@@ -172,11 +175,19 @@ def load() -> Snapshot:
         providers={spec.slug: spec for spec in providers.values()},
         disabled_operations=frozenset(disabled),
         breaker_overrides=_load_overrides(),
+        drifting=frozenset(Drift.objects.values_list("slug", flat=True)),
     )
 
 
+def spec_of(row: models.Provider) -> ProviderSpec:
+    """One provider, whether or not it is enabled. Raises ValueError, KeyError or TypeError for
+    a row that cannot work."""
+    held = models.Credential.objects.filter(enabled=True, provider=row)
+    return _provider(row, _load_secrets(held).get(row.pk, {}), HousePolicy.current())
+
+
 def _load_providers() -> dict[int, ProviderSpec]:
-    secrets = _load_secrets()
+    secrets = _load_secrets(models.Credential.objects.filter(enabled=True))
     house = HousePolicy.current()
     specs = {}
     for row in models.Provider.objects.filter(enabled=True).order_by("pk"):
@@ -250,9 +261,11 @@ def _quotas(row: models.Provider, house: HousePolicy) -> tuple[Quota, ...]:
     return merge_quotas(quotas, compile_quotas(row.quotas, QuotaScope.PROVIDER))
 
 
-def _load_secrets() -> dict[int, dict[int | None, tuple[CredentialSpec, ...]]]:
+def _load_secrets(
+    rows: QuerySet[models.Credential],
+) -> dict[int, dict[int | None, tuple[CredentialSpec, ...]]]:
     secrets: dict[int, dict[int | None, tuple[CredentialSpec, ...]]] = {}
-    for row in models.Credential.objects.filter(enabled=True).order_by("pk"):
+    for row in rows.order_by("pk"):
         try:
             spec = CredentialSpec(row.public_id, row.secret(), row.drained_at is not None)
         except SealBroken as error:

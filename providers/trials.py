@@ -5,8 +5,8 @@ For examples, for what staff try out, and for the calls that verify a provider. 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import orjson
@@ -41,6 +41,14 @@ class Came:
         names = ("verdict", "message", "retry_after", "data", "total", "text")
         found = {name: getattr(self, name) for name in names}
         return {name: value for name, value in found.items() if value not in (None, "")}
+
+    def without(self, secrets: Sequence[str]) -> Came:
+        """The same, wherever it says one of these."""
+        told = orjson.dumps([self.message, self.data, self.text]).decode()
+        for secret in secrets:
+            told = told.replace(orjson.dumps(secret).decode()[1:-1], "[secret]")
+        message, data, text = orjson.loads(told)
+        return replace(self, message=message, data=data, text=text)
 
 
 def adapter_of(file: CatalogueFile) -> Adapter:

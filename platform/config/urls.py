@@ -6,6 +6,7 @@ from django.contrib import admin
 from django.urls import include, path
 
 from api.internal.cache_page import page as cache_page
+from api.internal.definitions_page import PAGES
 from api.internal.scores import page as scores_page
 from api.pacing import paced_sign_in
 
@@ -15,6 +16,7 @@ urlpatterns = [
     path("admin/login/", paced_sign_in(admin.site.login)),
     path("admin/cache/", admin.site.admin_view(cache_page), name="cache"),
     path("admin/scores/", admin.site.admin_view(scores_page), name="targets-scores"),
+    *(path(where, admin.site.admin_view(page), name=name) for where, page, name in PAGES),
     path("admin/", admin.site.urls),
     path("", include("api.urls")),
 ]

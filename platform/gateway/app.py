@@ -28,6 +28,7 @@ from gateway.breaker_metrics import keep_publishing
 from gateway.caching import LOOK, Caching
 from gateway.credential_metrics import DrainedMetrics
 from gateway.dispatch import Dispatcher
+from gateway.drift_metrics import DriftMetrics
 from gateway.exchange import Exchange, Receive, Scope, Send
 from gateway.explanation import HEADER as EXPLAIN
 from gateway.idempotency import HEADER as IDEMPOTENCY_KEY
@@ -102,6 +103,7 @@ class Gateway:
     _loop: asyncio.AbstractEventLoop | None = None
     _beside: list[asyncio.Task[None]] = field(default_factory=list)
     _drained: DrainedMetrics = field(default_factory=DrainedMetrics)
+    _drifting: DriftMetrics = field(default_factory=DriftMetrics)
     idempotency: Idempotency = field(init=False)
     caching: Caching = field(init=False)
     serving: Serving = field(init=False)
@@ -181,6 +183,7 @@ class Gateway:
         self.dispatcher.breakers.apply(snapshot.breaker_overrides)
         self.dispatcher.retrying.pool.settled()
         self._drained.publish(snapshot.providers)
+        self._drifting.publish(snapshot.drifting)
 
     def _drain(self, upstream: Upstream, reason: str) -> None:
         pool = self.dispatcher.retrying.pool

@@ -131,7 +131,8 @@ def parse_document(text: str, path: Path) -> CatalogueFile:
         found = [Fault(place, told) for told, place in faults(_validator(), document)]
         raise CatalogueError(_told(path, located, found))
     if document["slug"] != path.stem:
-        raise CatalogueError(_told(path, located, [Fault(("slug",), f"Is not the file's name, {path.stem}.")]))
+        fault = Fault(("slug",), f"Is not the file's name, {path.stem}.")
+        raise CatalogueError(_told(path, located, [fault]))
     return CatalogueFile(path, document, _checksum(document), _compiled(path, located), text)
 
 

@@ -83,8 +83,8 @@ def _check_depth(text: str) -> None:
             depth += isinstance(event, yaml.CollectionStartEvent)
             depth -= isinstance(event, yaml.CollectionEndEvent)
             if depth > _MAX_DEPTH:
-                line = event.start_mark.line + 1
-                raise YamlError(f"Nested deeper than {_MAX_DEPTH} levels.", line)
+                line = event.start_mark.line if event.start_mark else 0
+                raise YamlError(f"Nested deeper than {_MAX_DEPTH} levels.", line + 1)
     except yaml.YAMLError:
         return  # told below, with its place
 

@@ -7,6 +7,7 @@ take its memory: so what an expression may multiply by is bounded when the manif
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, Final
 
 MAX_GROWTH: Final = 250
@@ -27,7 +28,7 @@ _CHAINED: Final = frozenset(
 )
 
 
-def growth(node: dict[str, Any]) -> int:
+def growth(node: Mapping[str, Any]) -> int:
     """At most how many copies of its input a parsed JMESPath makes."""
     if node["type"] == "literal":
         return _leaves(node["value"])
