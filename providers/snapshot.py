@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import orjson
 import structlog
-from django.db.models import QuerySet
+from django.db.models import Exists, OuterRef, QuerySet
 from django.utils import timezone
 
 from lib.sealing import SealBroken
@@ -69,6 +69,7 @@ class ProviderSpec:
     breaker: Policies = field(default_factory=Policies)
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     version: str = ""  # of all that its answers depend on
+    drifting: bool = False  # it answers in another shape than its definition tells
 
     def credentials_of(self, tenant_id: int | None) -> tuple[CredentialSpec, ...]:
         return self.secrets.get(tenant_id) or self.secrets.get(None) or ()
@@ -152,7 +153,6 @@ class Snapshot:
     providers: Mapping[str, ProviderSpec] = field(default_factory=dict)
     disabled_operations: frozenset[str] = frozenset()
     breaker_overrides: Mapping[str, Override] = field(default_factory=dict)
-    drifting: frozenset[str] = frozenset()  # providers that answer in another shape than told
     plans: dict[Any, Any] = field(default_factory=dict, compare=False)
 
     def route(self, operation: str, name: str) -> RouteSpec | None:
@@ -175,7 +175,6 @@ def load() -> Snapshot:
         providers={spec.slug: spec for spec in providers.values()},
         disabled_operations=frozenset(disabled),
         breaker_overrides=_load_overrides(),
-        drifting=frozenset(Drift.objects.values_list("slug", flat=True)),
     )
 
 
@@ -190,7 +189,9 @@ def _load_providers() -> dict[int, ProviderSpec]:
     secrets = _load_secrets(models.Credential.objects.filter(enabled=True))
     house = HousePolicy.current()
     specs = {}
-    for row in models.Provider.objects.filter(enabled=True).order_by("pk"):
+    drifting = Exists(Drift.objects.filter(slug=OuterRef("slug")))
+    rows = models.Provider.objects.filter(enabled=True).annotate(drifting=drifting)
+    for row in rows.order_by("pk"):
         with _left_out_if_broken("provider", row.slug):
             specs[row.pk] = _provider(row, secrets.get(row.pk, {}), house)
     return specs
@@ -233,6 +234,7 @@ def _provider(
         breaker=policy.breaker,
         retry=policy.retry,
         version=_version(row.adapter, row.base_url, row.settings, row.manifest),
+        drifting=getattr(row, "drifting", False),
     )
 
 

@@ -183,7 +183,7 @@ class Gateway:
         self.dispatcher.breakers.apply(snapshot.breaker_overrides)
         self.dispatcher.retrying.pool.settled()
         self._drained.publish(snapshot.providers)
-        self._drifting.publish(snapshot.drifting)
+        self._drifting.publish(snapshot.providers)
 
     def _drain(self, upstream: Upstream, reason: str) -> None:
         pool = self.dispatcher.retrying.pool

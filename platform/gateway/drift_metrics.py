@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Set as AbstractSet
+from collections.abc import Mapping
 
 from prometheus_client import Gauge
+
+from providers.snapshot import ProviderSpec
 
 DRIFTING = Gauge(
     "patchbay_provider_drift",
@@ -20,7 +22,8 @@ class DriftMetrics:
     def __init__(self) -> None:
         self._told: set[str] = set()
 
-    def publish(self, drifting: AbstractSet[str]) -> None:
+    def publish(self, providers: Mapping[str, ProviderSpec]) -> None:
+        drifting = {slug for slug, spec in providers.items() if spec.drifting}
         for slug in self._told | drifting:
             DRIFTING.labels(slug).set(slug in drifting)
         self._told |= drifting
