@@ -32,7 +32,7 @@ class Definition(models.Model):
     source = models.CharField(max_length=12, choices=Source)
     document = models.TextField(help_text="The YAML as it was written.")
     examples = models.JSONField(
-        default=list, help_text="A shipped version's are in the catalogue's folder."
+        default=list, blank=True, help_text="A shipped version's are in the catalogue's folder."
     )
     checksum = models.CharField(max_length=64, help_text="Of the document's content.")
     state = models.CharField(max_length=8, choices=State, default=State.DRAFT)

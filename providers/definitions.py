@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -27,6 +28,7 @@ log = structlog.get_logger("patchbay.definitions")
 KEPT: Final = 10
 TEMPLATES: Final = CATALOGUE / "templates"
 MAX_DIFF_LINES: Final = 5000
+_UNKEEPABLE: Final = re.compile("[\0\ud800-\udfff]")
 State, Source = Definition.State, Definition.Source
 
 
@@ -161,13 +163,22 @@ def _examples_text(definition: Definition) -> str:
 
 def _check_kept(document: str, examples: Any) -> None:
     """Raises ValidationError. What is refused here could not be shown or stored either."""
-    if len(document) > MAX_CHARACTERS or "\0" in document:
-        text = f"Must be at most {MAX_CHARACTERS} characters, none of which is NUL."
+    if len(document) > MAX_CHARACTERS or _UNKEEPABLE.search(document):
+        text = f"Must be at most {MAX_CHARACTERS} characters, each of them whole and none NUL."
         raise ValidationError({"document": text})
-    named = isinstance(examples, list) and all(isinstance(each, dict) for each in examples)
-    if not named or len(repr(examples)) > 2 * MAX_EXAMPLE_BYTES or "\\x00" in repr(examples):
-        text = f"Must be a list of objects, {MAX_EXAMPLE_BYTES // 1024} KiB at most."
+    if not _can_be_kept(examples):
+        text = f"Must be a list of objects, {MAX_EXAMPLE_BYTES // 1024} KiB at most, without NUL."
         raise ValidationError({"examples": text})
+
+
+def _can_be_kept(examples: Any) -> bool:
+    if not isinstance(examples, list) or not all(isinstance(each, dict) for each in examples):
+        return False
+    try:
+        text = orjson.dumps(examples)
+    except TypeError:  # too deep, or half a character
+        return False
+    return len(text) <= MAX_EXAMPLE_BYTES and b"\\u0000" not in text
 
 
 def _checksum(definition: Definition) -> str:

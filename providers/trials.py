@@ -12,6 +12,7 @@ from typing import Any, Final
 import orjson
 
 from providers.adapter import Adapter, StreamFault
+from providers.adapters.manifest import ManifestAdapter
 from providers.call import Answer, Call, Outcome, Upstream, Verdict
 from providers.catalogue import CatalogueFile
 from providers.dialects import adapter_for
@@ -52,7 +53,7 @@ class Came:
 
 
 def adapter_of(file: CatalogueFile) -> Adapter:
-    return adapter_for(file.adapter, dict(file.document))
+    return ManifestAdapter(file.manifest) if file.manifest else adapter_for(file.adapter)
 
 
 def upstream_of(file: CatalogueFile, operation: str, secret: str | None = SHOWN) -> Upstream:

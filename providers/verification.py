@@ -32,7 +32,10 @@ log = structlog.get_logger("patchbay.verification")
 AT_ONCE: Final = 8
 LISTINGS: Final = {"openai": "/models", "anthropic": "/models", "gemini": "/models"}
 GOOD: Final = frozenset({Verdict.OK, Verdict.EMPTY, Verdict.NOT_FOUND})
-_ANY_QUESTION = {"messages": [{"role": "user", "content": "."}], "input": "."}
+_ANY_QUESTION: Final = {
+    "chat.completions": {"messages": [{"role": "user", "content": "."}]},
+    "embeddings": {"input": "."},
+}
 
 
 def verify_due() -> int:
@@ -147,12 +150,13 @@ def working_spec(provider: Provider) -> ProviderSpec:
 
 def _listing(spec: ProviderSpec, secret: str | None, credential: str) -> Ask:
     """The request of a call, for its headers and query, turned to the list of models."""
-    model = Model.objects.filter(provider__slug=spec.slug, enabled=True).order_by("pk").first()
+    models = Model.objects.filter(provider__slug=spec.slug, operation__in=_ANY_QUESTION)
+    model = models.filter(enabled=True).order_by("pk").first()
     path = LISTINGS.get(spec.adapter.name)
     if model is None or path is None:
         raise NotFound(f"Nothing is free at {spec.slug} to verify it by.")
     upstream = replace(_upstream(spec, secret, credential), model=model.model_id)
-    call = Call(model.operation, {"model": model.model_id, **_ANY_QUESTION})
+    call = Call(model.operation, {"model": model.model_id, **_ANY_QUESTION[model.operation]})
     made = spec.adapter.request(call, upstream)
     _, mark, query = made.url.partition("?")
     headers = {name: text for name, text in made.headers.items() if name != "content-type"}

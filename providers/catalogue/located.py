@@ -11,6 +11,7 @@ import yaml
 
 _BOOL = "tag:yaml.org,2002:bool"
 _MAX_DEPTH = 60
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _NOT_IN_CORE = frozenset({_BOOL, "tag:yaml.org,2002:timestamp"})
 
 
@@ -54,6 +55,8 @@ _Loader.add_implicit_resolver(_BOOL, re.compile(r"^(?:true|false)$"), list("tf")
 
 def read_yaml(text: str) -> LocatedDocument:
     """Raises YamlError."""
+    if _SURROGATE.search(text):
+        raise YamlError("Holds half a character.", 1)
     _check_depth(text)
     loader = _Loader(text)
     try:
@@ -68,6 +71,9 @@ def read_yaml(text: str) -> LocatedDocument:
         line = error.problem_mark.line if error.problem_mark else 0
         line = min(line, text.count("\n")) + 1  # the mark of an early end is past the end
         raise YamlError(f"No YAML: {error.problem}.", line) from None
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise YamlError("Holds a character that no text has.", line) from None
     except RecursionError:
         raise YamlError("Refers to itself, or is nested too deeply.", 1) from None
     finally:
