@@ -22,7 +22,7 @@ from providers.operations import registry, validate
 from providers.sandbox.dialects.dialect import Refused, Request
 from providers.sandbox.examples import DataProvider
 from providers.trials import SHOWN, Came, adapter_of, call_of, come_to, upstream_of
-from providers.verification import credential_of, record, working_spec
+from providers.verification import house_secret, record
 
 MOST_SHOWN: Final = 16 * 1024  # characters of an answer
 MAX_TOKENS: Final = 256  # a model is asked for, where nobody says
@@ -65,12 +65,8 @@ class Question:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        known = registry().get(self.operation)
-        if known is None or self.operation not in self.file.operations:
-            raise InvalidRequest(
-                f"{self.file.slug} serves {', '.join(self.file.operations)}.", param="operation"
-            )
-        validate(known, self.call(self.upstream(None)).params)
+        require_served(self.file, self.operation)
+        validate(registry()[self.operation], self.call(self.upstream(None)).params)
 
     def upstream(self, secret: str | None, base_url: str = "") -> Upstream:
         told = upstream_of(self.file, self.operation, secret)
@@ -88,6 +84,12 @@ class Question:
 
     def shown(self) -> UpstreamRequest:
         return self.ask(self.upstream(SHOWN)).request
+
+
+def require_served(file: CatalogueFile, operation: str) -> None:
+    """Raises InvalidRequest."""
+    if operation not in file.operations:
+        raise InvalidRequest(f"{file.slug} serves {', '.join(file.operations)}.", param="operation")
 
 
 def try_example(question: Question, example: Example) -> Trial:
@@ -141,7 +143,7 @@ def _secret(file: CatalogueFile, provider: Provider | None) -> str:
     """A secret goes where its provider is, and nowhere that a draft may name."""
     if provider is None:
         return ""
-    secret, _ = credential_of(working_spec(provider))
+    secret, _ = house_secret(provider)
     if secret and _origin(file.document["base_url"]) != _origin(provider.base_url):
         raise InvalidRequest(
             f"base_url leads elsewhere than that of {file.slug}, whose secret is not sent there. "

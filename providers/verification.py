@@ -9,6 +9,7 @@ of it: they judge by callers' calls, and one call of ours an hour says less than
 from __future__ import annotations
 
 import datetime as dt
+from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
@@ -19,6 +20,7 @@ from django.db.models import Exists, Max, OuterRef, Q
 from django.utils import timezone
 
 from lib.problems import InvalidRequest, NotFound, Problem
+from lib.sealing import SealBroken
 from providers import snapshot
 from providers.asking import Ask, Asked, ask_all
 from providers.call import Call, Upstream, UpstreamRequest, Verdict
@@ -89,11 +91,12 @@ def clean(text: str, secret: str | None) -> str:
     return text.replace(secret, "[secret]") if secret else text
 
 
-def credential_of(spec: ProviderSpec) -> tuple[str | None, str]:
+def house_secret(provider: Provider) -> tuple[str | None, str]:
     """The house's first secret that the provider did not refuse, and its name."""
-    for each in spec.secrets.get(None, ()):
-        if not each.drained:
-            return each.secret, each.public_id
+    held = Credential.objects.filter(provider=provider, tenant=None, enabled=True, drained_at=None)
+    for row in held.order_by("pk"):
+        with suppress(SealBroken):
+            return row.secret(), row.public_id
     return None, ""
 
 
@@ -124,8 +127,8 @@ def _usable(provider: Provider) -> Ask | None:
 
 def _ask(provider: Provider) -> Ask:
     """Raises NotFound, InvalidRequest."""
-    spec = working_spec(provider)
-    secret, credential = credential_of(spec)
+    spec = _working(provider)
+    secret, credential = house_secret(provider)
     if secret is None and spec.needs_credential:
         raise InvalidRequest(f"{spec.slug} has no credential that works. Add one.")
     if provider.adapter != "manifest":
@@ -137,7 +140,7 @@ def _ask(provider: Provider) -> Ask:
     return Ask(spec.adapter, call, upstream, request, spec.allow_private_network)
 
 
-def working_spec(provider: Provider) -> ProviderSpec:
+def _working(provider: Provider) -> ProviderSpec:
     """Raises InvalidRequest for a row that cannot work."""
     try:
         return snapshot.spec_of(provider)

@@ -13,7 +13,14 @@ from providers.catalogue import CatalogueError, CatalogueFile
 from providers.definition_models import Definition
 from providers.models import Provider
 from providers.proving import Proof
-from providers.trying import Question, Trial, try_example, try_live, try_sandbox
+from providers.trying import (
+    Question,
+    Trial,
+    require_served,
+    try_example,
+    try_live,
+    try_sandbox,
+)
 
 AGAINST: Final = ("example", "sandbox", "live")
 
@@ -30,6 +37,7 @@ def try_out(
     """Raises ValidationError for a text with faults, InvalidRequest for a call that the
     definition cannot make, RateLimited where the provider was sent enough lately."""
     file = _file(definition)
+    require_served(file, operation)
     provider = Provider.objects.filter(slug=definition.slug).first()
     if against == "live":
         own = provider.settings if provider and file.manifest else {}
