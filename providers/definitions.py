@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -13,14 +14,16 @@ import orjson
 import structlog
 import yaml
 from django.core.exceptions import ValidationError
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.db.models import Max
+from django.utils import timezone
 
 from providers.catalogue import CatalogueError, CatalogueFile, read_examples
 from providers.catalogue.documents import FOLDER as CATALOGUE
 from providers.catalogue.documents import MAX_CHARACTERS
 from providers.catalogue.examples import FOLDER as EXAMPLES
 from providers.definition_models import Definition
+from providers.models import Provider
 from providers.proving import MAX_EXAMPLE_BYTES, Proof, prove
 
 log = structlog.get_logger("patchbay.definitions")
@@ -53,10 +56,25 @@ def create(
     )
     row.checksum = _checksum(row)
     row.full_clean()
-    row.save()
+    _save_new(row)
     _forget_old(slug)
     log.info("definition_made", provider=slug, version=row.version, by=by)
     return row
+
+
+@transaction.atomic
+def adopt(*, provider: Provider, by: str) -> None:
+    """What is in force and came another way than through a version (a configuration file, an
+    older release) becomes the version in force, to be looked at and rolled back to."""
+    versions = locked(provider.slug)
+    active = next((row for row in versions if row.state == State.ACTIVE), None)
+    if not provider.manifest or (active and _document(active) == provider.manifest):
+        return
+    row = create(slug=provider.slug, document=written(provider.manifest), examples=[], by=by)
+    Definition.objects.filter(slug=provider.slug, state=State.ACTIVE).update(state=State.RETIRED)
+    Definition.objects.filter(pk=row.pk).update(
+        state=State.ACTIVE, activated_at=timezone.now(), note="As it was found in force."
+    )
 
 
 def locked(slug: str) -> list[Definition]:
@@ -159,6 +177,23 @@ def template(kind: str, slug: str) -> tuple[str, list[dict[str, Any]]]:
 
 def _examples_text(definition: Definition) -> str:
     return written({each["name"]: each for each in examples_of(definition) if "name" in each})
+
+
+def _save_new(row: Definition) -> None:
+    try:
+        with transaction.atomic():
+            row.save()
+    except IntegrityError:
+        text = "Another version was made at the same time. Try again."
+        raise ValidationError({"version": text}) from None
+
+
+def _document(definition: Definition) -> Any:
+    """As it is in a provider's row; None for a text with faults."""
+    try:
+        return json.loads(json.dumps(definition.read().document))
+    except CatalogueError:
+        return None
 
 
 def _check_kept(document: str, examples: Any) -> None:

@@ -9,9 +9,10 @@ of it: they judge by callers' calls, and one call of ours an hour says less than
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 import structlog
 from django.conf import settings
@@ -34,7 +35,7 @@ log = structlog.get_logger("patchbay.verification")
 AT_ONCE: Final = 8
 LISTINGS: Final = {"openai": "/models", "anthropic": "/models", "gemini": "/models"}
 GOOD: Final = frozenset({Verdict.OK, Verdict.EMPTY, Verdict.NOT_FOUND})
-_ANY_QUESTION: Final = {
+_ANY_QUESTION: Final[Mapping[str, Any]] = {
     "chat.completions": {"messages": [{"role": "user", "content": "."}]},
     "embeddings": {"input": "."},
 }

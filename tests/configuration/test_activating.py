@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from django.core.exceptions import ValidationError
 
 from api.configuration import catalogue
 from api.configuration.activating import activate, roll_back
+from api.configuration.applying import apply
+from api.configuration.document import read
 from billing.services import prices_in_force
 from lib.models import Revision, Topic
 from providers import definitions, snapshot
@@ -193,8 +196,28 @@ def test_what_no_version_brought_is_kept_before_it_goes() -> None:
     provider.source = "operator"
     provider.save()
     activate(definition=edited("frankfurter", "name: Frankfurter", "name: Ours"), by="ann")
-    kept = Definition.objects.get(slug="frankfurter", note__contains="as it was found")
-    assert kept.state == "retired" and "By apply" in kept.document
+    kept = Definition.objects.get(slug="frankfurter", note__contains="As it was found")
+    assert kept.state == "retired" and "By apply" in kept.document and not kept.examples
+    assert roll_back(slug="frankfurter", by="bob").provider.name == "By apply"
+
+
+def test_what_is_in_force_by_a_version_is_not_kept_twice(shipped: Sequence[CatalogueFile]) -> None:
+    """Also where YAML's keys are numbers, which a row of the database has as texts."""
+    count = Definition.objects.count()
+    for provider in Provider.objects.exclude(manifest=None):
+        definitions.adopt(provider=provider, by="x")
+    assert Definition.objects.count() == count
+
+
+def test_a_configuration_file_brings_a_version() -> None:
+    manifest = {**(Provider.objects.get(slug="frankfurter").manifest or {}), "name": "By file"}
+    document = {"providers": [{"slug": "frankfurter", "manifest": manifest}]}
+    for _ in range(2):
+        apply(read(json.dumps(document), {}))
+    row = in_force("frankfurter")
+    assert (row.version, row.by) == (2, "manage.py apply") and "By file" in row.document
+    assert roll_back(slug="frankfurter", by="bob").definition.version == 1
+    assert Provider.objects.get(slug="frankfurter").name == "Frankfurter"
 
 
 def test_an_operation_that_is_no_longer_served_leaves_its_route() -> None:

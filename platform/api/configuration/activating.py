@@ -44,10 +44,8 @@ def activate(*, definition: Definition, by: str, user: User | None = None) -> Ac
     file = _checked(definition)
     provider = _provider(file)
     _check_address(provider, file)
-    active = next((row for row in versions.values() if row.state == State.ACTIVE), None)
-    if active != definition:
-        _keep_present(provider, active, by)
-        _swap(active, definition)
+    definitions.adopt(provider=provider, by=by)
+    _swap(definition)
     _put_in_force(provider, file, _source(definition))
     done = Activated(definition, provider)
     follow_routes(provider, done.routes, done.left)
@@ -66,8 +64,9 @@ def roll_back(*, slug: str, by: str, user: User | None = None) -> Activated:
 
 
 def _checked(definition: Definition) -> CatalogueFile:
-    """What ships was tried when it was made, and its examples may have moved on since."""
-    if definition.source == Source.BUILTIN:
+    """What ships was tried when it was made, and what was in force needs no example to be so
+    again: to go back must not fail for the want of one."""
+    if definition.source == Source.BUILTIN or definition.activated_at:
         try:
             return definition.read()
         except CatalogueError as error:
@@ -96,34 +95,9 @@ def _check_address(provider: Provider, file: CatalogueFile) -> None:
         )
 
 
-def _keep_present(provider: Provider, active: Definition | None, by: str) -> None:
-    """What is in force and no version of ours, since a configuration file or an older release
-    brought it, is kept to be rolled back to."""
-    if not provider.pk or not provider.manifest:
-        return
-    if active is None or active.checksum != provider.checksum or _edited(provider, active):
-        row = definitions.create(
-            slug=provider.slug,
-            document=definitions.written(provider.manifest),
-            examples=[],
-            by=by,
-            note="What was in force before, as it was found.",
-        )
-        Definition.objects.filter(pk=row.pk).update(
-            state=State.RETIRED, activated_at=timezone.now()
-        )
-
-
-def _edited(provider: Provider, active: Definition) -> bool:
-    try:
-        return bool(active.read().document != provider.manifest)
-    except CatalogueError:
-        return True
-
-
-def _swap(active: Definition | None, definition: Definition) -> None:
-    if active is not None:
-        Definition.objects.filter(pk=active.pk).update(state=State.RETIRED)
+def _swap(definition: Definition) -> None:
+    others = Definition.objects.filter(slug=definition.slug, state=State.ACTIVE)
+    others.exclude(pk=definition.pk).update(state=State.RETIRED)
     definition.state, definition.activated_at = State.ACTIVE, timezone.now()
     definition.save(update_fields=["state", "activated_at"])
 
@@ -135,15 +109,15 @@ def _source(definition: Definition) -> str:
 
 
 def _put_in_force(provider: Provider, file: CatalogueFile, source: str) -> None:
-    allowed = provider.allow_private_network
-    for name, value in columns(file).items():
+    values = columns(file) | {"source": source}
+    del values["allow_private_network"]  # the provider's own switch
+    for name, value in values.items():
         setattr(provider, name, value)
-    provider.allow_private_network = allowed
-    provider.source = source
-    provider.full_clean()
+    provider.clean_fields({field.name for field in Provider._meta.fields} - values.keys())
     provider.save()
-    load_models(file, provider)
-    load_prices(file, provider)
+    if not file.manifest:  # what a data provider's calls cost is staff's to say
+        load_models(file, provider)
+        load_prices(file, provider)
 
 
 def _tell(done: Activated, by: str, user: User | None) -> None:
