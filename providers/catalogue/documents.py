@@ -154,7 +154,12 @@ def _compiled(path: Path, located: LocatedDocument) -> Manifest | None:
 
 
 def _told(path: Path, located: LocatedDocument, found: list[Fault]) -> list[Line]:
-    return [Line(path.name, located.line(fault.place), str(fault)) for fault in found]
+    return [Line(path.name, located.line(fault.place), _printable(str(fault))) for fault in found]
+
+
+def _printable(words: str) -> str:
+    """A key of the text may be anything, also what a terminal takes for an order."""
+    return "".join(each if each.isprintable() else "?" for each in words)
 
 
 def _checksum(document: Mapping[str, Any]) -> str:

@@ -45,6 +45,12 @@ def test_a_fault_is_told_with_its_line() -> None:
     ]
 
 
+def test_no_fault_gives_orders_to_a_terminal() -> None:
+    document, examples = rates()
+    faults = told(document + '"a\\e[2Jb": 1\n', examples)
+    assert len(faults) == 1 and "a?[2Jb: Unknown" in faults[0]
+
+
 def test_a_mapping_that_finds_something_else_does_not_hold() -> None:
     document, examples = rates(path="wrong")
     faults = told(document, examples)

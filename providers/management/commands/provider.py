@@ -98,7 +98,7 @@ class Command(BaseCommand):
             self.stdout.write(f"{name}: {value}")
         self.stdout.write(f"{sent['body']}\n" if sent["body"] else "")
         after = "" if trial.milliseconds is None else f" after {trial.milliseconds} ms"
-        self.stdout.write(f"{answer['status']}{after}\n{answer['body']}\n")
+        self.stdout.write(f"{answer['status']}{after}\n{_plain(answer['body'])}\n")
         shown = orjson.dumps(told["canonical"], option=orjson.OPT_INDENT_2)
         self.stdout.write(shown.decode())
 
@@ -193,6 +193,11 @@ def _value(text: str) -> Any:
         return orjson.loads(text)
     except orjson.JSONDecodeError:
         return text
+
+
+def _plain(text: str) -> str:
+    """Lines of text: a provider gives no orders to a terminal."""
+    return "".join(each if each.isprintable() or each in "\n\t" else "?" for each in text)
 
 
 def _words(problem: Problem) -> Iterator[str]:
