@@ -29,6 +29,7 @@ from providers.check_budget import KEPT, require_budget, within_budget, within_s
 from providers.definition_models import Check, Drift
 from providers.models import Credential, Model, Provider
 from providers.snapshot import ProviderSpec
+from providers.trials import without
 
 log = structlog.get_logger("patchbay.verification")
 
@@ -76,7 +77,7 @@ def record(slug: str, ask: Ask, asked: Asked, *, kind: Check.Kind, by: str) -> C
         status=asked.status,
         latency_ms=asked.milliseconds,
         drift=asked.came.drifted,
-        message=clean(asked.came.message, ask.upstream.secret)[:300],
+        message=without(asked.came.message, ask.upstream.secret)[:300],
         by=by[:100],
     )
     if kind is Check.Kind.VERIFICATION:
@@ -85,11 +86,6 @@ def record(slug: str, ask: Ask, asked: Asked, *, kind: Check.Kind, by: str) -> C
     for last in old:
         Check.objects.filter(slug=slug, pk__lte=last.pk).delete()
     return check
-
-
-def clean(text: str, secret: str | None) -> str:
-    """Without the secret, which some providers say back."""
-    return text.replace(secret, "[secret]") if secret else text
 
 
 def house_secret(provider: Provider) -> tuple[str | None, str]:
