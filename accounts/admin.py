@@ -17,6 +17,7 @@ from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationFo
 
 from accounts import services, tokens
 from accounts.models import Membership, RefreshFamily, User
+from lib.audit import event, object_id
 
 for _model in (Group, AccessAttempt, AccessFailureLog, AccessLog):
     if admin.site.is_registered(_model):
@@ -49,8 +50,25 @@ class NewPasswordForm(AdminPasswordChangeForm):  # type: ignore[misc]
         return user
 
 
+class GivesPowers:
+    """Groups and permissions are rows of their own to Django, and one change to the audit log."""
+
+    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
+        row = form.instance
+        before = _powers(row)
+        super().save_related(request, form, formsets, change)  # type: ignore[misc]
+        if (after := _powers(row)) != before:
+            told = {"object_id": object_id(row), "object_name": str(row)}
+            event("changed", kind=row._meta.label_lower, **told, before=before, after=after)
+
+
+def _powers(row: User | Group) -> dict[str, list[str]]:
+    names = {field.name: field.value_from_object(row) for field in row._meta.many_to_many}
+    return {name: sorted(map(str, powers)) for name, powers in names.items()}
+
+
 @admin.register(User)
-class UserAdmin(BaseUserAdmin, ModelAdmin):  # type: ignore[type-arg, misc]
+class UserAdmin(GivesPowers, BaseUserAdmin, ModelAdmin):  # type: ignore[type-arg, misc]
     form = ChangeUserForm
     add_form = NewUserForm
     change_password_form = NewPasswordForm
@@ -135,7 +153,7 @@ class RefreshFamilyAdmin(ReadOnlyAdmin):
 
 
 @admin.register(Group)
-class GroupAdmin(BaseGroupAdmin, ModelAdmin):  # type: ignore[misc]
+class GroupAdmin(GivesPowers, BaseGroupAdmin, ModelAdmin):  # type: ignore[misc]
     pass
 
 

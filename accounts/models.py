@@ -11,12 +11,13 @@ from django.db import models
 from django.db.models.functions import Lower
 from django.utils import timezone
 
+from lib.audited import Audited, AuditedQuerySet
 from lib.ids import prefixed
 from lib.models import Published, Revision, Topic
 from tenants.models import Tenant
 
 
-class UserQuerySet(models.QuerySet["User"]):
+class UserQuerySet(AuditedQuerySet):
     """Who is deleted or switched off here is out on every worker within a second."""
 
     def update(self, **kwargs: Any) -> int:
@@ -48,8 +49,11 @@ class UserManager(BaseUserManager["User"]):
         return self.get(email__iexact=username)
 
 
-class User(AbstractBaseUser, PermissionsMixin):
+class User(Audited, AbstractBaseUser, PermissionsMixin):
     """A person. Staff use the admin; anyone may be a member of tenants."""
+
+    hidden = frozenset({"password"})
+    untold = frozenset({"last_login"})
 
     public_id = models.CharField(
         max_length=40, unique=True, editable=False, default=partial(prefixed, "usr")
@@ -60,7 +64,7 @@ class User(AbstractBaseUser, PermissionsMixin):
     is_staff = models.BooleanField(default=False, help_text="May sign in to the admin.")
     date_joined = models.DateTimeField(default=timezone.now, editable=False)
 
-    objects: ClassVar[UserManager] = UserManager()
+    objects: ClassVar[UserManager] = UserManager()  # type: ignore[assignment]
 
     USERNAME_FIELD = "email"
     EMAIL_FIELD = "email"

@@ -7,7 +7,7 @@ operation's; but no answer is kept for longer than the provider's terms allow (`
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jsonschema_rs
 
@@ -27,11 +27,31 @@ SCHEMA = {
         "adaptive": {"type": "boolean"},
         "public": {"type": "boolean"},
         "sampled": {"type": "boolean"},
+        "semantic": {
+            "type": "object",
+            "additionalProperties": False,
+            "required": ["route"],
+            "properties": {
+                "route": {"type": "string", "minLength": 1, "maxLength": 200},
+                "threshold": {"type": "number", "minimum": 0.5, "maximum": 1},
+                "verify": {"type": "number", "minimum": 0, "maximum": 1},
+            },
+        },
     },
 }
 _validator = jsonschema_rs.validator_for(SCHEMA)
 
 HOUR, WEEK = 3600, 7 * 86_400
+
+
+class Semantic(NamedTuple):
+    """Answers to questions that are nearly the same: `route` is the embeddings route that
+    compares them, `threshold` the least cosine of two that count as one, `verify` the share of
+    such answers that a provider is asked for all the same."""
+
+    route: str
+    threshold: float = 0.95
+    verify: float = 0.05
 
 
 class CacheFault(ValueError):
@@ -54,6 +74,8 @@ def parse(rules: Any) -> Rules:
         raise CacheFault(("min_ttl",), "It is more than max_ttl.")
     if rules.get("adaptive") and not {"min_ttl", "max_ttl"} <= rules.keys():
         raise CacheFault(("adaptive",), "Say min_ttl and max_ttl, between which it may move.")
+    if rules.get("semantic") and rules.get("public"):
+        raise CacheFault(("semantic",), "A tenant's questions answer nobody else's: not `public`.")
     return dict(rules)
 
 
@@ -64,6 +86,12 @@ def of_manifest(document: Mapping[str, Any] | None, operation: str) -> Rules:
     return {**document.get("cache", {}), **own.get("cache", {})}
 
 
+def semantic(rules: Rules) -> Semantic | None:
+    """Of a route's rules."""
+    told = rules.get("semantic")
+    return Semantic(**told) if told else None
+
+
 def merged(*layers: Rules) -> Rules:
     """All rules, those of a later layer over the ones before. What none says of stale answers
     goes by how long fresh ones are kept: as long again while a new one is fetched, and sixty
@@ -71,6 +99,7 @@ def merged(*layers: Rules) -> Rules:
     rules: dict[str, Any] = {}
     for layer in layers:
         rules |= layer
+    rules.pop("semantic", None)  # not how long, but what is found: that of the route alone
     ttl = rules.get("ttl", 0)
     told = {
         "stale_while_revalidate": ttl,

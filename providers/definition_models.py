@@ -7,16 +7,19 @@ from pathlib import Path
 from django.db import models
 from django.utils import timezone
 
+from lib.audited import Audited
 from lib.models import Published, Topic
 from providers.catalogue import CatalogueFile, parse_document
 
 
-class Definition(models.Model):
+class Definition(Audited):
     """One version of what a provider is: its document as it was written, with its examples.
 
     Never changed once it is made but for its state; what is in force is copied from the active
     one into the provider's row, which the data path reads.
     """
+
+    untold = frozenset({"document", "examples"})  # long, never changed, and kept here
 
     class Source(models.TextChoices):
         BUILTIN = "builtin", "shipped"
@@ -90,6 +93,7 @@ class Drift(Published):
     """A provider that does not answer as its definition tells, until its next good answer."""
 
     topic = Topic.ROUTING
+    untold = frozenset({"last_at"})
 
     slug = models.SlugField(max_length=63, unique=True)
     operation = models.CharField(max_length=64)

@@ -130,6 +130,7 @@ class Credential(Published):
     """
 
     topic = Topic.ROUTING
+    hidden = frozenset({"sealed"})
 
     public_id = models.CharField(
         max_length=40, unique=True, editable=False, default=partial(prefixed, "crd")
@@ -300,6 +301,8 @@ class Route(Published):
             cache_rules.parse(self.cache)
         except cache_rules.CacheFault as fault:
             raise ValidationError({"cache": ItemFault(fault.path, fault.text, "cache")}) from None
+        if self.cache.get("semantic") and self.operation != "chat.completions":
+            raise ValidationError({"cache": "Only routes of chat.completions are `semantic`."})
 
 
 class Target(Published):

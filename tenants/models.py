@@ -192,6 +192,8 @@ class ApiKey(QuotaHolder):
     """
 
     topic = Topic.KEYS
+    hidden = frozenset({"digest"})
+    untold = frozenset({"changed_at", "last_used_at"})
 
     public_id = models.CharField(max_length=12, unique=True, editable=False)
     tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="keys")

@@ -87,7 +87,7 @@ def _figures(figures: Figures) -> dict[str, Any]:
     return {**told, "hit_ratio": ratio(found, found + figures.misses)}
 
 
-def ratio(part: int, whole: int) -> float | None:
+def ratio(part: float, whole: int) -> float | None:
     return round(part / whole, 4) if whole else None
 
 

@@ -21,7 +21,7 @@ from lib.ids import is_uuid, uuid7
 from lib.problems import Problem, RateLimited
 
 PROBLEM_JSON = "application/problem+json"
-HTML_PREFIXES = ("/admin/",)  # pages for people, whose errors stay pages
+HTML_PREFIXES = ("/admin/", "/app/")  # pages for people, whose errors stay pages
 UNCACHED_PREFIXES = ("/api/", "/internal/")
 _OF_THE_BODY = {f"content-{what}" for what in ("type", "length", "encoding", "language")}
 

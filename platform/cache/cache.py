@@ -13,6 +13,7 @@ import asyncio
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from cache.codec import Codec
 from cache.compression import MOST_BYTES, Torn, pack
@@ -37,6 +38,7 @@ from cache.looking import Ask, Look
 from cache.memory import Memory
 from cache.policy import NO_WISH, CachePolicy, Wish
 from cache.savings import Savings
+from cache.semantic import Index
 from cache.shared import EVERYTHING, PATIENCE, Alone, SecondLevel, SharedCache, Sharing
 from cache.tags import Stamps, TagIds, of_key
 from lib.clock import Clock, SystemClock
@@ -44,6 +46,7 @@ from lib.clock import Clock, SystemClock
 __all__ = ["Answer", "Ask", "Cache", "Look", "Place"]
 
 _NO_HEADERS: Headers = {}
+QUESTIONS_PART = 8  # of memory, beside it, for finding answers by what is asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +92,13 @@ class Cache:
         self.savings = Savings()
         self.stamps = Stamps()
         self.memory = Memory(memory_bytes)
+        self.questions = Index(memory_bytes // QUESTIONS_PART)
         self.flights = Flights(self.stamps)
         self.shared: SecondLevel = Alone()
         if url:
             self.shared = SharedCache(url, self.stamps, limit=shared_bytes, timeout=patience)
         self.shared.on_lost = self._forget
-        self.behind: set[asyncio.Task[None]] = set()
+        self.behind: set[asyncio.Task[Any]] = set()
         self._keys = Keys(secret)
         self._ids = TagIds(secret)
         self._codec = Codec(secret)
@@ -123,7 +127,11 @@ class Cache:
         """What to look for. `until` is the loop's time at which the call must have ended, `tags`
         are those that are known beforehand, `asked_with` the request headers that an answer may
         vary by."""
-        return Ask(self._keys.key(place, params), policy, wish, until, tags, asked_with)
+        return Ask(self._keys.key(place, params), policy, wish, until, tags, asked_with, place)
+
+    def shelf(self, place: Place, params: Mapping[str, object]) -> bytes:
+        """A digest of what must be equal in questions that are compared (semantic.py)."""
+        return self._keys.key(place, params)
 
     def fresh(self, ask: Ask) -> Entry | None:
         """A fresh answer in memory, if there is one."""
@@ -219,6 +227,7 @@ class Cache:
     def _forget(self) -> None:
         self.stamps.invalidate_all()
         self.memory.clear()
+        self.questions.clear()
 
 
 def _ttl(answer: Answer, policy: CachePolicy, look: Look, *, changed: bool) -> float:

@@ -14,7 +14,7 @@ import orjson
 
 DIGEST_BYTES = 32
 MOST_PLACES = 10_000
-TOLD_APART_BELOW = 2**64  # orjson reads a whole number from here on as a float
+WHOLE = (-(2**63), 2**64)  # orjson reads and writes whole numbers from … to below
 
 # How an answer is delivered is not what it says: a stream and a whole answer are one.
 _DELIVERY: Mapping[str, frozenset[str]] = {
@@ -83,7 +83,7 @@ def canonical(operation: str, params: Mapping[str, Any]) -> bytes:
 
 def _plain(value: Any) -> Any:
     kind = type(value)
-    if kind is float and value.is_integer() and abs(value) < TOLD_APART_BELOW:
+    if kind is float and value.is_integer() and WHOLE[0] <= value < WHOLE[1]:
         return int(value)
     if kind is dict:
         return {name: _plain(each) for name, each in value.items()}

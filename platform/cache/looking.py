@@ -16,6 +16,7 @@ import structlog
 from cache.entry import Entry
 from cache.flight import LEAD, Flight
 from cache.freshness import Headers, State, Times, conditional
+from cache.keys import Place
 from cache.policy import CachePolicy, Wish
 from cache.shared import LEASE_SECONDS, Lease, Since
 from lib.ids import uuid7
@@ -41,6 +42,7 @@ class Ask(NamedTuple):
     until: float
     tags: Sequence[str]
     asked_with: Headers
+    place: Place
 
 
 class Look:

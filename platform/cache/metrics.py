@@ -9,6 +9,7 @@ from prometheus_client import Counter, Gauge
 
 from cache.cache import Cache
 from cache.figures import Figures
+from cache.semantic import Index, Scores
 
 TELL_SECONDS = 0.5
 
@@ -40,6 +41,23 @@ SHARING = Gauge(
     multiprocess_mode="livesum",
 )
 
+SEMANTIC = Counter(
+    "patchbay_cache_semantic_lookups_total",
+    "Questions compared with earlier ones, by what came of it: hit, miss, failed (no embedding "
+    "could be had in time).",
+    ["found"],
+)
+CHECKED = Counter(
+    "patchbay_cache_semantic_checked_total",
+    "Such hits for which a provider was asked all the same, and whether it said the same.",
+    ["agreed"],
+)
+QUESTIONS = Gauge(
+    "patchbay_cache_semantic_questions",
+    "Questions that others are compared with, in workers' memory.",
+    multiprocess_mode="livesum",
+)
+
 _FOUND = {
     "hit": "hits",
     "shared_hit": "shared_hits",
@@ -48,6 +66,7 @@ _FOUND = {
     "stale_on_error": "on_error",
     "miss": "misses",
 }
+_COMPARED = {"hit": "hits", "miss": "misses", "failed": "failed"}
 _RESULTS = {"stored": "stored", "revalidated": "revalidated", "not_kept": "not_kept"}
 _COUNTS = {
     "stored_bytes": STORED_BYTES,
@@ -63,6 +82,7 @@ class CacheMetrics:
     def __init__(self) -> None:
         self._known = Figures()
         self._evicted = 0
+        self._scores = Scores()
 
     def publish(self, cache: Cache) -> None:
         now, known = cache.figures, self._known
@@ -75,7 +95,17 @@ class CacheMetrics:
         BYTES.set(cache.memory.size)
         ENTRIES.set(len(cache.memory))
         SHARING.set(cache.shared.usable)
+        self._compare(cache.questions)
         self._known, self._evicted = dataclasses.replace(now), cache.memory.evicted
+
+    def _compare(self, questions: Index) -> None:
+        now, known = questions.total(), self._scores
+        for found, name in _COMPARED.items():
+            SEMANTIC.labels(found).inc(getattr(now, name) - getattr(known, name))
+        CHECKED.labels("yes").inc(now.agreed - known.agreed)
+        CHECKED.labels("no").inc(now.differed - known.differed)
+        QUESTIONS.set(len(questions))
+        self._scores = now
 
 
 async def keep_publishing(cache: Cache) -> None:

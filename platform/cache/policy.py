@@ -63,12 +63,14 @@ class CachePolicy:
 
 class Wish(NamedTuple):
     """What the client asks of the cache. `max_age` in seconds: nothing older; where the policy
-    keeps nothing by itself, it also asks that the answer be kept for so long."""
+    keeps nothing by itself, it also asks that the answer be kept for so long. `exact`: only the
+    answer to this very question, not to one that is nearly the same."""
 
     max_age: float | None = None
     no_store: bool = False
     no_cache: bool = False
     only_if_cached: bool = False
+    exact: bool = False
 
 
 NO_WISH = Wish()
@@ -76,6 +78,7 @@ _FLAGS: Mapping[str, str] = {
     "no-store": "no_store",
     "no-cache": "no_cache",
     "only-if-cached": "only_if_cached",
+    "exact": "exact",
 }
 
 
@@ -90,7 +93,7 @@ def parse_wish(header: str) -> Wish:
         field = _FLAGS.get(name, "max_age" if name == "max-age" else "")
         if not field or (equals and field != "max_age"):
             raise _invalid(
-                f"{HEADER} takes max-age=<seconds>, no-store, no-cache and only-if-cached, "
+                f"{HEADER} takes max-age=<seconds>, no-store, no-cache, only-if-cached and exact, "
                 "with commas between them."
             )
         if field in said:

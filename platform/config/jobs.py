@@ -18,8 +18,9 @@ from django.utils import timezone
 
 from accounts.models import RefreshFamily
 from config.models import Claim
+from lib import audit
 from providers.verification import verify_due
-from usage import partitions, retention
+from usage import partitions, retention, sizes
 from usage.idempotency import expire as expire_idempotency_keys
 from usage.reaper import reap
 from usage.rollups import fold, prune
@@ -50,6 +51,10 @@ def expire_ledger_rows() -> int:
     return retention.expire(settings.ENV.LEDGER_KEEP_MONTHS)
 
 
+def measure_database() -> int:
+    return sizes.measure(settings.BASE_DIR)
+
+
 JOBS = (
     Job("reap-open-calls", reap, every=dt.timedelta(seconds=10)),
     Job("fold-usage", fold, every=dt.timedelta(seconds=5)),
@@ -58,6 +63,8 @@ JOBS = (
     Job("expire-sessions", expire_sessions, every=dt.timedelta(hours=1)),
     Job("expire-idempotency-keys", expire_idempotency_keys, every=dt.timedelta(minutes=15)),
     Job("verify-providers", verify_due, every=dt.timedelta(minutes=1)),
+    Job("link-audit-log", audit.link, every=dt.timedelta(seconds=10)),
+    Job("measure-database", measure_database, every=dt.timedelta(hours=1)),
     Job("partitions", partitions.make, every=dt.timedelta(days=1)),
     Job(
         "expire-ledger-rows",

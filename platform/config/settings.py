@@ -11,6 +11,7 @@ from typing import Any
 from csp.constants import NONCE, NONE, SELF, UNSAFE_EVAL, UNSAFE_INLINE
 from django.templatetags.static import static
 
+from config import theme
 from config.caches import cache
 from config.database import database
 from config.environment import ROOT, ConfigurationError, load
@@ -56,6 +57,8 @@ INSTALLED_APPS = [
     "usage",
     "billing",
     "api",
+    "portal",
+    "django_htmx",
     "config",
 ]
 
@@ -70,6 +73,7 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "api.acting.ActorMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "axes.middleware.AxesMiddleware",
@@ -83,7 +87,7 @@ WSGI_APPLICATION = "config.wsgi.application"
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
-        "DIRS": [],
+        "DIRS": [ROOT / "platform/config/templates"],  # before Unfold's own of the same name
         "APP_DIRS": True,
         "OPTIONS": {
             "context_processors": [
@@ -246,6 +250,10 @@ UNFOLD = {
         {"rel": "icon", "type": "image/svg+xml", "href": lambda _: static("api/icon.svg")}
     ],
     "STYLES": [lambda _: static("api/admin.css")],
+    "DASHBOARD_CALLBACK": "api.dashboard.home.add_figures",
+    "ENVIRONMENT": "config.theme.environment",
+    "COLORS": {"primary": theme.PRIMARY},
+    "SIDEBAR": {"show_search": True, "navigation": theme.navigation},
     "SHOW_HISTORY": True,
     "SHOW_VIEW_ON_SITE": False,
 }

@@ -38,6 +38,7 @@ from gateway.observation import Observer
 from gateway.paths import Door
 from gateway.routing import Plan, Wish, resolve
 from gateway.scores import Scores
+from gateway.semantic import Semantic
 from gateway.serving import Admitted, Serving
 from gateway.sessions import HEADER as SESSION
 from gateway.sessions import session_of
@@ -120,7 +121,12 @@ class Gateway:
         self.arranger = Arranger(self.scores, self.dispatcher.resting)
         self.caching = Caching(self.cache)
         self.serving = Serving(
-            self.dispatcher, self.caching, self.scores, self.arranger.sessions, self.handle
+            self.dispatcher,
+            self.caching,
+            self.scores,
+            self.arranger.sessions,
+            self.handle,
+            Semantic(self.cache, self.handle),
         )
         self.idempotency = Idempotency(self.clock, self.options.deadline_ms / 1000)
         self.shedder = Shedder(

@@ -12,6 +12,7 @@ from gateway.strategies import Turns, wanted_output
 from lib.problems import Forbidden, InvalidRequest, NotFound, Unavailable
 from providers import cache_rules
 from providers.breakers import OF_A_TENANT
+from providers.cache_rules import Semantic
 from providers.call import Call, Upstream
 from providers.openai_wire import input_estimate
 from providers.operations import Kind, Operation
@@ -94,6 +95,7 @@ class Plan:
     was tried with the tenant's own credential, the house's is out of the question. `cache` says
     whether an answer is looked for in the cache; how long a new one is kept there is the
     candidate's to say. `configuration` names the state of all that its answers depend on.
+    `semantic`: answers to questions that are nearly the same are served too.
     """
 
     route: RouteSpec
@@ -105,6 +107,7 @@ class Plan:
     turns: Turns = field(default_factory=Turns)
     cache: CachePolicy = field(default_factory=CachePolicy)
     configuration: str = ""
+    semantic: Semantic | None = None
 
     def reordered(self, candidates: Sequence[Candidate]) -> Plan:
         return replace(self, candidates=tuple(candidates), timeouts=candidates[0].timeouts)
@@ -248,6 +251,7 @@ def _plan(
         turns=_turns(snapshot, route, candidates),
         cache=CachePolicy(**cache_rules.merged(operation.cache, route.cache)),
         configuration=_configuration(route),
+        semantic=cache_rules.semantic(route.cache) if operation.kind is Kind.CHAT else None,
     )
     barred = houses_after_own(plan) if plan.bound else []
     return plan.without(barred, "house_credential") if barred else plan

@@ -25,6 +25,7 @@ from gateway.paths import Door
 from gateway.relay import relay_stream, relay_whole
 from gateway.routing import Plan
 from gateway.scores import Scores
+from gateway.semantic import Semantic, Sought
 from gateway.sessions import Sessions
 from lib.problems import Problem
 from providers.call import Call
@@ -70,6 +71,7 @@ class Serving:
     scores: Scores
     sessions: Sessions
     handle: Handle
+    semantic: Semantic
 
     def serve(self, it: Admitted) -> Coroutine[Any, Any, None]:
         if it.ask is None:
@@ -89,12 +91,27 @@ class Serving:
             if look.entry is None:
                 if ask.wish.only_if_cached:
                     raise caching.not_cached()
-                await self._ask_providers(it, look)
-                return
-            if look.leads:
-                look.refresh(partial(self._fetch_again, it))
-            last = await self._settled(it, look.entry)
+                sought = await self._seek(it, ask)
+                entry = sought.entry if sought is not None else None
+                if sought is None or entry is None:
+                    await self._ask_providers(it, look)
+                    if sought is not None:
+                        self.semantic.keep(sought, ask)
+                    return
+                self.semantic.serve(it, look, sought)
+            else:
+                entry = look.entry
+                if look.leads:
+                    look.refresh(partial(self._fetch_again, it))
+            last = await self._settled(it, entry)
         await caching.answer(it.exchange, it.call, last)
+
+    async def _seek(self, it: Admitted, ask: Ask) -> Sought | None:
+        """Among answers to questions that are nearly the same, where the route wants that."""
+        if it.plan.semantic is None:
+            return None
+        with CancelWhenClientLeaves(it.exchange.receive):
+            return await self.semantic.seek(it, ask)
 
     async def _fetch_again(self, it: Admitted, look: Look) -> None:
         await self.handle(it.door, *caching.again(it.exchange, it.asked, look))

@@ -2,7 +2,7 @@ from django.apps import AppConfig
 
 
 class LibConfig(AppConfig):
-    """Holds one table, `Revision`; see lib/revision.py."""
+    """Holds the tables `Revision` (lib/models.py) and the audit log's (lib/audit.py)."""
 
     name = "lib"
-    verbose_name = "Revisions"
+    verbose_name = "Audit"

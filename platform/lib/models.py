@@ -8,10 +8,17 @@ query a second) and reload a topic whose number moved.
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar, Self
 
 from django.db import models, transaction
 from django.db.models import F
+
+from lib.audit import AuditEntry, AuditHead
+from lib.audited import Audited, AuditedQuerySet
+
+__all__ = ["AuditEntry", "AuditHead", "Published", "PublishedQuerySet", "Revision", "Topic"]
 
 
 class Topic(enum.StrEnum):
@@ -44,38 +51,34 @@ class Revision(models.Model):
         return dict(cls.objects.values_list("topic", "number"))
 
 
-class PublishedQuerySet(models.QuerySet[Any]):
+class PublishedQuerySet(AuditedQuerySet):
     """Bulk writes publish too."""
 
-    def _publish(self) -> None:
-        Revision.bump(self.model.topic)
-
     def update(self, **kwargs: Any) -> int:
-        with transaction.atomic(using=self.db):
-            self._publish()
+        with self._published():
             return super().update(**kwargs)
 
     def delete(self) -> tuple[int, dict[str, int]]:
-        with transaction.atomic(using=self.db):
-            self._publish()
+        with self._published():
             return super().delete()
 
     def bulk_create(self, *args: Any, **kwargs: Any) -> list[Any]:
-        with transaction.atomic(using=self.db):
-            self._publish()
+        with self._published():
             return super().bulk_create(*args, **kwargs)
 
-    def update_quietly(self, **kwargs: Any) -> int:
-        """For columns the data path does not read, such as `last_used_at`."""
-        return super().update(**kwargs)
+    @contextmanager
+    def _published(self) -> Iterator[None]:
+        with transaction.atomic(using=self.db):
+            yield
+            Revision.bump(self.model.topic)
 
 
-class Published(models.Model):
+class Published(Audited):
     """A row of which the data path keeps a copy in memory."""
 
     topic: ClassVar[Topic]
 
-    objects = PublishedQuerySet.as_manager()
+    objects: ClassVar[Any] = PublishedQuerySet.as_manager()
 
     class Meta:
         abstract = True

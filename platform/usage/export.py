@@ -219,12 +219,15 @@ class Export:
         flags = [place for place, column in enumerate(self.columns) if column.show is bool]
         for cells in rows:
             for place in texts:
-                cell = cells[place]
-                if cell and cell[0] in _FORMULA:
-                    cells[place] = f"'{cell}"
+                cells[place] = inert(cells[place])
             for place in flags:
                 cells[place] = "true" if cells[place] else "false"
             yield cells
+
+
+def inert(cell: Any) -> Any:
+    """A text that no spreadsheet takes for a formula."""
+    return f"'{cell}" if cell and cell[0] in _FORMULA else cell
 
 
 def _csv(rows: Iterable[Sequence[Any]]) -> bytes:

@@ -235,3 +235,17 @@ class QuotaAlert(models.Model):
 
     def __str__(self) -> str:
         return f"{self.quota} {self.threshold} %"
+
+
+class DatabaseSize(models.Model):
+    """How large the database was at a moment, and how much the disk had left."""
+
+    at = models.DateTimeField(default=timezone.now, db_index=True)
+    database_bytes = models.BigIntegerField()
+    disk_free_bytes = models.BigIntegerField()
+
+    class Meta:
+        ordering = ["at"]
+
+    def __str__(self) -> str:
+        return f"{self.at:%Y-%m-%d %H:%M} {self.database_bytes}"

@@ -11,6 +11,7 @@ from django.contrib.auth.models import Permission
 from django.test import Client
 from django.urls import reverse
 
+from cache.semantic import Scores
 from tests.api.caching import Beside, beside
 from tests.factories import TargetFactory, TenantFactory, UsageRecordFactory, UserFactory
 from usage import rollups
@@ -38,8 +39,10 @@ def test_it_shows_the_same_figures(browser: Client, gateway: Beside) -> None:
     (full,) = cache.memory._entries
     record = UsageRecordFactory.build(tenant_id=tenant.pk, operation="finance.quote", route="<b>")
     cache.savings.add(full, record, 1, cache.memory.peek(full))  # type: ignore[arg-type]
+    assert "Questions in other words" not in browser.get(PAGE).content.decode()
+    cache.questions.scores["<i>"] = Scores(hits=4, agreed=2, similarity=3.88)
     page = browser.get(PAGE).content.decode()
-    for told in ("finance.quote", "acme", "1.0", "&lt;b&gt;"):
+    for told in ("finance.quote", "acme", "1.0", "&lt;b&gt;", "&lt;i&gt;", "0.97"):
         assert f">{told}</td>" in page
     assert key.hex() in page and "SECRET-SYMBOL" not in page
     assert "none is configured" in page and "overflow-x-auto" in page

@@ -17,6 +17,7 @@ from django.urls import reverse
 from django.utils import timezone
 from unfold.admin import ModelAdmin
 
+from lib import audit
 from lib.ids import prefixed
 from providers.services import override_breaker
 from tenants.models import HousePolicy
@@ -43,6 +44,7 @@ def attempt() -> Any:
 
 
 MAKERS: dict[str, Callable[[], Any]] = {
+    "lib.auditentry": lambda: audit.event("tried", kind="a thing", after={"n": 1}),
     "tenants.plan": lambda: factories.PlanFactory(slug=prefixed("plan")),
     "tenants.housepolicy": lambda: HousePolicy.objects.get_or_create(pk=HousePolicy.PK)[0],
     "tenants.tenant": factories.TenantFactory,
@@ -87,6 +89,7 @@ def rolled_up() -> Any:
 
 
 READ_ONLY = {
+    "lib.auditentry",
     "billing.correction",
     "accounts.refreshfamily",
     "usage.feedback",
@@ -114,7 +117,7 @@ def url(label: str, page: str, *args: Any) -> str:
 
 
 def ours() -> dict[str, Any]:
-    apps = {"tenants", "accounts", "providers", "usage", "billing", "auth", "axes"}
+    apps = {"lib", "tenants", "accounts", "providers", "usage", "billing", "auth", "axes"}
     return {
         model._meta.label_lower: page
         for model, page in admin.site._registry.items()

@@ -15,6 +15,7 @@ from rest_framework.test import APIClient
 from api import vitals
 from api.internal.cache import FiguresShown
 from cache.figures import Figures
+from cache.semantic import Scores
 from tenants.models import Tenant
 from tests.api.caching import Beside, beside
 from tests.factories import (
@@ -232,9 +233,30 @@ def test_hits_are_the_ledgers_and_what_they_saved_is_this_gateways(
     assert (asked["key"], asked["hits"], asked["fields_asked"]) == (key.hex(), 3, 1)
     assert asked["size_bytes"] == entry.size and asked["age_seconds"] == 0
     assert "SECRET-SYMBOL" not in answer.content.decode()
+    assert told["semantic"] == []
     only = staff.get(f"{WHERE}/analytics?tenant=other").json()
     assert only["totals"]["calls"] == 1 and only["totals"]["saved_here"]["hits"] == 0
     assert staff.get(f"{WHERE}/analytics?to=2020-01-02").json()["totals"]["calls"] == 0
+
+
+def test_answers_to_questions_in_other_words_are_told_by_route(
+    gateway: Beside, staff: APIClient
+) -> None:
+    gateway.caches[0].questions.scores["chat"] = Scores(
+        hits=4, misses=2, failed=1, agreed=2, differed=1, similarity=3.88
+    )
+    assert staff.get(f"{WHERE}/analytics").json()["semantic"] == [
+        {
+            "route": "chat",
+            "hits": 4,
+            "misses": 2,
+            "failed": 1,
+            "mean_similarity": 0.97,
+            "checked": 3,
+            "agreed": 2,
+            "agreed_ratio": 0.6667,
+        }
+    ]
 
 
 def test_many_tenants_take_as_many_queries_as_few(gateway: Beside, staff: APIClient) -> None:

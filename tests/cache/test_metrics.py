@@ -8,6 +8,7 @@ from prometheus_client import REGISTRY
 
 from cache.cache import Cache
 from cache.metrics import CacheMetrics
+from cache.semantic import Scores
 from lib.clock import SystemClock
 from tests.cache.serving import SECRET, Provider, ask, serve
 from tests.loops import on_loop
@@ -40,3 +41,21 @@ async def test_counts_are_told_once() -> None:
         await serve(cache, ask(cache, f"S{number}"), provider)
     metrics.publish(cache)
     assert told("evictions_total") - begun["evictions_total"] == 41 - len(cache.memory) > 0
+
+
+def test_questions_in_other_words_are_told_as_they_ended() -> None:
+    cache, metrics = Cache(SECRET), CacheMetrics()
+    names = [("lookups_total", "found", each) for each in ("hit", "miss", "failed")]
+    names += [("checked_total", "agreed", each) for each in ("yes", "no")]
+
+    def all_told() -> list[float]:
+        return [told(f"semantic_{name}", **{label: each}) for name, label, each in names]
+
+    metrics.publish(cache)
+    before = all_told()
+    cache.questions.scores["m"] = Scores(5, 4, 3, 2, 1, 4.9)
+    cache.questions.scores["n"].hits += 1
+    for _ in range(2):
+        metrics.publish(cache)
+    assert [now - then for now, then in zip(all_told(), before, strict=True)] == [6, 4, 3, 2, 1]
+    assert told("semantic_questions") == 0

@@ -18,6 +18,8 @@ from lib.problems import InvalidRequest
         ("NO-CACHE , max-age=5", Wish(max_age=5, no_cache=True)),
         ("only-if-cached,max-age=5", Wish(max_age=5, only_if_cached=True)),
         ("no-store, no-cache", Wish(no_store=True, no_cache=True)),
+        ("exact", Wish(exact=True)),
+        ("max-age=5, Exact", Wish(max_age=5, exact=True)),
     ],
 )
 def test_wishes_are_understood(header: str, wish: Wish) -> None:
@@ -29,7 +31,15 @@ def test_wishes_are_understood(header: str, wish: Wish) -> None:
     [
         *("", ",", "no-store,", "max-age", "max-age=", "max-age=-1", "max-age=1.5", "max-age=٣"),
         *("max-age=31536001", "max-age=9" + "9" * 100, 'max-age="5"', "max-age=5 s", "max_age=5"),
-        *("no-store=1", "no-cache=", "max-age=5,max-age=5", "no-store, no-store", "public"),
+        *(
+            "no-store=1",
+            "exact=1",
+            "exact, exact",
+            "no-cache=",
+            "max-age=5,max-age=5",
+            "no-store, no-store",
+            "public",
+        ),
         *("only-if-cached, no-cache", "only-if-cached, no-store", "max-age=5, no-store"),
         *("max-age = 5", "no-store; no-cache", "stale-if-error=5", "no-cache" + " " * 300),
     ],

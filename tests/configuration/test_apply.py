@@ -366,6 +366,21 @@ REFUSED = {
         "targets: [{provider: lab, model: m}]}]",
         "Vectors are not checked",
     ),
+    "vectors that are to be compared": (
+        MODEL.replace("{id: m}", "{id: m, operation: embeddings}")
+        + "routes: [{alias: a, operation: embeddings, cache: {semantic: {route: a}}, "
+        "targets: [{provider: lab, model: m}]}]",
+        "Only routes of chat.completions are `semantic`",
+    ),
+    "questions that nobody compares": (
+        "routes:\n- alias: a\n  cache:\n    semantic: {threshold: 0.9}",
+        "routes[0].cache.semantic.route (line 4): This is required",
+    ),
+    "questions that are everybody's": (
+        MODEL + "routes:\n- alias: a\n  targets: [{provider: lab, model: m}]\n  cache:\n"
+        "    public: true\n    semantic: {route: e}",
+        "routes[0].cache.semantic (line 7): A tenant's questions answer nobody else's",
+    ),
     "tenant without a plan": ("tenants: [{slug: t}]", "`plan` is missing"),
     "unknown plan": ("tenants: [{slug: t, plan: gold}]", "There is no plan gold"),
     "time zone": (

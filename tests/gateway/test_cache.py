@@ -44,3 +44,30 @@ def test_what_is_forgotten_is_asked_for_again_and_nothing_else(system: System) -
     assert here["acme"]["hits"] >= 3 and here["acme"]["cost_microusd"] > 0
     assert any(asked["route"] == "lab-plain" for asked in told["most_asked"])
     assert "tests/gateway" not in json.dumps(told)
+
+
+def test_a_question_in_other_words_is_answered_by_the_sandboxs_own_vectors(
+    system: System,
+) -> None:
+    def asked(key: str, text: str) -> httpx2.Response:
+        headers = {
+            "Authorization": f"Bearer {system.keys[key]}",
+            "X-Patchbay-Cache-Control": "max-age=60",  # test mode keeps what is asked for
+        }
+        body = {**ASK, "model": "lab-alike", "messages": [{"role": "user", "content": text}]}
+        url = f"{system.url}/api/v1/chat/completions"
+        answer = httpx2.post(url, json=body, headers=headers, timeout=20)
+        assert answer.status_code == 200, answer.text
+        return answer
+
+    said, near = "x-patchbay-cache", "x-patchbay-cache-similarity"
+    first = asked("acme/test", "How do I reset my password in the tests?")
+    second = asked("acme/test", "how can I reset my password in the tests")
+    assert (first.headers[said], second.headers[said]) == ("miss", "hit")
+    assert 0.9 < float(second.headers[near]) < 1 and near not in first.headers
+    assert second.json()["choices"] == first.json()["choices"]
+    for key, text in (
+        ("globex/test", "how can I reset my password in the tests"),
+        ("acme/test", "how can I not reset my password in the tests"),
+    ):
+        assert asked(key, text).headers[said] == "miss"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.core.exceptions import ValidationError
 
-from providers.cache_rules import HOUR, WEEK, CacheFault, merged, parse
+from providers.cache_rules import HOUR, WEEK, CacheFault, Semantic, merged, parse, semantic
 from providers.models import Route
 from providers.operations import Kind, registry
 
@@ -28,6 +28,14 @@ from providers.operations import Kind, registry
         ({"ttl": 10, "adaptive": True}, "adaptive"),
         ({"ttl": 10, "adaptive": True, "max_ttl": 60}, "adaptive"),
         ({"public": "yes"}, "public"),
+        ({"semantic": True}, "semantic"),
+        ({"semantic": {}}, "semantic"),
+        ({"semantic": {"route": ""}}, "semantic/route"),
+        ({"semantic": {"route": "emb", "threshold": 1.1}}, "semantic/threshold"),
+        ({"semantic": {"route": "emb", "threshold": 0.2}}, "semantic/threshold"),
+        ({"semantic": {"route": "emb", "verify": 2}}, "semantic/verify"),
+        ({"semantic": {"route": "emb", "most": 2}}, "semantic"),
+        ({"semantic": {"route": "emb"}, "public": True}, "semantic"),
     ],
 )
 def test_what_is_no_rule_is_told_with_its_place(rules: Any, place: str) -> None:
@@ -48,6 +56,8 @@ def test_what_is_no_rule_is_told_with_its_place(rules: Any, place: str) -> None:
         {"ttl": 0, "min_ttl": 10},
         {"ttl": 300, "min_ttl": 60, "max_ttl": 900, "adaptive": True},
         {"stale_if_error": 86_400, "sampled": True},
+        {"semantic": {"route": "emb"}},
+        {"semantic": {"route": "emb", "threshold": 1, "verify": 0}, "sampled": True},
     ],
 )
 def test_rules_are_taken_as_they_are(rules: dict[str, Any]) -> None:
@@ -73,3 +83,14 @@ def test_everybody_shares_only_what_says_nothing_of_who_asked() -> None:
     assert public.isdisjoint({"geo.geocode", "geo.ip_lookup", "medical.drug_label", "news.search"})
     models = {name for name, each in registry().items() if each.kind is not Kind.DATA}
     assert public.isdisjoint(models)
+
+
+def test_questions_are_compared_on_chat_routes_alone() -> None:
+    rules = {"ttl": 5, "semantic": {"route": "emb", "threshold": 0.9}}
+    told = semantic(rules)
+    assert told == Semantic("emb", 0.9, 0.05) and semantic({"ttl": 5}) is None
+    assert "semantic" not in merged({"ttl": 300}, rules) and "semantic" in rules
+    Route(operation="chat.completions", alias="m", cache=rules).clean()
+    for operation in ("embeddings", "finance.quote"):
+        with pytest.raises(ValidationError, match=r"chat\.completions"):
+            Route(operation=operation, cache=rules).clean()

@@ -13,10 +13,12 @@ from typing import Any
 
 from django.db import transaction
 
+from api.configuration import staff_roles
 from api.configuration.prices import OF_MODELS
 from api.configuration.routes import replace_targets
 from api.configuration.run import Change, Kind
 from billing.services import add_price, prices_in_force
+from lib import audit
 from lib.money import to_micro
 from providers.catalogue import CatalogueFile
 from providers.definitions import record_shipped
@@ -43,14 +45,20 @@ class Loaded:
 def load(files: Sequence[CatalogueFile]) -> Loaded:
     """All or nothing, and nothing at all when nothing differs."""
     loaded = Loaded()
-    rows = {row.slug: row for row in Provider.objects.all()}
-    for file in files:
-        _load_provider(file, rows.get(file.slug), loaded)
-    _switch_off(Provider, {file.slug for file in files}, loaded)
-    following = {row.slug: row.source == BUILTIN for row in Provider.objects.all()}
-    record_shipped(files, following)
-    _load_operations(loaded)
-    _load_routes(files, loaded)
+    with audit.as_one():
+        rows = {row.slug: row for row in Provider.objects.all()}
+        for file in files:
+            _load_provider(file, rows.get(file.slug), loaded)
+        _switch_off(Provider, {file.slug for file in files}, loaded)
+        following = {row.slug: row.source == BUILTIN for row in Provider.objects.all()}
+        record_shipped(files, following)
+        _load_operations(loaded)
+        _load_routes(files, loaded)
+    for name in staff_roles.bring():
+        loaded.tell(Kind.CHANGED, f"role {name}")
+    if loaded.changes:
+        told = [str(change) for change in loaded.changes]
+        audit.event("loaded", kind="catalogue", after={"changes": told})
     return loaded
 
 

@@ -106,11 +106,29 @@ class AskedShown(Shown):
     size_bytes = serializers.IntegerField(allow_null=True, help_text="What it takes of memory.")
 
 
+class SemanticShown(Shown):
+    """Questions that were compared with earlier ones, on a route that wants that."""
+
+    route = serializers.CharField()
+    hits = serializers.IntegerField(help_text="Answered with a nearly equal question's answer.")
+    misses = serializers.IntegerField(help_text="No earlier one was near enough.")
+    failed = serializers.IntegerField(help_text="No embedding could be had in time.")
+    mean_similarity = serializers.FloatField(allow_null=True, help_text="Of the hits: the cosine.")
+    checked = serializers.IntegerField(help_text="Hits that a provider was asked for as well.")
+    agreed = serializers.IntegerField(help_text="Of which it said the same.")
+    agreed_ratio = serializers.FloatField(
+        allow_null=True, help_text="0…1. What is missing to 1 are false hits."
+    )
+
+
 class CacheAnalyticsShown(Shown):
     operations = OperationRatioShown(many=True)
     tenants = TenantRatioShown(many=True)
     totals = RatioShown()
     most_asked = AskedShown(many=True, help_text="Of this gateway; of all tenants.")
+    semantic = SemanticShown(
+        many=True, help_text="By route: of this gateway since it began; of all tenants."
+    )
     since = serializers.DateTimeField(
         allow_null=True, help_text="When this gateway began; null where none runs."
     )

@@ -12,6 +12,7 @@ from api.v1.usage import MOST_GROUPS, Question, refusal
 from api.vitals import WORKER
 from cache.cache import Cache
 from cache.savings import Asked, Saved
+from cache.semantic import Scores
 from cache.tags import of_key
 from lib.clock import rfc3339
 from tenants.models import Tenant
@@ -41,6 +42,7 @@ def analytics(question: Question, tenant_id: int | None = None) -> dict[str, Any
         ],
         "totals": _told(total(list(operations.values())), _sum(saved)),
         "most_asked": [] if cache is None else most_asked(cache),
+        "semantic": [] if cache is None else semantic(cache),
         "since": None if cache is None else caches.since(),
         "from": rfc3339(question.begin),
         "to": rfc3339(question.end),
@@ -50,6 +52,24 @@ def analytics(question: Question, tenant_id: int | None = None) -> dict[str, Any
 def most_asked(cache: Cache) -> list[dict[str, Any]]:
     now = cache.clock.now()
     return [_shape(cache, asked, now) for asked in cache.savings.most_asked(MOST_ASKED)]
+
+
+def semantic(cache: Cache) -> list[dict[str, Any]]:
+    return [_compared(route, each) for route, each in sorted(cache.questions.scores.items())]
+
+
+def _compared(route: str, scores: Scores) -> dict[str, Any]:
+    checked = scores.agreed + scores.differed
+    return {
+        "route": route,
+        "hits": scores.hits,
+        "misses": scores.misses,
+        "failed": scores.failed,
+        "mean_similarity": caches.ratio(scores.similarity, scores.hits),
+        "checked": checked,
+        "agreed": scores.agreed,
+        "agreed_ratio": caches.ratio(scores.agreed, checked),
+    }
 
 
 def _shape(cache: Cache, asked: Asked, now: float) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.urls import URLPattern, URLResolver, include, path
 from rest_framework.routers import SimpleRouter
 
+from api.dashboard import urls as dashboard
 from api.internal.breakers import (
     BreakerAction,
     Breakers,
@@ -30,7 +31,7 @@ from api.internal.resilience_figures import Benchmark, Metrics, ResilienceHealth
 from api.internal.scores import Scores
 from api.internal.tenants import TenantViewSet
 from api.internal.usage import Usage
-from api.internal.verification import Alerts, Checks, Verification
+from api.internal.verification import Checks, Verification
 
 OF_PROVIDER = "providers/<slug:slug>/definitions"
 VERSION = f"{OF_PROVIDER}/<int:version>"
@@ -53,7 +54,6 @@ resilience: list[URLPattern | URLResolver] = [
     path("benchmark", Benchmark.as_view(), name="benchmark"),
 ]
 urlpatterns: list[URLPattern | URLResolver] = [
-    path("alerts", Alerts.as_view(), name="alerts"),
     path(OF_PROVIDER, Definitions.as_view(), name="definitions"),
     path(f"{OF_PROVIDER}/validate", DefinitionValidation.as_view(), name="definitions-validate"),
     path(f"{OF_PROVIDER}/roll-back", RollBack.as_view(), name="definitions-roll-back"),
@@ -74,5 +74,6 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("resilience/", include((resilience, "resilience"))),
     path("usage", Usage.as_view(), name="usage"),
     path("usage/export", UsageExport.as_view(), name="usage-export"),
+    path("dashboard/", include(dashboard.internal_urlpatterns)),
     path("", include(router.urls)),
 ]

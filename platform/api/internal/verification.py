@@ -1,4 +1,4 @@
-"""Verification of providers for those who run the service: now, lately, and what to look at."""
+"""Verification of providers for those who run the service: now, and lately."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from api.internal.breakers import who
 from api.internal.definitions import SLUG, require
 from api.permissions import Operators
 from api.serializers import Shown
-from providers.definition_models import Check, Drift
+from providers.definition_models import Check
 from providers.models import Provider
 from providers.verification import verify
 
@@ -34,19 +34,6 @@ class CheckShown(Shown):
 
 class CheckList(Shown):
     data = CheckShown(many=True, help_text="The last first.")  # type: ignore[assignment]
-
-
-class AlertShown(Shown):
-    kind = serializers.ChoiceField(choices=["drift"])
-    provider = serializers.CharField(source="slug")
-    operation = serializers.CharField()
-    detail = serializers.CharField(source="message")
-    since = serializers.DateTimeField()
-    last_at = serializers.DateTimeField()
-
-
-class AlertList(Shown):
-    data = AlertShown(many=True)  # type: ignore[assignment]
 
 
 class Verification(APIView):
@@ -79,18 +66,3 @@ class Checks(APIView):
         """Show the last verifications and trials of a provider, 200 at most."""
         provider = get_object_or_404(Provider, slug=slug)
         return Response(CheckList({"data": Check.objects.filter(slug=provider.slug)}).data)
-
-
-class Alerts(APIView):
-    permission_classes = [Operators]
-
-    @extend_schema(operation_id="internal_alerts", tags=["providers"], responses=AlertList)
-    def get(self, request: Request) -> Response:
-        """List the providers that answer in another shape than their definitions tell."""
-        told = [_alert(row) for row in Drift.objects.all()]
-        return Response(AlertList({"data": told}).data)
-
-
-def _alert(row: Drift) -> dict[str, object]:
-    names = ("slug", "operation", "message", "since", "last_at")
-    return {"kind": "drift", **{name: getattr(row, name) for name in names}}

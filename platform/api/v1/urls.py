@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.urls import URLPattern, URLResolver, include, path
 from rest_framework.routers import SimpleRouter
 
+from api.dashboard import urls as dashboard
 from api.metrics import metrics
 from api.v1.auth import Login, Logout, Refresh, Status
 from api.v1.cache import CacheInvalidation
@@ -41,5 +42,6 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("usage", Usage.as_view(), name="usage"),
     path("usage/export", UsageExport.as_view(), name="usage-export"),
     path("metrics", metrics, name="metrics"),
+    path("dashboard/", include(dashboard.urlpatterns)),
     path("", include(router.urls)),
 ]

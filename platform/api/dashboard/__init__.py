@@ -1,0 +1,1 @@
+"""What the admin's home and the dashboard API show: how the service is, and how it did."""

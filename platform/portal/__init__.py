@@ -1,0 +1,1 @@
+"""The tenants' own pages: their usage, quotas, requests, keys and people."""

@@ -1,0 +1,36 @@
+"""Figures as people read them, in the page's locale."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from django import template
+from django.utils.formats import number_format
+
+register = template.Library()
+NONE = "–"
+
+
+@register.filter
+def count(number: int) -> str:
+    return number_format(number, force_grouping=True)
+
+
+@register.filter
+def share(ratio: float | None) -> str:
+    return NONE if ratio is None else f"{number_format(ratio * 100, 1)} %"
+
+
+@register.filter
+def ms(milliseconds: int | None) -> str:
+    return NONE if milliseconds is None else f"{count(milliseconds)} ms"
+
+
+@register.filter
+def money(microusd: int | None) -> str:
+    """Cents; where there are none, as many decimals as it takes to show something."""
+    if microusd is None:
+        return NONE
+    amount = Decimal(microusd) / 1_000_000
+    places = 2 if not amount or abs(amount) >= Decimal("0.01") else 6
+    return f"${number_format(amount, places, force_grouping=True)}"

@@ -1,0 +1,94 @@
+"""The admin's home: what is wrong first, the day's figures, and charts that can be read."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Permission
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+
+from api import vitals
+from providers.breaker import State
+from tests import factories
+from tests.api.test_dashboard import called
+
+pytestmark = pytest.mark.django_db
+MOST_QUERIES = 15
+HOME, PART = "/admin/", reverse("home-figures")
+
+
+def charts(page: Any) -> dict[str, Any]:
+    return {chart["title"]: json.loads(chart["data"]) for chart in page.context["charts"]}
+
+
+def test_the_day_and_who_called(browser: Client) -> None:
+    tenant = factories.TenantFactory(slug="acme")
+    for hours in (1, 2, 30):
+        called(tenant, hours, provider="lab", cost=500_000, charge=1_000_000)
+    page = browser.get(HOME)
+    cards = {card["name"]: card for card in page.context["cards"]}
+    assert (cards["Calls"]["today"], cards["Calls"]["change"]) == ("2", "+100%")
+    assert (cards["Cost"]["today"], cards["Revenue"]["today"]) == ("$1.00", "$2.00")
+    lines = charts(page)
+    assert lines["Calls an hour, by provider"]["datasets"][0]["label"] == "lab"
+    assert sum(lines["Cost an hour, by tenant"]["datasets"][0]["data"]) == 1.0
+    for chart in page.context["charts"]:
+        axes = json.loads(chart["options"])["scales"]
+        assert axes["x"]["title"]["text"] and axes["y"]["title"]["text"]
+
+
+def test_many_providers_are_a_few_lines(browser: Client) -> None:
+    tenant = factories.TenantFactory()
+    for n in range(9):
+        called(tenant, provider=f"p{n}")
+    data = charts(browser.get(HOME))["Calls an hour, by provider"]["datasets"]
+    assert len(data) == 7 and data[-1]["label"] == "others" and sum(data[-1]["data"]) == 3
+
+
+def test_what_is_wrong_comes_first(browser: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vitals.WORKER, "breakers", lambda: {"<i>lab": State.OPEN})
+    shown = browser.get(PART).content.decode()
+    assert shown.index("&lt;i&gt;lab") < shown.index("The last 24 hours")
+    assert "&lt;i&gt;lab" in browser.get(reverse("alerts")).content.decode()
+
+
+def test_test_mode_is_apart(browser: Client) -> None:
+    called(factories.TenantFactory(), provider="real")
+    assert browser.get(PART + "?mode=test").context["cards"][0]["today"] == "0"
+    assert browser.get(PART + "?mode=<x>").context["cards"][0]["today"] == "1"
+
+
+def test_staff_who_may_not_see_usage_see_no_figures() -> None:
+    person, client = factories.UserFactory(is_staff=True), Client()
+    client.force_login(person)
+    assert "cards" not in client.get(HOME).context
+    assert client.get(PART).status_code == client.get(reverse("alerts")).status_code == 403
+    person.user_permissions.add(Permission.objects.get(codename="view_usageday"))
+    assert client.get(PART).status_code == 200
+
+
+def test_the_side_bar_has_what_one_may_see() -> None:
+    person, client = factories.UserFactory(is_staff=True), Client()
+    client.force_login(person)
+    person.user_permissions.add(Permission.objects.get(codename="view_plan"))
+    shown = client.get(HOME).content.decode()
+    assert "/admin/tenants/plan/" in shown and "/admin/providers/route/" not in shown
+
+
+def test_as_many_queries_for_many_rows_as_for_few(browser: Client) -> None:
+    def queries() -> int:
+        with CaptureQueriesContext(connection) as captured:
+            assert browser.get(HOME).status_code == 200
+        return len(captured)
+
+    called(factories.TenantFactory())
+    queries()
+    few = queries()
+    for n in range(10):
+        called(factories.TenantFactory(), provider=f"p{n}")
+    assert queries() == few <= MOST_QUERIES

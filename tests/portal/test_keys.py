@@ -1,0 +1,81 @@
+"""Keys on the tenants' pages: shown once, and the same rules as over the API."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from accounts.models import Role
+from tenants.models import ApiKey, Tenant
+from tests.factories import ApiKeyFactory
+
+pytestmark = pytest.mark.django_db
+WHERE = "/app/acme/keys/"
+
+
+def new(browser: Client, tenant: Tenant, **more: Any) -> Any:
+    project = tenant.projects.get().public_id
+    form = {"name": "a key", "project": project, "mode": "test", "scopes": "*"}
+    return browser.post(WHERE, {**form, **more})
+
+
+def text_of(page: Any) -> str:
+    text: str = page.context["text"]
+    return text
+
+
+def test_a_key_is_shown_once(tenant: Tenant, owner: Client) -> None:
+    page = new(owner, tenant)
+    text = text_of(page)
+    assert text.startswith("pb_test_") and f">{text}<" in page.content.decode()
+    for where in (WHERE, f"{WHERE}{ApiKey.objects.get().key_id}/"):
+        assert text not in owner.get(where).content.decode()
+
+
+def test_it_is_changed_rotated_and_revoked(tenant: Tenant, owner: Client) -> None:
+    new(owner, tenant)
+    key = ApiKey.objects.get()
+    change = {"name": "named", "scopes": "finance.*", "allowed_ips": "192.0.2.0/24 2001:db8::/32"}
+    assert owner.post(f"{WHERE}{key.key_id}/", change).status_code == 302
+    key.refresh_from_db()
+    assert (key.name, key.scopes, len(key.allowed_ips)) == ("named", ["finance.*"], 2)
+    page = owner.post(f"{WHERE}{key.key_id}/rotate/", {"overlap": "3600"})
+    fresh = ApiKey.objects.get(replaces=key)
+    assert text_of(page).endswith(fresh.last_four)
+    key.refresh_from_db()
+    assert key.expires_at is not None
+    owner.post(f"{WHERE}{fresh.key_id}/revoke/")
+    fresh.refresh_from_db()
+    assert fresh.revoked_at is not None
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"name": ""},
+        {"scopes": "nonsense."},
+        {"scopes": "internal:write"},
+        {"allowed_ips": "1.2.3"},
+        {"expires_at": "2001-01-01T00:00"},
+        {"project": "prj_none"},
+        {"mode": "real"},
+    ],
+)
+def test_what_is_wrong_is_told_and_kept(wrong: Any, tenant: Tenant, owner: Client) -> None:
+    page = new(owner, tenant, **wrong)
+    assert page.status_code == 400 and 'role="alert"' in page.content.decode()
+    assert not ApiKey.objects.exists()
+    assert 'value="a key"' in page.content.decode() or "name" in wrong
+
+
+def test_developers_give_and_take_over_no_rights(tenant: Tenant, as_role: Any) -> None:
+    developer = as_role(Role.DEVELOPER)
+    assert new(developer, tenant, scopes="* manage:keys").status_code == 400
+    key = ApiKeyFactory(project=tenant.projects.get(), scopes=["manage:keys"])
+    assert developer.post(f"{WHERE}{key.key_id}/rotate/", {"overlap": "0"}).status_code == 400
+    change = {"name": "mine", "scopes": "*"}
+    assert developer.post(f"{WHERE}{key.key_id}/", change).status_code == 400
+    key.refresh_from_db()
+    assert key.name != "mine" and not ApiKey.objects.filter(replaces=key).exists()
