@@ -16,7 +16,7 @@ from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from accounts import services, tokens
-from accounts.models import Membership, RefreshFamily, User
+from accounts.models import Invitation, Membership, RefreshFamily, User
 from lib.audit import event, object_id
 
 for _model in (Group, AccessAttempt, AccessFailureLog, AccessLog):
@@ -132,6 +132,14 @@ class ReadOnlyAdmin(ModelAdmin):  # type: ignore[misc]
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+
+@admin.register(Invitation)
+class InvitationAdmin(ReadOnlyAdmin):
+    list_display = ["email", "tenant", "role", "by", "created_at", "expires_at", "accepted_at"]
+    list_select_related = ["tenant", "by"]
+    search_fields = ["email", "tenant__slug"]
+    fields = ["email", "tenant", "role", "by", "created_at", "expires_at", "accepted_at"]
 
 
 @admin.register(RefreshFamily)

@@ -34,6 +34,8 @@ ACCESS_TYP = "at+jwt"  # RFC 9068 §2.1: no other kind of token passes for an ac
 MAX_REMEMBERED = 50_000
 MAX_FAILURES = 30  # wrong credentials an address may show in FAILURE_SPAN seconds
 FAILURE_SPAN = 60.0
+WARM = "warm"  # the kind of a caller that keeps answers fresh, for nobody in particular
+HOUSE = 0  # as a tenant's id: none, and so the bill is ours
 _CALLERS = ("owner", "admin", "developer")  # the roles that may spend the tenant's money
 _MARKS = secrets.token_bytes(16)
 
@@ -42,7 +44,7 @@ _MARKS = secrets.token_bytes(16)
 class Identity:
     """An authenticated caller. Ids are database ids; the public ones are for people."""
 
-    kind: str  # "key" or "user"
+    kind: str  # "key", "user" or "warm"
     mode: Mode
     scopes: frozenset[str]
     tenant_id: int | None = None
@@ -63,6 +65,7 @@ class Identity:
     hit_price: int = 0  # the plan's: µUSD for a call that the cache answers
     expires_at: float | None = None
     allow_house_fallback: bool = False
+    keep_warm: bool = False  # what it asks for often may be learned, and fetched again for it
 
     def may(self, scope: str) -> bool:
         """Whether a scope is held: itself, its family (`finance.*`), or `*`.
@@ -239,6 +242,23 @@ class TokenCredential(Credential):
         if self._family and _family_ended(self._family):
             return None
         return _user_record(self._user, self._tenant)
+
+    def proves(self, record: Record) -> bool:
+        return True
+
+
+class WarmCredential(Credential):
+    """The gateway itself, asking on behalf of a tenant, or of the house. No caller can show it."""
+
+    def __init__(self, tenant_id: int) -> None:
+        self.name = f"warm#{tenant_id}"
+        self._tenant_id = tenant_id
+
+    def find(self) -> Record | None:
+        if self._tenant_id == HOUSE:
+            identity = replace(of_house(Mode.LIVE), tenant_id=HOUSE)
+            return Record(replace(identity, kind=WARM, scopes=frozenset({"*"})))
+        return _warm_record(self._tenant_id)
 
     def proves(self, record: Record) -> bool:
         return True
@@ -422,6 +442,7 @@ def _tenant_fields(tenant: Any) -> dict[str, Any]:
         "markup": tenant.plan.markup,
         "hit_price": tenant.plan.cache_hit_microusd,
         "allow_house_fallback": tenant.allow_house_fallback,
+        "keep_warm": tenant.keep_warm,
     }
 
 
@@ -454,6 +475,19 @@ def _house_quotas(house: Any) -> list[Quota]:
         for quota in compile_quotas(house.quotas)
         if quota.scope is not QuotaScope.PROVIDER
     ]
+
+
+def _warm_record(tenant_id: int) -> Record | None:
+    from tenants.models import Project, Tenant
+
+    tenant = Tenant.objects.select_related("plan").filter(pk=tenant_id).first()
+    if tenant is None:
+        return None
+    project = Project.objects.filter(tenant=tenant).values_list("pk", flat=True).first()
+    identity = replace(
+        of_tenant(tenant, Mode.LIVE), kind=WARM, scopes=frozenset({"*"}), project_id=project
+    )
+    return Record(identity, suspended=tenant.status != tenant.Status.ACTIVE)
 
 
 def _seconds(moment: dt.datetime | None) -> float | None:

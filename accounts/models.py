@@ -116,6 +116,39 @@ class Membership(Published):
         return f"{self.user} in {self.tenant} ({self.role})"
 
 
+class InvitationQuerySet(AuditedQuerySet):
+    def open(self) -> InvitationQuerySet:
+        """Those that may still be accepted, the newest first."""
+        waiting = self.filter(accepted_at=None, expires_at__gt=timezone.now())
+        return waiting.order_by("-created_at")
+
+
+class Invitation(Audited):
+    """An offer to an address to join a tenant. Of the link that accepts it, only a hash is kept."""
+
+    hidden = frozenset({"digest"})
+
+    public_id = models.CharField(
+        max_length=40, unique=True, editable=False, default=partial(prefixed, "ivt")
+    )
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="invitations")
+    email = models.EmailField()
+    role = models.CharField(max_length=12, choices=Role, default=Role.DEVELOPER)
+    digest = models.CharField(max_length=64, unique=True, editable=False)
+    by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    expires_at = models.DateTimeField()
+    accepted_at = models.DateTimeField(null=True, blank=True)
+
+    objects: ClassVar[Any] = InvitationQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-created_at"]
+
+    def __str__(self) -> str:
+        return f"{self.email} to {self.tenant}"
+
+
 class RefreshFamily(models.Model):
     """All refresh tokens that came from one sign-in; only the newest may be used.
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+import datetime as dt
+import hashlib
+import secrets
+from typing import Any, Final
 
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
@@ -10,9 +13,11 @@ from django.core.validators import validate_email
 from django.db import transaction
 from django.utils import timezone
 
-from accounts.models import Membership, RefreshFamily, Role, User
+from accounts.models import Invitation, Membership, RefreshFamily, Role, User
 from lib.models import Revision, Topic
 from tenants.models import Tenant
+
+INVITATION_LIVES: Final = dt.timedelta(days=7)
 
 
 @transaction.atomic
@@ -80,6 +85,71 @@ def remove_member(*, membership: Membership) -> None:
     _locked(membership.tenant)
     _keep_an_owner(membership)
     membership.delete()
+
+
+@transaction.atomic
+def invite(*, tenant: Tenant, email: str, role: str, by: User) -> tuple[Invitation, str]:
+    """An offer to join, and the secret part of its link: the only time anyone sees it. A former
+    offer to the same address ends. Raises ValidationError."""
+    _locked(tenant)
+    email = normal_email(email)
+    if Membership.objects.filter(tenant=tenant, user__email=email).exists():
+        raise ValidationError({"email": "This person is a member already."})
+    for former in Invitation.objects.open().filter(tenant=tenant, email=email):
+        withdraw(invitation=former)
+    token = secrets.token_urlsafe(32)
+    row = Invitation(
+        tenant=tenant,
+        email=email,
+        role=role,
+        by=by,
+        digest=_digest(token),
+        expires_at=timezone.now() + INVITATION_LIVES,
+    )
+    row.full_clean()
+    row.save()
+    return row, token
+
+
+def withdraw(*, invitation: Invitation) -> None:
+    """Its link leads nowhere from now on. One that was accepted stays on record."""
+    if invitation.accepted_at is None:
+        invitation.delete()
+
+
+def invited(token: str) -> Invitation | None:
+    """The open invitation that a link is for."""
+    rows = Invitation.objects.open().filter(digest=_digest(token))
+    found: Invitation | None = rows.select_related("tenant").first()
+    return found
+
+
+@transaction.atomic
+def accept(*, token: str, password: str | None = None, name: str = "") -> Membership:
+    """Join. Who has no account yet, or never had a password, gets this one. Raises
+    ValidationError, also where the invitation has ended meanwhile."""
+    row = Invitation.objects.open().select_for_update().filter(digest=_digest(token)).first()
+    if row is None:
+        raise ValidationError("The invitation has ended. Ask for a new one.")
+    _locked(row.tenant)
+    user = User.objects.filter(email=row.email).first()
+    if user is None:
+        user = create_user(email=row.email, password=password, name=name)
+    elif password is not None and not user.has_usable_password():
+        set_password(user=user, password=password)
+    membership = Membership.objects.filter(tenant=row.tenant, user=user).first()
+    if membership is None:
+        membership = Membership(tenant=row.tenant, user=user, role=row.role)
+        membership.full_clean()
+        membership.save()
+    row.accepted_at = timezone.now()
+    row.save()
+    return membership
+
+
+def _digest(token: str) -> str:
+    """The secret has 256 random bits: a plain hash of it cannot be guessed backwards."""
+    return hashlib.sha256(token.encode()).hexdigest()
 
 
 def normal_email(email: str) -> str:

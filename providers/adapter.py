@@ -18,7 +18,8 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from lib.problems import InvalidRequest, Problem
-from providers.call import Answer, Call, Outcome, Upstream, UpstreamRequest, Usage
+from providers.call import Answer, Call, Further, Grant, Outcome, Upstream, UpstreamRequest, Usage
+from providers.secret_form import ONE_TEXT, SecretForm
 
 
 class Unsupported(InvalidRequest):
@@ -56,8 +57,9 @@ class Meter(Protocol):
     output_characters: int
     complete: bool
 
-    def whole(self, outcome: Outcome, body: bytes) -> Answer:
-        """A whole answer in the client's words. `outcome.document` is `body`, parsed.
+    def whole(self, outcome: Outcome, body: bytes) -> Answer | Further:
+        """A whole answer in the client's words. `outcome.document` is `body`, parsed. Of a dialect
+        that must ask more than once, what to ask next: all of it is one attempt.
 
         Raises StreamFault with Verdict.BAD_PAYLOAD when the document is not of the dialect.
         """
@@ -74,10 +76,31 @@ class Meter(Protocol):
         ...
 
 
+class Spoken:
+    """What is so of most dialects: a secret is one text, which is sent as it is."""
+
+    secret_form: SecretForm = ONE_TEXT
+    grant: Grant | None = None
+    dated: bool = False
+
+
 class Adapter(Protocol):
-    """One dialect. Instances are stateless and shared by all calls."""
+    """One dialect. Instances are stateless and shared by all calls.
+
+    With a `grant`, requests carry a token (`Upstream.token`); `dated` ones say when they were
+    made (`Upstream.now`).
+    """
 
     name: str
+
+    @property
+    def secret_form(self) -> SecretForm: ...
+
+    @property
+    def grant(self) -> Grant | None: ...
+
+    @property
+    def dated(self) -> bool: ...
 
     def estimate(self, call: Call, upstream: Upstream) -> Usage: ...
 

@@ -27,15 +27,8 @@ from unfold.widgets import (
 )
 
 from providers import services
-from providers.models import (
-    BreakerOverride,
-    Credential,
-    Model,
-    Operation,
-    Provider,
-    Route,
-    Target,
-)
+from providers.models import BreakerOverride, Credential, Model, Operation, Provider, Route, Target
+from providers.warm_models import WarmRequest
 
 
 class Indented(json.JSONEncoder):
@@ -161,7 +154,8 @@ class CredentialForm(forms.ModelForm):  # type: ignore[type-arg]
         ),
         required=False,
         strip=True,
-        help_text="Write-only. Leave it empty to keep the present one.",
+        help_text="Write-only. Leave it empty to keep the present one. One of several parts is a "
+        'JSON object: {"client_id": "…", "client_secret": "…"}.',
     )
 
     def clean_secret(self) -> str:
@@ -171,6 +165,14 @@ class CredentialForm(forms.ModelForm):  # type: ignore[type-arg]
         if not secret.isascii() or not secret.isprintable():
             raise ValidationError("A secret has printable ASCII characters only.")
         return secret
+
+    def clean(self) -> dict[str, Any]:
+        cleaned: dict[str, Any] = super().clean() or self.cleaned_data
+        secret = cleaned.get("secret")
+        provider = cleaned.get("provider") or (self.instance.provider if self.instance.pk else None)
+        if secret and provider and (fault := services.secret_form(provider).fault(secret)):
+            self.add_error("secret", fault)
+        return cleaned
 
 
 @admin.register(Credential)
@@ -306,6 +308,28 @@ class TargetAdmin(CatalogueAdmin):
         super().delete_queryset(request, queryset)
         for target in gone:
             self.take_over(target)
+
+
+@admin.register(WarmRequest)
+class WarmRequestAdmin(ModelAdmin):  # type: ignore[misc]
+    """What the cache is to have at hand, and what came of it last. Of one that a manifest
+    declares, staff only say whether it runs."""
+
+    formfield_overrides = CatalogueAdmin.formfield_overrides
+    list_display = ["name", "tenant", "operation", "every", "enabled", "ran_at", "outcome"]
+    list_filter = ["enabled", "operation"]
+    list_select_related = ["tenant"]
+    search_fields = ["name", "operation", "tenant__slug"]
+    readonly_fields = ["provider", "asked_at", "ran_at", "outcome"]
+    autocomplete_fields = ["tenant"]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        declared = ["name", "tenant", "operation", "params", "every"]
+        return self.readonly_fields + (declared if obj and obj.provider_id else [])
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        is_manifests = obj is not None and obj.provider_id is not None
+        return not is_manifests and bool(super().has_delete_permission(request, obj))
 
 
 @admin.register(BreakerOverride)

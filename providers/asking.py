@@ -5,17 +5,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import orjson
 
 from providers.adapter import Adapter
-from providers.call import Call, Upstream, UpstreamRequest, Verdict
+from providers.call import Call, Outcome, Upstream, UpstreamRequest, Verdict
 from providers.timeouts import Timeouts
 from providers.transport import Http1Transport, Transport, TransportFault
-from providers.trials import Came, come_to
+from providers.trials import Came, Reply, conversation
 
 SECONDS: Final = 8.0  # a call may take in all
 
@@ -58,28 +58,45 @@ async def _ask_all(asks: Sequence[Ask]) -> list[Asked]:
 
 async def _ask(transport: Transport, ask: Ask) -> Asked:
     begun = time.perf_counter()
-    status, body = 0, b""
+    replies: Sequence[Reply | Outcome] = ()
+    first: Reply | Outcome = Outcome(Verdict.TIMEOUT)
+    talk = _talk(ask)
     try:
         async with asyncio.timeout(SECONDS):
-            response = await transport.send(
-                ask.request, Timeouts(total=SECONDS), allow_private=ask.allow_private
-            )
-            try:
-                status, body = response.status, await response.read()
-                headers = response.headers
-            finally:
-                response.close()
-        came = _came(ask, (status, headers, body))
-    except TransportFault as fault:
-        came = Came(fault.outcome.verdict, fault.outcome.message)
+            requests = next(talk)
+            while True:
+                replies = await asyncio.gather(*(_send(transport, ask, r) for r in requests))
+                first = replies[0] if isinstance(first, Outcome) else first
+                requests = talk.send(replies)
+    except StopIteration as end:
+        came: Came = end.value
     except TimeoutError:
         came = Came(Verdict.TIMEOUT, f"no whole answer within {SECONDS:.0f} seconds")
-    return Asked(came, round((time.perf_counter() - begun) * 1000), status, body)
+    milliseconds = round((time.perf_counter() - begun) * 1000)
+    if isinstance(first, Outcome):
+        return Asked(came, milliseconds)
+    return Asked(came, milliseconds, first[0], first[2])
 
 
-def _came(ask: Ask, reply: tuple[int, Mapping[str, str], bytes]) -> Came:
+async def _send(transport: Transport, ask: Ask, request: UpstreamRequest) -> Reply | Outcome:
+    try:
+        response = await transport.send(
+            request, Timeouts(total=SECONDS), allow_private=ask.allow_private
+        )
+        try:
+            return response.status, response.headers, await response.read()
+        finally:
+            response.close()
+    except TransportFault as fault:
+        return fault.outcome
+
+
+def _talk(ask: Ask) -> Generator[Sequence[UpstreamRequest], Sequence[Reply | Outcome], Came]:
     if not ask.listing:
-        return come_to(ask.adapter, ask.call, ask.upstream, reply)
+        return (yield from conversation(ask.adapter, ask.call, ask.upstream, ask.request))
+    (reply,) = yield [ask.request]
+    if isinstance(reply, Outcome):
+        return Came(reply.verdict, reply.message)
     status, _, body = reply
     if not 200 <= status < 300:
         outcome = ask.adapter.outcome(*reply)

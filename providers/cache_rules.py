@@ -41,7 +41,7 @@ SCHEMA = {
 }
 _validator = jsonschema_rs.validator_for(SCHEMA)
 
-HOUR, WEEK = 3600, 7 * 86_400
+HOUR, DAY, WEEK = 3600, 86_400, 7 * 86_400
 
 
 class Semantic(NamedTuple):
@@ -95,7 +95,8 @@ def semantic(rules: Rules) -> Semantic | None:
 def merged(*layers: Rules) -> Rules:
     """All rules, those of a later layer over the ones before. What none says of stale answers
     goes by how long fresh ones are kept: as long again while a new one is fetched, and sixty
-    times, an hour at least and a week at most, where none can be had."""
+    times, an hour at least and a week at most, where none can be had. A `ttl` of more than a day
+    is meant as it is, not as the day that is the bound of what providers say."""
     rules: dict[str, Any] = {}
     for layer in layers:
         rules |= layer
@@ -105,4 +106,6 @@ def merged(*layers: Rules) -> Rules:
         "stale_while_revalidate": ttl,
         "stale_if_error": min(max(60 * ttl, HOUR), WEEK) if ttl else 0,
     }
+    if ttl > DAY:
+        told["max_ttl"] = ttl
     return told | rules

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -32,7 +32,8 @@ class Call:
 
     `params` is the parsed and validated body (OpenAI's shape for AI operations) or the typed
     query of a data operation. `body` holds the client's bytes, so that an adapter that
-    changes nothing may forward them as they are.
+    changes nothing may forward them as they are. `annotated`: a chat call that may say more
+    than OpenAI's shape has words for (providers/annotations.py).
     """
 
     operation: str
@@ -40,6 +41,7 @@ class Call:
     body: bytes = b""
     request_id: str = ""
     include_extra: bool = False
+    annotated: bool = False
 
     @property
     def stream(self) -> bool:
@@ -52,6 +54,15 @@ class Call:
         return isinstance(options, Mapping) and options.get("include_usage") is True
 
 
+class Grant(NamedTuple):
+    """How a secret becomes a token that calls carry (OAuth 2.0, RFC 6749 §4.4): where to ask, and
+    whether the client names itself in the body instead of by HTTP Basic."""
+
+    url: str
+    scope: str = ""
+    in_body: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Upstream:
     """The far side of a target: where to send a call, as which model, with which secret.
@@ -59,23 +70,35 @@ class Upstream:
     `settings` is the provider row's JSON: what differs between services of one dialect
     (auth header, extra headers, query, refused parameters). `manifest` is a data provider's
     compiled definition. `secret` is None for a keyless provider; `credential` is the name of
-    what holds it, by which its rests are known (providers/credential_pool.py).
+    what holds it, by which its rests are known (providers/credential_pool.py). `parts` are the
+    secret's, where it has several. With a `grant` it is exchanged for a `token` first. `now` is
+    Unix time in seconds, for dialects whose requests are dated. The last two are each attempt's.
     """
 
     provider: str
     base_url: str
     model: str = ""
-    secret: str | None = None
+    secret: str | None = field(default=None, repr=False)
     settings: Mapping[str, Any] = field(default_factory=dict)
     max_output: int | None = None
     manifest: Any = None
     credential: str = ""
+    parts: Mapping[str, str] = field(default_factory=dict, repr=False)
+    grant: Grant | None = None
+    token: str = field(default="", repr=False)
+    now: float = 0.0
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """All texts that nobody may read."""
+        return (*self.parts.values(), self.secret or "", self.token)
 
 
 class UpstreamRequest(NamedTuple):
     """One HTTP request to a provider, complete. Header names are lower case.
 
-    `bulkhead` says whose connections it may use up: it never waits for anybody else's.
+    `bulkhead` says whose connections it may use up: it never waits for anybody else's. `judge`
+    reads its answer in place of the adapter's `outcome`.
     """
 
     method: str
@@ -83,6 +106,7 @@ class UpstreamRequest(NamedTuple):
     headers: Mapping[str, str]
     body: bytes | None = None
     bulkhead: str = ""
+    judge: Callable[[int, Mapping[str, str], bytes], Outcome] | None = None
 
 
 class Verdict(Word):
@@ -178,3 +202,15 @@ class Answer:
     page: dict[str, Any] | None = None
     as_of: str | None = None
     attribution: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Further:
+    """What a meter gives in place of an answer that takes more requests.
+
+    They are sent side by side, and `then` is told how each ended, in their order; what it gives is
+    taken as `whole`'s. It raises StreamFault where the attempt ends there.
+    """
+
+    requests: Sequence[UpstreamRequest]
+    then: Callable[[Sequence[Outcome]], Answer | Further]

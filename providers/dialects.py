@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from providers.adapter import Adapter
-from providers.adapters import anthropic, cohere, gemini, openai
+from providers.adapters import anthropic, bedrock, cohere, gemini, openai
 from providers.adapters.manifest import ManifestAdapter, compile_manifest
 
 DIALECTS: dict[str, Adapter] = {
@@ -13,6 +13,7 @@ DIALECTS: dict[str, Adapter] = {
     "anthropic": anthropic.ADAPTER,
     "gemini": gemini.ADAPTER,
     "cohere": cohere.ADAPTER,
+    "bedrock": bedrock.ADAPTER,
 }
 
 

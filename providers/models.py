@@ -8,7 +8,7 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.core.validators import MinValueValidator
-from django.db import models
+from django.db import models, transaction
 from django.db.models import TextChoices
 from django.utils import timezone
 
@@ -18,7 +18,9 @@ from lib.models import Published, Topic
 from providers import answer_checks, cache_rules
 from providers.breaker import State
 from providers.resilience import faults
+from providers.secret_form import parts_of
 from providers.vault import open_secret, seal_secret
+from providers.warm_models import WarmRequest
 from tenants.fields import JSONListField
 from tenants.limits import ItemFault, validate_provider_rate_limits
 from tenants.models import QuotaHolder, Tenant, validate_time_zone
@@ -122,9 +124,16 @@ class Provider(QuotaHolder):
     def __str__(self) -> str:
         return self.name or self.slug
 
+    @transaction.atomic
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """What its manifest wants to be kept warm follows it."""
+        super().save(*args, **kwargs)
+        WarmRequest.follow(self.pk, self.slug, self.manifest)
+
 
 class Credential(Published):
-    """Our secret towards a provider, sealed (lib/sealing.py). Never shown again.
+    """Our secret towards a provider, sealed (lib/sealing.py). Never shown again. One of several
+    parts is a JSON object of them (providers/secret_form.py).
 
     With a `tenant` it is that tenant's own and serves nobody else.
     """
@@ -172,7 +181,8 @@ class Credential(Published):
 
     def set_secret(self, secret: str) -> None:
         self.sealed = seal_secret(secret, self.seal_owner)
-        self.last_four = secret[-4:] if len(secret) >= 12 else ""
+        shown = len(secret) >= 12 and not parts_of(secret)
+        self.last_four = secret[-4:] if shown else ""
         self.use_again()
 
     def use_again(self) -> None:

@@ -127,11 +127,14 @@ def usage_chunk(head: Head, usage: Usage) -> bytes:
 
 
 def usage_object(usage: Usage) -> dict[str, Any]:
+    inputs = {"cached_tokens": usage.cached_tokens}
+    if usage.cache_write_tokens:
+        inputs["cache_write_tokens"] = usage.cache_write_tokens
     return {
         "prompt_tokens": usage.input_tokens,
         "completion_tokens": usage.output_tokens,
         "total_tokens": usage.input_tokens + usage.output_tokens,
-        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
+        "prompt_tokens_details": inputs,
         "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
     }
 
@@ -276,7 +279,7 @@ def as_chunks(document: Mapping[str, Any]) -> list[bytes]:
     message = {k: v for k, v in choice["message"].items() if v is not None}
     if calls := message.get("tool_calls"):
         message["tool_calls"] = [{"index": index, **call} for index, call in enumerate(calls)]
-    return [
-        chunk(head, message, logprobs=choice.get("logprobs")),
-        chunk(head, {}, finish_reason=choice.get("finish_reason") or "stop"),
-    ]
+    end = {"finish_reason": choice.get("finish_reason") or "stop"}
+    if choice.get("stop_reason") is not None:
+        end["stop_reason"] = choice["stop_reason"]
+    return [chunk(head, message, logprobs=choice.get("logprobs")), chunk(head, {}, **end)]

@@ -31,7 +31,7 @@ from providers.catalogue.documents import FOLDER
 from providers.catalogue.located import read_yaml
 from providers.operations import registry
 from providers.operations.checking import faults, pointer
-from providers.trials import Came, adapter_of, call_of, come_to, upstream_of
+from providers.trials import Came, call_of, of_example, request_of_example, upstream_of
 
 MAX_EXAMPLES: Final = 100
 MAX_EXAMPLE_BYTES: Final = 512 * 1024  # of all of them
@@ -109,20 +109,18 @@ def _run(file: CatalogueFile, example: Example) -> Result:
     operation = registry().get(example.operation)
     if operation is None or example.operation not in file.operations:
         return Result(example, None, f"The provider does not serve {example.operation}.")
-    adapter, upstream = adapter_of(file), upstream_of(file, example.operation, secret=None)
+    upstream = upstream_of(file, example.operation, secret=None)
     call = call_of(example.operation, example.params, upstream)
     if not operation.request_validator.is_valid(call.params):
         return Result(example, None, f"`params` are not what {example.operation} takes.")
     try:
-        request = adapter.request(call, upstream)
+        request = request_of_example(file, example, call, upstream)
+        wanted = (example.method, upstream.base_url + example.url)
+        if (request.method, request.url) != wanted:
+            return Result(example, None, f"`request` is {request.method} {request.url}.")
+        came = of_example(file, example, call, upstream)
     except Problem as problem:
         return Result(example, None, f"The request cannot be made: {problem.detail}")
-    wanted = (example.method, upstream.base_url + example.url)
-    if (request.method, request.url) != wanted:
-        return Result(example, None, f"`request` is {request.method} {request.url}.")
-    headers = {**example.headers, "content-type": example.content_type}
-    reply = (example.status, headers, example.body(example.params))
-    came = come_to(adapter, call, upstream, reply)
     return Result(example, came, _difference(example.expect, came.told()))
 
 
@@ -146,7 +144,7 @@ def _missing(file: CatalogueFile, results: Sequence[Result]) -> Iterator[Line]:
     good = {
         each.example.operation
         for each in results
-        if not each.fault and each.example.expect["verdict"] == Verdict.OK
+        if not each.fault and not each.example.step and each.example.expect["verdict"] == Verdict.OK
     }
     located = read_yaml(file.text)
     for operation in sorted(set(file.operations) - good):

@@ -8,8 +8,9 @@ import email.utils
 import math
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 
@@ -23,6 +24,8 @@ MAX_MESSAGE = 500
 _SECRETS = re.compile(
     r"\b(?:sk|pk|pb|gsk|hf|xai|pplx|csk|tgp|org|proj|user)[-_][\w*.-]{6,}"
     r"|\bAIza[\w-]{8,}"
+    r"|\b(?:AKIA|ASIA)[A-Z0-9]{12,}"
+    r"|\barn:aws[\w-]*:\S+"
     r"|\beyJ[\w.-]{10,}"
     r"|\bbearer\s+\S+"
     r"|(?<=key provided: )\S+"
@@ -30,6 +33,7 @@ _SECRETS = re.compile(
     r"|\b[A-Za-z0-9]{32,}\b",
     re.IGNORECASE,
 )
+_SHORTEST = 4  # characters of a secret; what is shorter would be found in any text
 _SCANNED = 4000  # characters of a message that are looked through; far fewer are passed on
 
 # A rate limit's headers where Retry-After is missing: what is left, and when it is full again.
@@ -65,6 +69,16 @@ def clean_message(message: Any) -> str:
     if not isinstance(message, str):
         return ""
     return _SECRETS.sub("[redacted]", message[:_SCANNED])[:MAX_MESSAGE]
+
+
+def without(outcome: Outcome, secrets: Iterable[str]) -> Outcome:
+    """The outcome with none of these in its message, plain or as it stands in a URL."""
+    message = outcome.message
+    for secret in secrets if message else ():
+        if len(secret) >= _SHORTEST:
+            for form in (secret, quote(secret, safe="")):
+                message = message.replace(form, "[redacted]")
+    return outcome if message == outcome.message else outcome._replace(message=message)
 
 
 def retry_after(headers: Mapping[str, str], message: str = "") -> float | None:

@@ -9,12 +9,17 @@ from typing import Any
 
 import structlog
 from django.contrib.admin.models import CHANGE, LogEntry
+from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.utils import timezone
 
 from accounts.models import User
 from lib.sealing import SealBroken
+from providers.adapters.manifest import ManifestError
+from providers.dialects import adapter_for
 from providers.models import BreakerOverride, Credential, Model, Provider, Route
+from providers.secret_form import ONE_TEXT, SecretForm
+from providers.warm_models import WarmRequest
 
 log = structlog.get_logger("patchbay.providers")
 
@@ -43,6 +48,35 @@ def use_credential_again(*, credential: Credential) -> Credential:
     credential.use_again()
     credential.save(update_fields=["drained_at", "drained_reason"])
     return credential
+
+
+def note_warmed(request_id: int, outcome: str) -> None:
+    """A warm request was run now, with this outcome; no worker need be told."""
+    rows = WarmRequest.objects.filter(pk=request_id)
+    rows.update_quietly(ran_at=timezone.now(), outcome=outcome[:32])
+
+
+@transaction.atomic
+def warm_now(*, request: WarmRequest, by: str, user: User | None = None) -> WarmRequest:
+    """Have a gateway ask it within a second or two, unless its answer stays fresh for a period
+    anyway. Raises ValidationError for one that is switched off."""
+    if not WarmRequest.running().filter(pk=request.pk).exists():
+        raise ValidationError(f"{request.name} is switched off, or its provider is.")
+    request.asked_at = timezone.now()
+    request.save(update_fields=["asked_at"])
+    log.info("warm_request_asked", name=request.name, by=by)
+    if user is not None:
+        rows = WarmRequest.objects.filter(pk=request.pk)
+        LogEntry.objects.log_actions(user.pk, rows, CHANGE, "Wanted at once", single_object=True)
+    return request
+
+
+def secret_form(provider: Provider) -> SecretForm:
+    """What a secret of the provider's must be made of; one text where its adapter cannot work."""
+    try:
+        return adapter_for(provider.adapter, provider.manifest).secret_form
+    except (KeyError, ManifestError):
+        return ONE_TEXT
 
 
 def _holds(credential: Credential, secret: str) -> bool:

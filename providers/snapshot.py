@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -25,11 +25,14 @@ from providers.answer_checks import Checks
 from providers.breaker import Override, State
 from providers.breaker_policy import Policies
 from providers.cache_rules import Rules
-from providers.call import Upstream
+from providers.call import Grant, Upstream
 from providers.definition_models import Drift
 from providers.dialects import adapter_for
 from providers.retry_policy import RetryPolicy
+from providers.secret_form import parts_of
 from providers.timeouts import Timeouts
+from providers.warm_models import WarmRequest
+from providers.warm_requests import WarmSpec
 from tenants.limits import RateLimit, Scope, compile_rate_limits
 from tenants.models import HousePolicy, in_force_since
 from tenants.quotas import Quota, QuotaScope, compile_quotas, merge_quotas
@@ -110,11 +113,16 @@ class TargetSpec:
 
     def sandbox(self, sandbox_url: str) -> Upstream:
         """The same provider, played by the sandbox: its slug, then its own path."""
-        path = urlsplit(self.provider.base_url).path.rstrip("/")
-        return self._upstream("sandbox-secret", f"{sandbox_url}/{self.provider.slug}{path}")
+        provider = self.provider
+        secret = provider.adapter.secret_form.of_the_sandbox("sandbox-secret")
+        played = f"{sandbox_url}/{provider.slug}"
+        path = urlsplit(provider.base_url).path.rstrip("/")
+        return self._upstream(secret, played + path, played=played)
 
-    def _upstream(self, secret: str | None, base_url: str, credential: str = "") -> Upstream:
-        known = self.upstreams.get((credential, base_url))
+    def _upstream(
+        self, secret: str | None, base_url: str, credential: str = "", *, played: str = ""
+    ) -> Upstream:
+        known, adapter = self.upstreams.get((credential, base_url)), self.provider.adapter
         if known is None:
             known = self.upstreams[credential, base_url] = Upstream(
                 provider=self.provider.slug,
@@ -125,8 +133,18 @@ class TargetSpec:
                 max_output=self.model.max_output if self.model else None,
                 manifest=self.provider.manifest,
                 credential=credential,
+                parts=parts_of(secret or "") if adapter.secret_form.parts else {},
+                grant=_grant(adapter, played) if secret is not None else None,
             )
         return known
+
+
+def _grant(adapter: Adapter, played: str) -> Grant | None:
+    """Where tokens are to be had; with `played`, of the sandbox that is there."""
+    grant = adapter.grant
+    if grant is None or not played:
+        return grant
+    return grant._replace(url=played + urlsplit(grant.url).path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +171,7 @@ class Snapshot:
     providers: Mapping[str, ProviderSpec] = field(default_factory=dict)
     disabled_operations: frozenset[str] = frozenset()
     breaker_overrides: Mapping[str, Override] = field(default_factory=dict)
+    warm_requests: tuple[WarmSpec, ...] = ()
     plans: dict[Any, Any] = field(default_factory=dict, compare=False)
 
     def route(self, operation: str, name: str) -> RouteSpec | None:
@@ -175,6 +194,7 @@ def load() -> Snapshot:
         providers={spec.slug: spec for spec in providers.values()},
         disabled_operations=frozenset(disabled),
         breaker_overrides=_load_overrides(),
+        warm_requests=_load_warm_requests(),
     )
 
 
@@ -217,16 +237,17 @@ def _provider(
     if not isinstance(row.settings, dict):
         raise ValueError("the settings are no object")
     policy = effective.of_provider(row)
+    adapter = adapter_for(row.adapter, row.manifest)
     return ProviderSpec(
         slug=row.slug,
-        adapter=adapter_for(row.adapter, row.manifest),
+        adapter=adapter,
         base_url=row.base_url.rstrip("/"),
         settings=row.settings,
         manifest=row.manifest,
         needs_credential=row.needs_credential,
         allow_private_network=row.allow_private_network,
         timeouts=Timeouts().over(row.timeouts),
-        secrets=secrets,
+        secrets={owner: _usable(held, adapter) for owner, held in secrets.items()},
         rate_limits=_rate_limits(row, house),
         quotas=_quotas(row, house),
         quotas_since=in_force_since(row, house),
@@ -238,6 +259,14 @@ def _provider(
     )
 
 
+def _usable(held: tuple[CredentialSpec, ...], adapter: Adapter) -> tuple[CredentialSpec, ...]:
+    """One whose secret lacks a part is as good as drained: of no use, and yet its owner's."""
+    faulty = {each for each in held if not each.drained and adapter.secret_form.fault(each.secret)}
+    for each in faulty:
+        log.error("credential_unusable", credential=each.public_id, reason="a part is missing")
+    return tuple(replace(each, drained=True) if each in faulty else each for each in held)
+
+
 def _load_overrides() -> dict[str, Override]:
     """Staff's last word on each breaker, unless it has ended."""
     rows = models.BreakerOverride.latest(timezone.now())
@@ -247,6 +276,10 @@ def _load_overrides() -> dict[str, Override]:
         )
         for row in rows
     }
+
+
+def _load_warm_requests() -> tuple[WarmSpec, ...]:
+    return tuple(row.spec for row in WarmRequest.running().order_by("pk"))
 
 
 def _rate_limits(row: models.Provider, house: HousePolicy) -> tuple[RateLimit, ...]:

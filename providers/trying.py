@@ -3,6 +3,7 @@ and what that comes to. Against an example, the sandbox's part of the provider, 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -20,8 +21,19 @@ from providers.models import Provider
 from providers.operations import registry, validate
 from providers.sandbox.dialects.dialect import Refused, Request
 from providers.sandbox.examples import DataProvider
-from providers.trials import SHOWN, Came, adapter_of, call_of, come_to, upstream_of, without
-from providers.verification import house_secret, record
+from providers.trials import (
+    SHOWN,
+    Came,
+    Reply,
+    adapter_of,
+    call_of,
+    conversation,
+    of_example,
+    request_of_example,
+    upstream_of,
+    without,
+)
+from providers.verification import house_secret, record, refuse_grant
 
 MOST_SHOWN: Final = 16 * 1024  # characters of an answer
 MAX_TOKENS: Final = 256  # a model is asked for, where nobody says
@@ -70,7 +82,10 @@ class Question:
     def upstream(self, secret: str | None, base_url: str = "") -> Upstream:
         told = upstream_of(self.file, self.operation, secret)
         return replace(
-            told, base_url=base_url or told.base_url, settings={**told.settings, **self.settings}
+            told,
+            base_url=base_url or told.base_url,
+            settings={**told.settings, **self.settings},
+            now=time.time(),
         )
 
     def call(self, upstream: Upstream) -> Call:
@@ -93,10 +108,11 @@ def require_served(file: CatalogueFile, operation: str) -> None:
 
 def try_example(question: Question, example: Example) -> Trial:
     """What an example's answer comes to."""
-    ask, body = question.ask(question.upstream(SHOWN)), example.body(question.params)
-    headers = {**example.headers, "content-type": example.content_type}
-    came = come_to(ask.adapter, ask.call, ask.upstream, (example.status, headers, body))
-    return Trial(ask.request, came, example.status, _text(body))
+    upstream = question.upstream(SHOWN)
+    call = question.call(upstream)
+    request = request_of_example(question.file, example, call, upstream)
+    came = of_example(question.file, example, call, upstream)
+    return Trial(request, came, example.status, _text(example.body(question.params)))
 
 
 def try_sandbox(question: Question, examples: Sequence[Example]) -> Trial:
@@ -105,25 +121,39 @@ def try_sandbox(question: Question, examples: Sequence[Example]) -> Trial:
     if manifest is None:
         return _try_running_sandbox(question)
     ask = question.ask(question.upstream(SHOWN))
-    sent, parts = ask.request, urlsplit(ask.request.url)
-    played = DataProvider(manifest, tuple(examples), question.file.needs_credential)
+    played = DataProvider(manifest, tuple(examples), needs_credential=False)
+    talk = conversation(ask.adapter, ask.call, ask.upstream, ask.request)
+    requests, first = next(talk), None
+    while True:
+        replies = [_played(played, request) for request in requests]
+        first = first or replies[0]
+        try:
+            requests = talk.send(replies)
+        except StopIteration as end:
+            return Trial(ask.request, end.value, first[0], _text(first[2]))
+
+
+def _played(provider: DataProvider, sent: UpstreamRequest) -> Reply:
+    """What the sandbox answers to a request. A token is taken whatever it is."""
+    parts = urlsplit(sent.url)
     headers = {name.lower(): text for name, text in sent.headers.items()}
-    asked = Request(
-        question.file.slug, sent.method, parts.path, parts.query, headers, sent.body or b""
-    )
+    body = sent.body or b""
+    asked = Request(provider.name, sent.method, parts.path, parts.query, headers, body)
+    operation = provider.operation(asked) or ""
     try:
-        answer = played.answer(asked, question.operation)
+        if not operation:
+            raise Refused(404, "None of the definition's requests is like this one.")
+        answer = provider.answer(asked, operation)
     except Refused as refused:
-        answer = played.refusal(asked, refused, question.operation)
-    reply = (answer.status, {**answer.headers, "content-type": answer.content_type}, answer.body)
-    came = come_to(ask.adapter, ask.call, ask.upstream, reply)
-    return Trial(sent, came, answer.status, _text(answer.body))
+        answer = provider.refusal(asked, refused, operation)
+    return answer.status, {**answer.headers, "content-type": answer.content_type}, answer.body
 
 
 def try_live(question: Question, *, provider: Provider | None, by: str, secret: str = "") -> Trial:
     """One real call, counted among the provider's verifications. Raises RateLimited, and
     InvalidRequest where there is no secret that may be sent there."""
     require_budget(question.file.slug)
+    refuse_grant(adapter_of(question.file), question.file.slug)
     known = secret or _secret(question.file, provider)
     if not known and question.file.needs_credential:
         raise InvalidRequest(
@@ -135,7 +165,7 @@ def try_live(question: Question, *, provider: Provider | None, by: str, secret: 
     )
     (asked,) = ask_all([ask])
     record(question.file.slug, ask, asked, kind=Check.Kind.TRIAL, by=by)
-    return _shown(question, asked, known)
+    return _shown(question, asked, ask.upstream.secrets)
 
 
 def _secret(file: CatalogueFile, provider: Provider | None) -> str:
@@ -163,14 +193,14 @@ def _try_running_sandbox(question: Question) -> Trial:
     path = urlsplit(question.file.document["base_url"]).path.rstrip("/")
     upstream = question.upstream("sandbox-secret", f"{where}/{question.file.slug}{path}")
     (asked,) = ask_all([question.ask(upstream, allow_private=True)])
-    return _shown(question, asked, "")
+    return _shown(question, asked, ())
 
 
-def _shown(question: Question, asked: Asked, secret: str) -> Trial:
+def _shown(question: Question, asked: Asked, secrets: Sequence[str]) -> Trial:
     """Nothing of it holds the secret, also where the provider says it back."""
     text = _text(asked.body)
-    came = asked.came.without(secret)
-    return Trial(question.shown(), came, asked.status, without(text, secret), asked.milliseconds)
+    came = asked.came.without(secrets)
+    return Trial(question.shown(), came, asked.status, without(text, secrets), asked.milliseconds)
 
 
 def _text(body: bytes) -> str:

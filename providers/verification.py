@@ -9,6 +9,7 @@ of it: they judge by callers' calls, and one call of ours an hour says less than
 from __future__ import annotations
 
 import datetime as dt
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -23,11 +24,13 @@ from django.utils import timezone
 from lib.problems import InvalidRequest, NotFound, Problem
 from lib.sealing import SealBroken
 from providers import snapshot
+from providers.adapter import Adapter
 from providers.asking import Ask, Asked, ask_all
 from providers.call import Call, Upstream, UpstreamRequest, Verdict
 from providers.check_budget import KEPT, require_budget, within_budget, within_share
 from providers.definition_models import Check, Drift
 from providers.models import Credential, Model, Provider
+from providers.secret_form import parts_of
 from providers.snapshot import ProviderSpec
 from providers.trials import without
 
@@ -77,7 +80,7 @@ def record(slug: str, ask: Ask, asked: Asked, *, kind: Check.Kind, by: str) -> C
         status=asked.status,
         latency_ms=asked.milliseconds,
         drift=asked.came.drifted,
-        message=without(asked.came.message, ask.upstream.secret)[:300],
+        message=without(asked.came.message, ask.upstream.secrets)[:300],
         by=by[:100],
     )
     if kind is Check.Kind.VERIFICATION:
@@ -95,6 +98,12 @@ def house_secret(provider: Provider) -> tuple[str | None, str]:
         with suppress(SealBroken):
             return row.secret(), row.public_id
     return None, ""
+
+
+def refuse_grant(adapter: Adapter, slug: str) -> None:
+    """Raises NotFound for a provider whose calls carry a token: to get one is a gateway's part."""
+    if adapter.grant is not None:
+        raise NotFound(f"{slug} wants a token for each call, which only gateways ask it for.")
 
 
 def _waiting(now: dt.datetime) -> list[Provider]:
@@ -125,6 +134,7 @@ def _usable(provider: Provider) -> Ask | None:
 def _ask(provider: Provider) -> Ask:
     """Raises NotFound, InvalidRequest."""
     spec = _working(provider)
+    refuse_grant(spec.adapter, spec.slug)
     secret, credential = house_secret(provider)
     if secret is None and spec.needs_credential:
         raise InvalidRequest(f"{spec.slug} has no credential that works. Add one.")
@@ -172,6 +182,8 @@ def _upstream(spec: ProviderSpec, secret: str | None, credential: str) -> Upstre
         settings=spec.settings,
         manifest=spec.manifest,
         credential=credential,
+        parts=parts_of(secret or "") if spec.adapter.secret_form.parts else {},
+        now=time.time(),
     )
 
 

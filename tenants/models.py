@@ -123,6 +123,11 @@ class Tenant(QuotaHolder):
         default=False,
         help_text="Let a call that failed with the tenant's own credential go on with ours.",
     )
+    keep_warm = models.BooleanField(
+        default=False,
+        help_text="Learn what its data calls ask for often, and fetch those answers again before "
+        "they get stale, under its limits and on its bill.",
+    )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
     class Meta:

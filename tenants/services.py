@@ -30,6 +30,7 @@ def create_tenant(
     time_zone: str = "UTC",
     rate_limits: list[dict[str, Any]] | None = None,
     allow_house_fallback: bool = False,
+    keep_warm: bool = False,
 ) -> Tenant:
     """A new, active tenant without projects. Raises ValidationError."""
     return _saved(
@@ -40,6 +41,7 @@ def create_tenant(
             time_zone=time_zone,
             rate_limits=rate_limits,
             allow_house_fallback=allow_house_fallback,
+            keep_warm=keep_warm,
         )
     )
 
@@ -51,13 +53,18 @@ def update_tenant(
     name: str | None = None,
     time_zone: str | None = None,
     allow_house_fallback: bool | None = None,
+    keep_warm: bool | None = None,
     plan: Plan | None = None,
 ) -> Tenant:
     """Change what is given, leave the rest. Raises ValidationError."""
-    fallback = allow_house_fallback
-    return _saved(
-        _changed(tenant, name=name, time_zone=time_zone, allow_house_fallback=fallback, plan=plan)
-    )
+    changes = {
+        "name": name,
+        "time_zone": time_zone,
+        "allow_house_fallback": allow_house_fallback,
+        "keep_warm": keep_warm,
+        "plan": plan,
+    }
+    return _saved(_changed(tenant, **changes))
 
 
 @transaction.atomic

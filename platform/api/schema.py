@@ -26,6 +26,7 @@ from api.schema_parts import (
 )
 from providers.operations import Kind, Operation, registry
 from providers.operations.batch import BATCH_SCHEMA, MAX_ITEMS
+from providers.surfaces import FORMS, Form
 
 MEDIA = "application/json"
 SECURITY: list[dict[str, list[str]]] = [{"bearer": []}, {"apiKey": []}]
@@ -106,6 +107,8 @@ def _data_path(schemas: dict[str, Any]) -> dict[str, Any]:
     paths: dict[str, Any] = {}
     for operation in sorted(registry().values(), key=lambda each: each.kind is Kind.DATA):
         _add_operation(paths, schemas, operation)
+    for form in FORMS.values():
+        _add_form(paths, schemas, form)
     _add_models(paths)
     paths["/api/v1/batch"] = {"post": _batch()}
     return paths
@@ -124,7 +127,7 @@ def _security_schemes(result: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _add_operation(paths: dict[str, Any], schemas: dict[str, Any], operation: Operation) -> None:
-    name = "".join(part.capitalize() for part in operation.name.replace("_", ".").split("."))
+    name = _camel(operation.name)
     schemas[name] = _hoisted(operation.response_schema, schemas)
     described: dict[str, Any] = {
         "operationId": operation.name.replace(".", "_"),
@@ -142,6 +145,37 @@ def _add_operation(paths: dict[str, Any], schemas: dict[str, Any], operation: Op
         described["requestBody"] = {"required": True, "content": body}
         described["responses"] |= _in_openai_words()
     paths[operation.path] = {operation.method.lower(): described}
+
+
+def _add_form(paths: dict[str, Any], schemas: dict[str, Any], form: Form) -> None:
+    """Chat in another dialect."""
+    name = _camel(form.name)
+    schemas[name] = _hoisted(form.response_schema, schemas)
+    schemas[f"{name}Request"] = _hoisted(form.request_schema, schemas)
+    content: dict[str, Any] = {MEDIA: {"schema": ref(name)}}
+    if not form.counts:
+        content["text/event-stream"] = {"schema": {"type": "string"}}
+    success = {"description": form.summary, "headers": HEADERS | REPLAYED, "content": content}
+    described: dict[str, Any] = {
+        "operationId": form.name.replace(".", "_"),
+        "tags": ["ai"],
+        "summary": form.summary,
+        "security": SECURITY,
+        "parameters": [] if form.counts else [IDEMPOTENCY_KEY],
+        "requestBody": {
+            "required": True,
+            "content": {MEDIA: {"schema": ref(f"{name}Request")}},
+        },
+        "responses": {"200": success, **_in_openai_words()},
+    }
+    if form.problem_schema is not None:
+        schemas["MessageError"] = form.problem_schema
+        described["responses"] |= _in_words_of("MessageError", "Anthropic")
+    paths[form.path] = {"post": described}
+
+
+def _camel(name: str) -> str:
+    return "".join(part.capitalize() for part in name.replace("_", ".").split("."))
 
 
 def _success(operation: Operation, name: str) -> dict[str, Any]:
@@ -223,9 +257,13 @@ def _models(operation_id: str, summary: str, schema: dict[str, Any]) -> dict[str
 
 
 def _in_openai_words() -> dict[str, Any]:
-    content = {MEDIA: {"schema": ref("OpenAIError")}}
+    return _in_words_of("OpenAIError", "OpenAI")
+
+
+def _in_words_of(schema: str, whose: str) -> dict[str, Any]:
+    content = {MEDIA: {"schema": ref(schema)}}
     return {
-        status: {"description": "The same codes in OpenAI's envelope.", "content": content}
+        status: {"description": f"The same codes in {whose}'s envelope.", "content": content}
         for status in ERRORS
     }
 

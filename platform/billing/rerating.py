@@ -115,7 +115,7 @@ def _correct_page(
 
 def _is_rated(row: UsageRecord) -> bool:
     """Test mode is free, and so is what no provider answered."""
-    return row.mode != "test" and bool(row.provider) and not row.cache
+    return row.mode != "test" and bool(row.provider) and row.cache in ("", "warm")
 
 
 def _correction(row: UsageRecord, version: PriceVersion, *, charge: int, cost: int) -> Correction:

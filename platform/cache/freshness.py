@@ -81,6 +81,16 @@ class Freshness:
         return max(0.0, self.lifetime - self.age)
 
     @property
+    def ends(self) -> float:
+        """From when on it is stale (unix seconds)."""
+        return self.at + self.fresh_for
+
+    @property
+    def gone(self) -> float:
+        """From when on whoever asks has to wait for a new one."""
+        return self.ends + max(0.0, self.while_revalidating)
+
+    @property
     def usable_for(self) -> float:
         """Seconds from `at` until it is of no use at all."""
         return max(0.0, self.lifetime + max(self.while_revalidating, self.if_error) - self.age)

@@ -150,6 +150,24 @@ class Look:
         self._cache.behind.add(task)
         task.add_done_callback(self._cache.behind.discard)
 
+    async def peek(self, until: float) -> Entry | None:
+        """What is kept, fresh or not; from the second level only where memory has nothing that is
+        fresh until then (unix seconds). Nobody is served, and no figure counts it."""
+        cache = self._cache
+        self.made = cache.stamps.moment
+        self._learn(cache.memory.get(self.ask.key))
+        if self.known is None or self.known.freshness.ends <= until:
+            await self._ask_second_level("")
+        return self.known
+
+    def lead(self) -> bool:
+        """Ask a provider although what is kept may be fresh. False: another call does already."""
+        flights = self._cache.flights
+        if self._flight is not None or flights.get(self.ask.key) is not None:
+            return False
+        self._flight = flights.begin(self.ask.key, uuid7())
+        return True
+
     def close(self) -> None:
         """Let the next in line have its turn."""
         if self._flight is not None:

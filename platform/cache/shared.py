@@ -104,6 +104,11 @@ class SecondLevel(Protocol):
 
     def release(self, key: bytes, lease: str) -> None: ...
 
+    async def claim(self, name: bytes, seconds: float) -> bool:
+        """Whether what has this name is for this worker to do: of all workers one is told so
+        within that time. With the store away nobody is."""
+        ...
+
     async def invalidate(self, ids: Sequence[bytes]) -> bool:
         """Whether all who have to know can know by now."""
         ...
@@ -134,6 +139,9 @@ class Alone:
     def renew(self, key: bytes, lease: str) -> None: ...
 
     def release(self, key: bytes, lease: str) -> None: ...
+
+    async def claim(self, name: bytes, seconds: float) -> bool:
+        return True
 
     async def invalidate(self, ids: Sequence[bytes]) -> bool:
         return True
@@ -202,6 +210,17 @@ class SharedCache:
     def release(self, key: bytes, lease: str) -> None:
         if lease:
             self._send(key, "release", lease)
+
+    async def claim(self, name: bytes, seconds: float) -> bool:
+        """A lease that nobody gives back."""
+        if not self.usable:
+            return False
+        try:
+            words = (uuid7(), _ms(seconds), 1)
+            _, whose, _ = await self._ask("get", *words, key=name)
+        except StoreAway:
+            return False
+        return Lease(whose) is Lease.GRANTED
 
     async def invalidate(self, ids: Sequence[bytes]) -> bool:
         """Tell all workers, now or as soon as that is possible. This one must know already."""

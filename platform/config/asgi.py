@@ -29,6 +29,7 @@ from config.orphans import reap_if_alone
 from config.outgoing import outgoing
 from config.pages import Pages
 from gateway.app import Gateway, Options
+from gateway.cursors import Cursors
 from gateway.exchange import Receive, Scope, Send
 from gateway.paths import find
 from gateway.probes import Probes
@@ -98,6 +99,8 @@ def build(env: Any) -> Application:
         deadline_ms=env.DEADLINE_MS,
         max_in_flight=env.MAX_IN_FLIGHT,
         max_lag_ms=env.MAX_LAG_MS,
+        warm_per_minute=env.CACHE_WARM_PER_MINUTE,
+        warm_percent=env.CACHE_WARM_PERCENT,
     )
     ledger = Ledger(journal_for(settings.DATABASES["default"]))
     breakers: Shared = SharedBreakers(env.REDIS_URL) if env.REDIS_URL else Alone()
@@ -108,6 +111,7 @@ def build(env: Any) -> Application:
         _admissions(env.REDIS_URL),
         shared_breakers=breakers,
         cache=_cache(env),
+        cursors=Cursors(env.SECRET_KEY.encode()),
     )
     WORKER.breakers = gateway.dispatcher.breakers.states
     WORKER.breaker_figures = gateway.dispatcher.breakers.figures

@@ -114,6 +114,20 @@ class Environment(BaseSettings):
         ge=1024 * 1024,
         description="What the cache of all workers may take in Redis.",
     )
+    CACHE_WARM_PER_MINUTE: int = Field(
+        60,
+        ge=0,
+        le=100_000,
+        description="Calls a minute that all workers together may make to keep answers warm. 0: "
+        "none, and nothing is learned.",
+    )
+    CACHE_WARM_PERCENT: int = Field(
+        10,
+        ge=1,
+        le=100,
+        description="What they may use of each limit and quota, in per cent: the providers' "
+        "and their tenant's.",
+    )
     DRAIN_SECONDS: float = Field(
         1.0,
         ge=0,

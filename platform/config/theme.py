@@ -59,6 +59,12 @@ _SIDE: Final = (
             ("Models", "neurology", "admin:providers_model_changelist", "providers.view_model"),
             ("Routes", "alt_route", "admin:providers_route_changelist", "providers.view_route"),
             (
+                "Warm requests",
+                "mode_heat",
+                "admin:providers_warmrequest_changelist",
+                "providers.view_warmrequest",
+            ),
+            (
                 "Operations",
                 "api",
                 "admin:providers_operation_changelist",

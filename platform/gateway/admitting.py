@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from accounts.identity import Identity
+from accounts.identity import WARM, Identity
 from billing.book import PriceBook
 from gateway.exchange import Exchange
 from gateway.headers import limit_headers
@@ -16,6 +16,7 @@ from gateway.worst_case import (
 )
 from providers.call import Call
 from tenants.keys import Mode
+from tenants.limits import RateLimit, Scope
 from tenants.quotas import Metric
 from usage.admission import Admissions, Grant
 from usage.counters.claims import Amounts, Part, RateClaim
@@ -25,9 +26,16 @@ from usage.demand import Demand, Demands
 class Admitting:
     """One for the whole process."""
 
-    def __init__(self, admissions: Admissions) -> None:
+    def __init__(
+        self, admissions: Admissions, *, warm_per_minute: int = 60, share: int = 10
+    ) -> None:
+        """`warm_per_minute` bounds the warm calls of all gateways together, and `share` what they
+        may use of their tenant's and a provider's limits and quotas, in per cent."""
         self._admissions = admissions
         self._demands = Demands()
+        self._share = share
+        bound = RateLimit(Scope.PROVIDER, max(1, warm_per_minute), 60)
+        self._warm = RateClaim(bound, "rate:warm")
 
     async def admit(
         self,
@@ -44,14 +52,15 @@ class Admitting:
         step. Of a call whose answer is `kept`, only the caller's own, for the price of a hit.
         Raises RateLimited, QuotaExceeded, PriceUnknown, InvalidRequest or Unavailable."""
         size = len(exchange.query) + len(call.body)
+        share = self._share if identity.kind == WARM else 100
         demand = self._demands.of_caller(
-            identity, plan.route.operation, plan.route.name, exchange.address
+            identity, plan.route.operation, plan.route.name, exchange.address, share
         )
         if kept:
             amounts = Amounts(1, 0, identity.hit_price, 1, size)
             base = Part(demand.claims(now), amounts)
             return _granted(exchange, await self._admissions.admit(exchange.request_id, base, ()))
-        offers = self._offers(identity, plan)
+        offers = self._offers(identity, plan, share)
         metrics = demand.metrics
         for offer in offers:
             metrics = metrics | offer.metrics if offer else metrics
@@ -68,7 +77,10 @@ class Admitting:
                 at=now,
                 markup=identity.markup,
             )
-            base = Part(demand.claims(now), worst.amounts(size))
+            claims = demand.claims(now)
+            if identity.kind == WARM:
+                claims = (*claims, self._warm)
+            base = Part(claims, worst.amounts(size))
             options = [
                 Part(
                     offer.claims(now) if offer else (),
@@ -83,13 +95,16 @@ class Admitting:
                 return _granted(exchange, grant)
             set_output_limit(call, limited)
 
-    def _offers(self, identity: Identity, plan: Plan) -> list[Demand | None]:
+    def _offers(self, identity: Identity, plan: Plan, share: int) -> list[Demand | None]:
         """What the candidates' providers count; empty where none counts anything."""
         if identity.mode is Mode.TEST:
             return []
         offers = [
             self._demands.of_provider(
-                candidate.target.provider, candidate.upstream.model, plan.route.operation
+                candidate.target.provider,
+                candidate.upstream.model,
+                plan.route.operation,
+                share,
             )
             for candidate in plan.candidates
         ]

@@ -12,21 +12,21 @@ from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
-from urllib.parse import parse_qsl
 
 import structlog
 
-from accounts.identity import Identities, Identity
+from accounts.identity import WARM, Credential, Identities, Identity
 from cache import metrics as cache_metrics
 from cache.cache import Cache
 from cache.looking import Look
-from gateway import listing
+from gateway import cursors, listing, surfacing
 from gateway.admitting import Admitting
 from gateway.arranging import Arranger
 from gateway.batch import Batch
 from gateway.breaker_metrics import keep_publishing
 from gateway.caching import LOOK, Caching
 from gateway.credential_metrics import DrainedMetrics
+from gateway.cursors import Cursors
 from gateway.dispatch import Dispatcher
 from gateway.drift_metrics import DriftMetrics
 from gateway.exchange import Exchange, Receive, Scope, Send
@@ -36,6 +36,7 @@ from gateway.idempotency import Idempotency
 from gateway.live import Live
 from gateway.observation import Observer
 from gateway.paths import Door
+from gateway.reading import read_data
 from gateway.routing import Plan, Wish, resolve
 from gateway.scores import Scores
 from gateway.semantic import Semantic
@@ -43,6 +44,7 @@ from gateway.serving import Admitted, Serving
 from gateway.sessions import HEADER as SESSION
 from gateway.sessions import session_of
 from gateway.shedding import Shedder, keep_measuring
+from gateway.warming import SHOWN, Warming
 from lib.clock import Clock, SystemClock, utc
 from lib.problems import (
     InvalidRequest,
@@ -53,7 +55,7 @@ from lib.problems import (
 )
 from providers.breakers import Alone, Breakers, Shared
 from providers.call import Call, Upstream
-from providers.operations import Kind, Operation, parse_query, validate
+from providers.operations import Kind, Operation, validate
 from providers.operations.batch import parse_batch
 from providers.snapshot import Snapshot
 from providers.transport import Http1Transport, Transport
@@ -80,6 +82,8 @@ class Options:
     deadline_ms: int = 60_000
     max_in_flight: int = 10_000
     max_lag_ms: int = 100
+    warm_per_minute: int = 60
+    warm_percent: int = 10
 
 
 @dataclass(slots=True)
@@ -95,6 +99,7 @@ class Gateway:
     observer: Observer = field(default_factory=Observer)
     shared_breakers: Shared = field(default_factory=Alone)
     cache: Cache = field(default_factory=lambda: Cache(secrets.token_bytes(32)))
+    cursors: Cursors = field(default_factory=lambda: Cursors(secrets.token_bytes(32)))
     admitting: Admitting = field(init=False)
     live: Live = field(init=False)
     dispatcher: Dispatcher = field(init=False)
@@ -108,9 +113,13 @@ class Gateway:
     idempotency: Idempotency = field(init=False)
     caching: Caching = field(init=False)
     serving: Serving = field(init=False)
+    warming: Warming | None = None
 
     def __post_init__(self) -> None:
-        self.admitting = Admitting(self.admissions)
+        options = self.options
+        self.admitting = Admitting(
+            self.admissions, warm_per_minute=options.warm_per_minute, share=options.warm_percent
+        )
         self.live = Live(self.identities)
         self.scores = Scores(self.clock)
         self.live.on_word = lambda word: self.scores.rated(word.target, word.score)
@@ -132,6 +141,14 @@ class Gateway:
         self.shedder = Shedder(
             self.clock, self.options.max_in_flight, self.options.max_lag_ms / 1000
         )
+        if options.warm_per_minute:
+            self.warming = Warming(
+                self.live,
+                self.caching,
+                self.handle,
+                busy=lambda: self.shedder.busy,
+                resting=self.dispatcher.resting,
+            )
 
     async def start(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -144,12 +161,17 @@ class Gateway:
             asyncio.create_task(keep_measuring(self.shedder, self.clock)),
             asyncio.create_task(cache_metrics.keep_publishing(self.cache)),
         ]
+        if self.warming is not None:
+            self._beside.append(asyncio.create_task(self.warming.run()))
 
     async def stop(self) -> None:
         """Let go of everything, once all calls have ended."""
         self._loop = None
         for task in self._beside:
             task.cancel()
+        if self._beside:  # once: what is stopped again has nothing beside it
+            await asyncio.wait(self._beside)
+            self._beside = []
         await self.cache.close()
         await self.ledger.close()
         await self.admissions.counters.close()
@@ -201,6 +223,8 @@ class Gateway:
             scope, receive, send, clock=self.clock, proxy_hops=self.options.proxy_hops
         )
         exchange.openai = door.openai
+        if door.form is not None:
+            exchange.speak(door.form.speak(exchange.request_id))
         self.observer.in_flight += 1
         try:
             if self.observer.in_flight > self.shedder.bound:
@@ -226,6 +250,8 @@ class Gateway:
             await self._answer_batch(exchange, identity, door)
         elif door.operation is None:
             await self._answer_listing(exchange, identity, door)
+        elif door.form is not None and door.form.counts:
+            await self._answer_count(exchange, identity, door, door.operation)
         else:
             await self._answer_call(exchange, identity, door, door.operation)
 
@@ -245,10 +271,20 @@ class Gateway:
         listed = listing.models(snapshot, identity, door.argument, prices=prices, now=now)
         await exchange.answer(listed)
 
+    async def _answer_count(
+        self, exchange: Exchange, identity: Identity, door: Door, operation: Operation
+    ) -> None:
+        await self.admitting.admit_listing(exchange, identity, door.name)
+        call, wish, _ = await self._read(exchange, operation)
+        snapshot, url = self.live.snapshot, self.options.sandbox_url
+        plan = resolve(snapshot, identity, operation, call, wish=wish, sandbox_url=url)
+        surfacing.translate(exchange)
+        await exchange.answer(surfacing.counted(call, plan))
+
     async def _answer_call(
         self, exchange: Exchange, identity: Identity, door: Door, operation: Operation
     ) -> None:
-        call, wish = await self._read(exchange, operation)
+        call, wish, asked = await self._read(exchange, operation)
         plan = resolve(
             self.live.snapshot,
             identity,
@@ -257,7 +293,6 @@ class Gateway:
             wish=wish,
             sandbox_url=self.options.sandbox_url,
         )
-        asked = call.body  # before a quota sets it a limit
         # One moment and one book from end to end: what is billed is what was reserved for.
         now, prices = self.clock.now(), self.live.prices
         name = exchange.header_bytes(SESSION)
@@ -310,14 +345,9 @@ class Gateway:
     async def _identify(self, exchange: Exchange) -> Identity:
         """The caller. Raises Unauthenticated, Forbidden, RateLimited or Unavailable."""
         identities, address = self.identities, exchange.address
-        identities.refuse_flood(address)
-        try:
-            shown = identities.read(
-                exchange.header_bytes(b"authorization"), exchange.header_bytes(b"x-api-key")
-            )
-        except Unauthenticated:
-            identities.note_failure(address)
-            raise
+        shown: Credential | None = exchange.scope.get(SHOWN)
+        if shown is None:
+            shown = self._shown(exchange, address)
         for _ in range(LOOK_UPS):
             if identities.remembered(shown):
                 break
@@ -327,19 +357,43 @@ class Gateway:
             raise Unauthenticated("This token is for no tenant. Sign in with one, or use a key.")
         return identity
 
-    async def _read(self, exchange: Exchange, operation: Operation) -> tuple[Call, Wish]:
-        """The call, validated. Raises InvalidRequest and what Exchange.json_body raises."""
+    def _shown(self, exchange: Exchange, address: str) -> Credential:
+        """What the caller shows. Raises Unauthenticated or RateLimited."""
+        self.identities.refuse_flood(address)
+        try:
+            return self.identities.read(
+                exchange.header_bytes(b"authorization"), exchange.header_bytes(b"x-api-key")
+            )
+        except Unauthenticated:
+            self.identities.note_failure(address)
+            raise
+
+    async def _read(self, exchange: Exchange, operation: Operation) -> tuple[Call, Wish, bytes]:
+        """The call, validated, and its body as it came. Raises InvalidRequest and what
+        Exchange.json_body raises."""
         if operation.kind is not Kind.DATA:
             exchange.explains = exchange.header_bytes(EXPLAIN) == b"true"
             body, params = await exchange.json_body(self.options.max_body_bytes)
+            if exchange.surface is not None:
+                return surfacing.read(exchange, operation, params), Wish(), body
             validate(operation, params)
-            return Call(operation.name, params, body, exchange.request_id), Wish()
-        params = parse_query(operation, _query(exchange.query))
-        validate(operation, params)
-        wish = Wish(params.pop("provider", ""), params.pop("fallback", True))
-        exchange.explains = params.pop("explain", False)
-        extra = params.pop("include", "") == "extra"
-        return Call(operation.name, params, b"", exchange.request_id, extra), wish
+            return Call(operation.name, params, body, exchange.request_id), Wish(), body
+        call, wish, exchange.explains = read_data(operation, exchange.query, exchange.request_id)
+        if operation.is_list:
+            exchange.cursors = self.cursors
+            if (cursor := call.params.get("cursor")) is not None:
+                wish = self._go_on(operation, call.params, cursor, wish)
+        return call, wish, b""
+
+    def _go_on(self, operation: Operation, params: dict[str, Any], cursor: str, wish: Wish) -> Wish:
+        """A cursor belongs to the provider that gave it. Raises InvalidRequest."""
+        provider, params["cursor"] = self.cursors.open(operation.name, cursor)
+        if wish.provider not in ("", provider):
+            raise cursors.refusal(
+                f"This cursor goes on with {provider}. Leave `provider` out, or begin again there "
+                "without `cursor`."
+            )
+        return Wish(provider, wish.fallback)
 
     def _reserve(
         self, exchange: Exchange, identity: Identity, plan: Plan, grant: Grant, *, now: float
@@ -357,6 +411,7 @@ class Gateway:
             route=plan.route.name,
             bytes=grant.hold.parts[0].amounts.bytes,
             markup=identity.markup,
+            cache=WARM if identity.kind == WARM else "",
         )
         reservation = Reservation(self.ledger, self.clock, record, exchange.started, grant)
         exchange.reservation = reservation
@@ -369,16 +424,6 @@ class Gateway:
         if asked is not None:
             seconds = min(seconds, _milliseconds(asked) / 1000)
         return asyncio.get_running_loop().time() + seconds
-
-
-def _query(raw: bytes) -> list[tuple[str, str]]:
-    try:
-        text = raw.decode("ascii")
-        return parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=100)
-    except ValueError:
-        raise InvalidRequest(
-            "The query string is not valid: percent-encode it as UTF-8, 100 fields at most."
-        ) from None
 
 
 def _milliseconds(text: str) -> int:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol, Self
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple, Protocol, Self
 
 import orjson
 import structlog
@@ -17,10 +17,13 @@ import structlog
 from billing.book import UNKNOWN, PriceBook, PriceVersion
 from gateway.checks import check_stream, check_whole
 from gateway.costs import note_lost
+from gateway.following import Joined, ask_once, followed
 from gateway.hedging import HEDGED_AWAY
+from gateway.notes import attempts_of
 from gateway.quality import MAX_READ
 from gateway.routing import Candidate
 from gateway.scores import Scores
+from gateway.tokens import Tokens
 from lib.clock import Clock, utc
 from lib.deadline import Deadline
 from lib.problems import (
@@ -34,14 +37,17 @@ from lib.problems import (
 from providers.adapter import Meter, StreamFault
 from providers.answer_checks import Checks
 from providers.breakers import Permits
-from providers.call import Answer, Call, Outcome, Upstream, UpstreamRequest, Usage, Verdict
+from providers.call import Answer, Call, Further, Outcome, Upstream, UpstreamRequest, Usage, Verdict
 from providers.credential_pool import OF_THE_CREDENTIAL, CredentialPool
 from providers.openai_wire import as_chunks
+from providers.rejection import without
 from providers.transport import Response, Transport, TransportFault
 from usage.record import AttemptRecord
 from usage.reservation import Reservation
 
 log = structlog.get_logger("patchbay.dispatch")
+
+_STREAMS = ("text/event-stream", "application/vnd.amazon.eventstream")
 
 
 class Search(Protocol):
@@ -147,6 +153,7 @@ class Means:
     clock: Clock
     scores: Scores
     pool: CredentialPool
+    tokens: Tokens
     on_drained: Callable[[Upstream, str], None] = nobody_listens
 
 
@@ -195,22 +202,18 @@ class Attempt:
     async def begin(self) -> Served:
         """The answer, to be noted with `answered`. Raises Failed, Unsupported when nothing was
         sent, or DeadlineExceeded."""
-        sending = self._sending
         try:
-            request = self._adapter.request(self._call, self._upstream)
+            if self._upstream.grant is None:
+                served = await self._begin(self._request())
+            else:
+                served = await self._begin_with_token()
         except InvalidRequest:  # Unsupported is one too
-            self._permits.release()
+            self.close()
             raise
-        headers, known = sending.headers, sending.known
-        if known is not None and known.provider == self._candidate.provider:
-            self._known, headers = known, {**headers, **known.conditions}
-        try:
-            request = _with(request, headers, self._candidate.bulkhead)
-            served = await self._begin(request, sending.deadline)
         except (TransportFault, StreamFault) as fault:
             self._fail(fault.outcome)
         except TimeoutError:
-            if self._until < sending.deadline:
+            if self._until < self._sending.deadline:
                 self._fail(Outcome(Verdict.TIMEOUT, message="no first byte in time"))
             self._abandon("deadline")
             raise DeadlineExceeded(attempts=attempts_of(self._reservation)) from None
@@ -240,10 +243,42 @@ class Attempt:
             self._response.close()
         self._permits.release()
 
-    async def _begin(self, request: UpstreamRequest, deadline: float) -> Served:
+    def _request(self) -> UpstreamRequest:
+        """Raises Unsupported or InvalidRequest."""
+        upstream, headers, known = self._upstream, self._sending.headers, self._sending.known
+        if self._adapter.dated:
+            upstream = replace(upstream, now=self._means.clock.now())
+        request = self._adapter.request(self._call, upstream)
+        if known is not None and known.provider == self._candidate.provider:
+            self._known, headers = known, {**headers, **known.conditions}
+        return _with(request, headers, self._candidate.bulkhead)
+
+    async def _begin_with_token(self) -> Served:
+        """A token that was good when it was given may have been taken back since: then another
+        one is asked for, once."""
+        await self._take_token()
+        try:
+            return await self._begin(self._request())
+        except StreamFault as fault:
+            if fault.outcome.status != 401 or self._response is None:
+                raise
+            self._response.close()
+            self._response = self._served = None
+        self._means.tokens.refused(self._upstream)
+        await self._take_token()
+        return await self._begin(self._request())
+
+    async def _take_token(self) -> None:
+        """By the deadline: what asks for it is bounded by itself."""
+        self._until = self._sending.deadline
+        with Deadline(self._until):
+            tokens, candidate = self._means.tokens, self._candidate
+            self._upstream = await tokens.bearing(self._upstream, candidate)
+
+    async def _begin(self, request: UpstreamRequest) -> Served:
         """Within `first_byte` the head must be here (of a stream, the first event), and by
         the deadline all of a whole answer."""
-        loop = asyncio.get_running_loop()
+        loop, deadline = asyncio.get_running_loop(), self._sending.deadline
         self._until = min(loop.time() + self._timeouts.first_byte, deadline)
         with Deadline(self._until) as limit:
             response = self._response = await self._means.transport.send(
@@ -263,7 +298,7 @@ class Attempt:
             else:
                 self._until = deadline
                 limit.when = deadline
-                await self._whole(served)
+                await self._whole(served, request)
         return served
 
     async def _first_events(self, served: Served) -> None:
@@ -274,17 +309,22 @@ class Attempt:
                 return
         raise StreamFault(Outcome(Verdict.BAD_PAYLOAD, 200, "the stream ended before it began"))
 
-    async def _whole(self, served: Served) -> None:
+    async def _whole(self, served: Served, request: UpstreamRequest) -> None:
         response = served.response
         body = await response.read()
         if response.status == 304 and self._known is not None:
             served.answer, served.unchanged = self._known.answer(), True
             self._permits.record(Outcome(Verdict.OK, 304))
             return
-        outcome = self._adapter.outcome(response.status, response.headers, body)
+        judge = request.judge or self._adapter.outcome
+        outcome = judge(response.status, response.headers, body)
         if not outcome.is_answer:
             raise StreamFault(outcome)
         answer = served.meter.whole(outcome, body)
+        if isinstance(answer, Further):
+            response.close()
+            answer = await followed(answer, self._ask)
+            served.response = Joined(response)
         if self._sending.checks is not None:
             check_whole(self._sending.checks, answer)
         self._permits.record(outcome)
@@ -294,8 +334,14 @@ class Attempt:
         else:
             served.answer = answer
 
+    async def _ask(self, request: UpstreamRequest) -> Outcome:
+        """How a further request of the same attempt ended."""
+        dressed = _with(request, self._sending.headers, self._candidate.bulkhead)
+        return await ask_once(self._means.transport, self._adapter, dressed, self._candidate)
+
     def _fail(self, outcome: Outcome) -> None:
         """Always raises Failed."""
+        outcome = without(outcome, self._upstream.secrets)
         self._note(outcome.verdict, outcome.status)
         if self._served is not None:
             note_lost(self._served, outcome, self._reservation, self._sending.prices)
@@ -353,39 +399,11 @@ def problem_of(problem: Problem, outcome: Outcome) -> Problem:
     return problem
 
 
-def attempts_of(reservation: Reservation) -> list[dict[str, Any]]:
-    """The attempts so far, as `meta.attempts` and problems tell them."""
-    return [
-        {
-            "provider": note.provider,
-            "outcome": note.verdict,
-            "status": note.status,
-            "latency_ms": note.latency_ms,
-        }
-        for note in reservation.attempts
-    ]
-
-
-def note_skipped(reservation: Reservation, candidate: Candidate, clock: Clock, why: str) -> None:
-    reservation.attempts.append(
-        AttemptRecord(
-            request_id=reservation.record.request_id,
-            number=len(reservation.attempts) + 1,
-            created_at=utc(clock.now()),
-            provider=candidate.upstream.provider,
-            model=candidate.upstream.model,
-            verdict=why,
-            status=0,
-            latency_ms=0,
-        )
-    )
-
-
 def _is_event_stream(response: Response) -> bool:
     kind: str = response.headers.get("content-type") or ""
-    return kind.lower().startswith("text/event-stream")
+    return kind.lower().startswith(_STREAMS)
 
 
 def _with(request: UpstreamRequest, extra: Mapping[str, str], bulkhead: str) -> UpstreamRequest:
-    headers = {**request.headers, **extra}
-    return UpstreamRequest(request.method, request.url, headers, request.body, bulkhead)
+    method, url, headers, body, _, judge = request
+    return UpstreamRequest(method, url, {**headers, **extra}, body, bulkhead, judge)

@@ -8,7 +8,8 @@ with the same limits and the same bill as the client's own.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -47,6 +48,9 @@ class Caching:
 
     def __init__(self, cache: Cache) -> None:
         self.cache = cache
+        # What was asked for lately, where somebody wants to learn from it (warming.py): the key,
+        # its place and parameters. Of private answers only with their tenant's consent.
+        self.asked: deque[tuple[bytes, Place, Mapping[str, Any]]] | None = None
 
     def ask(
         self,
@@ -71,14 +75,30 @@ class Caching:
         elif not policy.ttl or (chance and not policy.sampled) or identity.mode is Mode.TEST:
             return None
         place = _place(identity, call, plan, wish)
-        tags = naming.of_call(place)
-        if plan.route.operation not in MODELS:
-            tags += naming.of_fields(call.params)
+        tags = _tags(place, call)
         names = exchange.header(TAGS)
         if names is not None and identity.tenant_id is not None:
             tags += naming.of_client(identity.tenant_id, naming.parse_names(names))
         exchange.cache = b"miss"
-        return self.cache.ask(place, call.params, policy, until=until, wish=wanted, tags=tags)
+        ask = self.cache.ask(place, call.params, policy, until=until, wish=wanted, tags=tags)
+        if (
+            self.asked is not None
+            and (place.tenant_id is None or identity.keep_warm)
+            and wanted is NO_WISH
+            and call.operation not in MODELS
+        ):
+            self.asked.append((ask.key, place, call.params))
+        return ask
+
+    def question(
+        self, identity: Identity, call: Call, plan: Plan, *, wish: Wish, until: float
+    ) -> Ask | None:
+        """As `ask`, for a call that the gateway makes itself."""
+        policy = plan.cache
+        if not policy.keeps(NO_WISH, chance=is_by_chance(call.operation, call.params)):
+            return None
+        place = _place(identity, call, plan, wish)
+        return self.cache.ask(place, call.params, policy, until=until, tags=_tags(place, call))
 
     async def instead(self, ask: Ask | None, problem: Problem) -> Entry | None:
         """What may be served although it is stale, where no provider has room for the call."""
@@ -199,6 +219,14 @@ def _place(identity: Identity, call: Call, plan: Plan, wish: Wish) -> Place:
         own=tuple(sorted(own)),
         extra=call.include_extra,
     )
+
+
+def _tags(place: Place, call: Call) -> list[str]:
+    """Those that are known beforehand, the client's own apart."""
+    tags = naming.of_call(place)
+    if call.operation not in MODELS:
+        tags += naming.of_fields(call.params)
+    return tags
 
 
 def _document(answer: calls.Answer, as_of: str) -> bytes:

@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from gateway.attempt import Attempt, Failed, Means, Sending, Served, attempts_of, note_skipped
+from gateway.attempt import Attempt, Failed, Means, Sending, Served
 from gateway.hedging import HEDGED_AWAY, Hedging
+from gateway.notes import attempts_of, note_skipped
 from gateway.retrying import Retries, Retrying
 from gateway.routing import Candidate, Plan
 from gateway.scores import Scores
+from gateway.tokens import Tokens
 from lib.clock import Clock
 from lib.problems import Problem, Unavailable
 from providers.adapter import Unsupported
@@ -45,7 +47,8 @@ class Dispatcher:
 
     def __post_init__(self) -> None:
         self.retrying = Retrying(self.clock)
-        self.means = Means(self.transport, self.clock, self.scores, self.retrying.pool)
+        tokens = Tokens(self.transport, self.clock)
+        self.means = Means(self.transport, self.clock, self.scores, self.retrying.pool, tokens)
 
     def serve(
         self, call: Call, plan: Plan, reservation: Reservation, sending: Sending

@@ -12,12 +12,14 @@ from typing import Any
 
 import orjson
 
+from gateway.cursors import Cursors
 from gateway.explanation import HEADER as EXPLAIN
 from gateway.explanation import Explanation
 from lib.addresses import client_address
 from lib.clock import Clock, utc
 from lib.ids import is_uuid, uuid7
 from lib.problems import InvalidRequest, PayloadTooLarge, Problem, UnsupportedMediaType
+from providers.surfaces import Surface
 from usage.reservation import HungUp, Reservation
 
 Scope = dict[str, Any]
@@ -52,9 +54,11 @@ class Exchange:
         self.begun = False
         self.upstream_seconds = 0.0
         self.openai = False
+        self.surface: Surface | None = None  # the dialect that is spoken, if not chat's own
         self.reservation: Reservation | None = None
         self.cache = b"bypass"  # what the cache had to do with the answer
         self.explains = False
+        self.cursors: Cursors | None = None  # of a list
         self.explanation: Explanation | None = None
         self._send = send
         self._raw_headers: list[tuple[bytes, bytes]] = scope["headers"]
@@ -128,6 +132,11 @@ class Exchange:
             if not message.get("more_body", False):
                 return parts[0] if len(parts) == 1 else b"".join(parts)
 
+    def speak(self, surface: Surface) -> None:
+        """Answer in this dialect, problems too."""
+        self.surface = surface
+        self.headers += surface.headers
+
     def send_through(self, wrap: Callable[[Send], Send]) -> None:
         """From now on what is sent passes through what `wrap` makes of the way out."""
         self._send = wrap(self._send)
@@ -177,6 +186,8 @@ class Exchange:
         return b"data: " + orjson.dumps(problem.as_openai(self.request_id)) + b"\n\n"
 
     def problem_document(self, problem: Problem) -> tuple[dict[str, Any], bytes]:
+        if self.surface is not None:
+            return self.surface.problem(problem), JSON
         if self.openai:
             return problem.as_openai(self.request_id), JSON
         return problem.as_problem(self.request_id, utc(self.clock.now())), PROBLEM

@@ -170,10 +170,15 @@ class _Recording:
             return None
         headers = [(name, value) for name, value in exchange.headers if _is_kept(name)]
         is_stream = dict(headers).get(b"content-type", b"").startswith(_STREAM)
-        if not body or (is_stream and not body.endswith(_WHOLE_STREAM)):
+        if not body or (is_stream and not _is_end(exchange, body)):
             return None
         text = [(name.decode(), value.decode("latin-1")) for name, value in headers]
         return Answer(self._claim.request_id, exchange.status, text, body)
+
+
+def _is_end(exchange: Exchange, stream: bytes) -> bool:
+    surface = exchange.surface
+    return stream.endswith(_WHOLE_STREAM) if surface is None else surface.is_end(stream)
 
 
 def _is_kept(name: bytes) -> bool:

@@ -95,6 +95,11 @@ class Live:
         self._draining.add(task)
         task.add_done_callback(self._draining.discard)
 
+    async def note_warmed(self, request_id: int, outcome: str) -> None:
+        """For staff to see. With the database away it stays unsaid."""
+        with contextlib.suppress(StoreAway):
+            await self._look_ups.run(services.note_warmed, request_id, outcome)
+
     async def _drain(self, upstream: Upstream, reason: str, then: Callable[[], None]) -> None:
         write = partial(
             services.drain_credential,

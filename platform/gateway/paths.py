@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from providers.operations import Kind, Operation, registry
+from providers.surfaces import FORMS, Form
 
 MODELS = "/api/v1/models"
 BATCH = "/api/v1/batch"
@@ -21,13 +22,15 @@ ALIASES: Mapping[str, str] = {
 @dataclass(frozen=True, slots=True)
 class Door:
     """One way in. `argument` is the model id of `/models/{id}`; `openai` doors answer errors
-    in OpenAI's envelope; `batch` takes several calls at once."""
+    in OpenAI's envelope; `batch` takes several calls at once. `form` is the other dialect in
+    which a chat call is made there."""
 
     name: str
     method: str
     operation: Operation | None = None
     argument: str = ""
     batch: bool = False
+    form: Form | None = None
 
     @property
     def openai(self) -> bool:
@@ -49,5 +52,8 @@ def _doors() -> Mapping[str, Door]:
     doors = {MODELS: Door("models", "GET"), BATCH: Door("batch", "POST", batch=True)}
     for operation in registry().values():
         doors[operation.path] = Door(operation.name, operation.method, operation)
+    chat = registry()["chat.completions"]
+    for form in FORMS.values():
+        doors[form.path] = Door(form.name, "POST", chat, form=form)
     doors |= {alias: doors[path] for alias, path in ALIASES.items()}
     return doors | {path.replace("/api/v1/", "/api/"): door for path, door in doors.items()}

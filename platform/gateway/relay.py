@@ -15,9 +15,10 @@ from typing import Any, Self
 import orjson
 
 from billing.book import PriceBook
-from gateway.attempt import Served, attempts_of
+from gateway.attempt import Served
 from gateway.costs import as_one_unit, note_used, price_of, used
 from gateway.exchange import EVENT_STREAM, Exchange
+from gateway.notes import attempts_of
 from gateway.quality import wants_all
 from gateway.rescue import Rescue
 from lib.clock import rfc3339, utc
@@ -28,6 +29,7 @@ from providers.adapter import StreamFault
 from providers.call import Answer, Outcome, Verdict
 from providers.openai_wire import FINISH_REASON
 from providers.operations import Kind, Operation
+from providers.rejection import without
 from providers.transport import TransportFault
 from usage.record import AttemptRecord
 from usage.reservation import Reservation
@@ -80,7 +82,8 @@ async def relay_stream(
                 await _rescue(exchange, served, reservation, prices).run()
     except (StreamFault, TransportFault) as fault:
         served.permits.record(fault.outcome)
-        return await _cut(exchange, served.last, reservation, _broken_off(fault.outcome.message))
+        told = without(fault.outcome, served.last.candidate.secrets).message
+        return await _cut(exchange, served.last, reservation, _broken_off(told))
     except TimeoutError:
         return await _cut(exchange, served.last, reservation, DeadlineExceeded())
     except asyncio.CancelledError:
@@ -244,6 +247,9 @@ def envelope(
             "next_cursor": None,
         }
     record = reservation.record
+    if operation.is_list and exchange.cursors and (position := body["page"]["next_cursor"]):
+        sealed = exchange.cursors.seal(operation.name, record.provider, position)
+        body["page"] = {**body["page"], "next_cursor": sealed}
     body["meta"] = {
         "operation": operation.name,
         "api_version": "v1",

@@ -10,6 +10,7 @@ Each attempt's use is on its own record; the caller pays for the one whose text 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -178,7 +179,7 @@ def continued(call: Call, said: str) -> Call:
     for name in _LIMITS:
         if limit := params.get(name):
             params[name] = max(1, limit - len(said) // CHARACTERS_PER_TOKEN)
-    return Call(call.operation, params, b"", call.request_id, call.include_extra)
+    return replace(call, params=params, body=b"")
 
 
 def _is_plain(choice: Mapping[str, Any], delta: Mapping[str, Any]) -> bool:

@@ -56,6 +56,11 @@ class Candidate:
         return self.breakers[0] if self.breakers else self.provider
 
     @property
+    def secrets(self) -> list[str]:
+        """Of all its credentials: what nobody may read."""
+        return [secret for upstream in self.upstreams for secret in upstream.secrets]
+
+    @property
     def weight(self) -> int:
         return self.target.weight
 

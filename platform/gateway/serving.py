@@ -12,7 +12,7 @@ from typing import Any
 from billing.book import PriceBook
 from cache.entry import Entry
 from cache.looking import Ask, Look
-from gateway import caching
+from gateway import caching, surfacing
 from gateway.attempt import Sending, Served
 from gateway.caching import Caching
 from gateway.costs import note_hedged_away, price_of
@@ -74,6 +74,8 @@ class Serving:
     semantic: Semantic
 
     def serve(self, it: Admitted) -> Coroutine[Any, Any, None]:
+        if it.exchange.surface is not None:
+            surfacing.translate(it.exchange)
         if it.ask is None:
             return self._ask_providers(it, it.look)
         return self._look(it, it.ask) if it.entry is None else self._tell(it, it.entry)

@@ -22,28 +22,34 @@ TOKENS_ARE_COUNTED = frozenset({CHAT, "embeddings"})
 OUTPUT_LIMITS = ("max_completion_tokens", "max_tokens")
 LEAST_OUTPUT = 64  # tokens; an answer shorter than this helps nobody
 BY_OUTPUT = frozenset({Metric.TOKENS, Metric.COST})
-_PLAIN = frozenset({Metric.REQUESTS, Metric.CREDITS, Metric.BYTES})
+_PLAIN = frozenset({Metric.REQUESTS, Metric.BYTES})
+_PLAIN_OF_AI = _PLAIN | {Metric.CREDITS}  # one each
+_ONE_REQUEST = Amounts(requests=1, credits=1)
 
 
 class WorstCase(NamedTuple):
-    """By candidate: tokens, what it costs us and what the tenant is charged, in µUSD."""
+    """By candidate: tokens, what it costs us and what the tenant is charged, in µUSD, and units."""
 
     tokens: Sequence[int] = ()
     costs: Sequence[int] = ()
     charges: Sequence[int] = ()
-    units: int = 1
+    units: Sequence[int] = ()
 
     def amounts(self, size: int) -> Amounts:
         """Of the call, whoever serves it; `size` is the request's bytes."""
         return Amounts(
-            1, max(self.tokens, default=0), max(self.charges, default=0), self.units, size
+            1,
+            max(self.tokens, default=0),
+            max(self.charges, default=0),
+            max(self.units, default=1),
+            size,
         )
 
     def amounts_at(self, place: int) -> Amounts:
         """Of one try at one candidate's provider."""
         if not self.tokens:
-            return Amounts(requests=1, credits=self.units)
-        return Amounts(1, self.tokens[place], self.costs[place], self.units)
+            return _ONE_REQUEST
+        return Amounts(1, self.tokens[place], self.costs[place], self.units[place])
 
 
 class Pricing(Protocol):
@@ -94,16 +100,17 @@ def worst_case(
 ) -> WorstCase:
     """What each candidate can use at worst, as far as any of `metrics` counts it. `size` is the
     request's in bytes, `at` unix seconds. Raises PriceUnknown."""
-    if metrics <= _PLAIN:
+    if metrics <= (_PLAIN_OF_AI if call.operation in TOKENS_ARE_COUNTED else _PLAIN):
         return _NOTHING_COUNTED
-    tokens, costs, charges = [], [], []
+    tokens, costs, charges, units = [], [], [], []
     for candidate in plan.candidates:
         usage = _usage(call, candidate, size)
         cost = _cost(candidate, plan, usage, pricing, at) if Metric.COST in metrics else 0
         tokens.append(usage.input_tokens + usage.output_tokens)
         costs.append(cost)
         charges.append(marked_up(cost, markup))
-    return WorstCase(tokens, costs, charges)
+        units.append(usage.units or 1)
+    return WorstCase(tokens, costs, charges, units)
 
 
 _NOTHING_COUNTED = WorstCase()

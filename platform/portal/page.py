@@ -23,7 +23,7 @@ from django.views.decorators.cache import never_cache
 
 from accounts.models import Membership, User
 from api.acting import person_of
-from api.permissions import EVERYONE
+from api.permissions import EVERYONE, MANAGERS
 from tenants.models import Tenant
 
 View = Callable[..., HttpResponseBase]
@@ -95,8 +95,17 @@ def _visit(request: HttpRequest, person: User, slug: str) -> Visit:
 # What the bar shows: the page's name, how it is called, and who may see it.
 _SECTIONS: list[tuple[str, str, Set[str]]] = [
     ("overview", "Overview", EVERYONE),
+    ("start", "Getting started", EVERYONE),
     ("usage", "Usage", EVERYONE),
+    ("quotas", "Quotas", EVERYONE),
+    ("requests", "Requests", EVERYONE),
+    ("playground", "Playground", EVERYONE),
     ("keys", "Keys", EVERYONE),
+    ("projects", "Projects", EVERYONE),
+    ("members", "Members", EVERYONE),
+    ("limits", "Limits and prices", EVERYONE),
+    ("status", "Status", EVERYONE),
+    ("settings", "Settings", MANAGERS),
 ]
 
 

@@ -101,7 +101,7 @@ POSTGRES = Dialect(
 _COUNTED = {
     "calls": "count(*)",
     "errors": "count(*) FILTER (WHERE code <> 'ok')",
-    "hits": "count(*) FILTER (WHERE cache <> '')",
+    "hits": "count(*) FILTER (WHERE cache IN ('hit', 'stale'))",
     "estimated": "count(*) FILTER (WHERE estimate <> '')",
     "attempts": "count(*)",
     "failures": "count(*) FILTER (WHERE verdict NOT IN ('ok', 'empty', 'not_found'))",

@@ -6,7 +6,7 @@ once a window and remembered.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from accounts.identity import Identity
@@ -20,6 +20,7 @@ from usage.counters.claims import MICROSECONDS, Claim, QuotaClaim, RateClaim, Sl
 
 MAX_REMEMBERED = 50_000
 Subject = tuple[tuple[str, int | str], ...]
+Limited = tuple[RateLimit, str]  # and whose it is
 Counted = tuple[Quota, str, Subject, int]  # whose it is, by which columns, with which weight
 
 
@@ -79,30 +80,36 @@ class Demands:
 
     def __init__(self) -> None:
         self._callers: dict[tuple[object, ...], tuple[Identity, Demand]] = {}
-        self._providers: dict[tuple[str, str, str], tuple[ProviderSpec, Demand]] = {}
+        self._providers: dict[tuple[str, str, str, int], tuple[ProviderSpec, Demand]] = {}
 
-    def of_caller(self, identity: Identity, operation: str, route: str, address: str) -> Demand:
+    def of_caller(
+        self, identity: Identity, operation: str, route: str, address: str, share: int = 100
+    ) -> Demand:
+        """`share` is as of_provider's: the same for all calls of this identity."""
         key = (identity.tenant_id, identity.client, address, operation, route)
         known = self._callers.get(key)
         if known is not None and known[0] is identity:
             return known[1]
         if len(self._callers) >= MAX_REMEMBERED:
             self._callers.clear()
-        demand = _of_caller(identity, operation, route, address)
+        demand = _of_caller(identity, operation, route, address, share=share)
         self._callers[key] = (identity, demand)
         return demand
 
-    def of_provider(self, provider: ProviderSpec, model: str, operation: str) -> Demand | None:
-        """None where the provider has neither limits nor quotas."""
+    def of_provider(
+        self, provider: ProviderSpec, model: str, operation: str, share: int = 100
+    ) -> Demand | None:
+        """None where the provider has neither limits nor quotas. All calls with the same `share`
+        may together use that many per cent of each, and count in the whole too."""
         if not provider.rate_limits and not provider.quotas:
             return None
-        key = (provider.slug, model, operation)
+        key = (provider.slug, model, operation, share)
         known = self._providers.get(key)
         if known is not None and known[0] is provider:
             return known[1]
         if len(self._providers) >= MAX_REMEMBERED:
             self._providers.clear()
-        demand = _of_provider(provider, model, operation)
+        demand = _of_provider(provider, model, operation, share)
         self._providers[key] = (provider, demand)
         return demand
 
@@ -145,9 +152,11 @@ def _counted(quota: Quota, identity: Identity, route: str, weight: int) -> list[
     return [(quota, whose, columns + mode, weight)]
 
 
-def _of_caller(identity: Identity, operation: str, route: str, address: str) -> Demand:
-    fixed = [
-        _limit_claim(limit, f"{_limit_subject(limit.scope, identity, operation, route, address)}")
+def _of_caller(
+    identity: Identity, operation: str, route: str, address: str, *, share: int
+) -> Demand:
+    limits = [
+        (limit, _limit_subject(limit.scope, identity, operation, route, address))
         for limit in identity.rate_limits
         if limit.covers(operation)
     ]
@@ -156,24 +165,44 @@ def _of_caller(identity: Identity, operation: str, route: str, address: str) -> 
         if not quota.covers(operation):
             continue
         quotas += _counted(quota, identity, route, quota.weight(operation))
-    return Demand(tuple(fixed), tuple(quotas), identity.time_zone, identity.quotas_since)
+    return _demand(limits, quotas, identity.time_zone, identity.quotas_since, share=share)
 
 
-def _of_provider(provider: ProviderSpec, model: str, operation: str) -> Demand:
-    fixed = [
-        _limit_claim(
-            limit,
-            provider.slug if limit.scope is LimitScope.PROVIDER else f"{provider.slug}/{model}",
-        )
+def _of_provider(provider: ProviderSpec, model: str, operation: str, share: int) -> Demand:
+    limits = [
+        (limit, provider.slug if limit.scope is LimitScope.PROVIDER else f"{provider.slug}/{model}")
         for limit in provider.rate_limits
         if limit.covers(operation)
     ]
-    quotas = [
+    quotas: list[Counted] = [
         (quota, *_of(provider), quota.weight(operation))
         for quota in provider.quotas
         if quota.covers(operation)
     ]
-    return Demand(tuple(fixed), tuple(quotas), provider.time_zone, provider.quotas_since)
+    return _demand(limits, quotas, provider.time_zone, provider.quotas_since, share=share)
+
+
+def _demand(
+    limits: list[Limited], quotas: list[Counted], time_zone: str, since: int, *, share: int
+) -> Demand:
+    """With less than all of each: of that share, and of the whole."""
+    if share < 100:
+        limits += [(_part_of_limit(limit, share), f"{share}%:{of}") for limit, of in limits]
+        quotas += [
+            (_part_of_quota(quota, share), f"{share}%:{of}", subject, weight)
+            for quota, of, subject, weight in quotas
+        ]
+    fixed = [_limit_claim(limit, subject) for limit, subject in limits]
+    return Demand(tuple(fixed), tuple(quotas), time_zone, since)
+
+
+def _part_of_limit(limit: RateLimit, share: int) -> RateLimit:
+    """Of a limit there is always at least one: it is soon whole again."""
+    return replace(limit, limit=max(1, limit.limit * share // 100))
+
+
+def _part_of_quota(quota: Quota, share: int) -> Quota:
+    return replace(quota, limit=quota.limit * share // 100, hard=True, thresholds=())
 
 
 def _counter_key(before: tuple[Any, ...], quota: Quota, whose: str, period_name: str) -> str:

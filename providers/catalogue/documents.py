@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -22,6 +22,7 @@ from providers.adapters.manifest import (
 )
 from providers.catalogue.located import LocatedDocument, YamlError, read_yaml
 from providers.operations.checking import faults
+from providers.secret_form import written
 
 FOLDER: Final = Path(__file__).parent
 MAX_CHARACTERS: Final = 128 * 1024
@@ -82,8 +83,21 @@ class CatalogueFile:
 
     @property
     def credential_env(self) -> str:
-        """The environment variable that holds the secret; "" for a keyless provider."""
-        return str(self.document.get("credential", {}).get("env", ""))
+        """The environment variable that holds the secret, or its first part; "" for a keyless
+        provider."""
+        credential = self.document.get("credential", {})
+        named = [credential, *credential.get("parts", {}).values()]
+        return str(next((each["env"] for each in named if "env" in each), ""))
+
+    def secret(self, value_of: Callable[[str], str]) -> str:
+        """The secret, where `value_of(variable)` knows all of it; else ""."""
+        parts = self.document.get("credential", {}).get("parts")
+        if not parts:
+            return value_of(self.credential_env) if self.credential_env else ""
+        found = {name: value_of(part["env"]) for name, part in parts.items()}
+        needed = [name for name, part in parts.items() if not part.get("optional", False)]
+        known = {name: value for name, value in found.items() if value}
+        return written(known) if all(name in known for name in needed) else ""
 
     @property
     def models(self) -> tuple[Mapping[str, Any], ...]:

@@ -16,7 +16,7 @@ import orjson
 from providers.adapters.manifest.templates import as_text
 
 FOLDER: Final = Path(__file__).parent / "examples"
-_PLACEHOLDER = re.compile(r"\{\{([a-z][a-z0-9_]*)\}\}")
+_PLACEHOLDER = re.compile(r"\{\{([a-z][a-z0-9_.]*)\}\}")
 
 
 class Serve(enum.StrEnum):
@@ -29,7 +29,11 @@ class Serve(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One exchange with a provider. `url` is path and query after the provider's base URL."""
+    """One exchange with a provider. `url` is path and query after the provider's base URL.
+
+    Of an operation with steps, `step` is the one that it shows ("": the operation's own request),
+    and `given` is what those before it gave.
+    """
 
     name: str
     operation: str
@@ -42,13 +46,22 @@ class Example:
     headers: Mapping[str, str]
     content: Any
     expect: Mapping[str, Any] = field(default_factory=dict)
+    step: str = ""
+    given: Mapping[str, Any] = field(default_factory=dict)
+    sent: Any = None  # the request's body
+
+    @property
+    def sent_bytes(self) -> bytes | None:
+        if self.sent is None or isinstance(self.sent, str):
+            return self.sent.encode() if self.sent else None
+        return orjson.dumps(self.sent)
 
     def body(self, params: Mapping[str, Any]) -> bytes:
         """The answer's bytes, with the placeholders filled from `params` (numbers or text).
 
         A placeholder of a parameter that is not there is filled from the example's own.
         """
-        filled = _filled(self.content, {**self.params, **params})
+        filled = _filled(self.content, {**self.params, **self.given, **params})
         return filled.encode() if isinstance(filled, str) else orjson.dumps(filled)
 
 
@@ -81,6 +94,9 @@ def example_of(document: Mapping[str, Any]) -> Example:
         headers=response["headers"],
         content=response["body"],
         expect=document["expect"],
+        step=document.get("step", ""),
+        given=document.get("given", {}),
+        sent=request.get("body"),
     )
 
 

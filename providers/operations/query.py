@@ -37,6 +37,15 @@ def parse_query(operation: Operation, pairs: Iterable[tuple[str, str]]) -> dict[
     return params
 
 
+def written(params: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The pairs that `parse_query` reads back as these parameters."""
+    return [(name, _text(value)) for name, value in sorted(params.items())]
+
+
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def _typed(schema: Mapping[str, Any], text: str) -> Any:
     value = _PARSERS[schema.get("type", "string")](text)
     return value.upper() if schema.get("x-upper") else value

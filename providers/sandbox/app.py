@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
+from urllib.parse import unquote
 
 import orjson
 
@@ -13,7 +14,7 @@ from providers.sandbox.calls import CallRecord, Calls, now
 from providers.sandbox.control import PREFIX, Control
 from providers.sandbox.delivery import Delivery, deliver
 from providers.sandbox.dialects import DIALECTS, Dialect
-from providers.sandbox.dialects.dialect import MODELS, Answer, Event, Refused, Request
+from providers.sandbox.dialects.dialect import TOKEN, UNBILLED, Answer, Event, Refused, Request
 from providers.sandbox.examples import DataProvider, data_provider
 from providers.sandbox.faults import NO_FAULT, Cut, Fault, FaultBook, FaultError, parse
 from providers.sandbox.journal import Journal
@@ -51,7 +52,7 @@ class Sandbox:
         finally:
             record.finished = wire.finished and not wire.is_cut
             record.ended_at = now()
-            if record.operation not in ("", MODELS):
+            if record.operation not in UNBILLED:
                 self._journal.append(record.as_json())
             self.calls.end(record)
 
@@ -82,7 +83,7 @@ class Sandbox:
             await _reply(wire, 404, {"error": "The sandbox knows no such path."})
             return
         record.operation = operation
-        record.model = _model(request)
+        record.model = TOKEN if operation == TOKEN else _model(request)
         try:
             fault = self._fault(request, record.model)
         except FaultError as error:
@@ -125,6 +126,8 @@ def _model(request: Request) -> str:
     """The model asked for, wherever the dialect has it, without judging the request."""
     if "/models/" in request.path:
         return request.path.rpartition("/models/")[2].partition(":")[0]
+    if request.path.startswith("/model/"):
+        return unquote(request.path.removeprefix("/model/").partition("/")[0])
     try:
         document = orjson.loads(request.body)
     except orjson.JSONDecodeError:

@@ -13,7 +13,6 @@ from providers.sandbox.faults import Cut, Fault
 
 _CHUNK = 64 * 1024
 _HTML = b"<!doctype html><html><head><title>Error</title></head><body><h1>Error</h1></body></html>"
-_EVENT_STREAM = "text/event-stream"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +62,7 @@ def _spoilt(answer: Answer, fault: Fault) -> Answer:
 
 def _renamed(answer: Answer, fault: Fault) -> Answer:
     if answer.events is not None:
-        answer = replace(answer, content_type=_EVENT_STREAM)
+        answer = replace(answer, content_type=answer.stream_type)
     if fault.wrong_content_type:
         answer = replace(answer, content_type=fault.wrong_content_type)
     return answer

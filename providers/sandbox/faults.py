@@ -24,7 +24,7 @@ API takes the same names as keys of its JSON.
     html                  an HTML page, with `status` or 200
     empty_body            nothing
     no_usage              usage is left out
-    provider=slug, model=name        only there
+    provider=slug, model=name        only there; `model=token` is where its tokens are given out
 
 What is said of streams alone does nothing to whole answers, and the reverse. For the
 control API there are also `times` (so many calls, then over), `flap` (so many calls, as many
@@ -40,6 +40,8 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
+
+from providers.sandbox.dialects.dialect import TOKEN
 
 _SIZE = re.compile(r"(\d{1,12})(KB|MB|GB|B|)", re.IGNORECASE)
 _UNITS = {"": 1, "B": 1, "KB": 1024, "MB": 1024**2, "GB": 1024**3}
@@ -249,9 +251,11 @@ class FaultBook:
         self._scripts = {key: script for key, script in kept.items() if key[0] != provider}
 
     def take(self, provider: str, model: str) -> Fault:
-        """The fault that strikes this call: the model's before the provider's before `*`."""
+        """The fault that strikes this call: the model's before the provider's before `*`. What
+        is said of a provider is said of its answers, not of its tokens (`model=token`)."""
+        models = (model,) if model == TOKEN else (model, None)
         for slug in (provider, EVERY_PROVIDER):
-            for key in ((slug, model), (slug, None)):
+            for key in ((slug, each) for each in models):
                 script = self._scripts.get(key)
                 if script and script.strikes(provider, model):
                     return script.fault

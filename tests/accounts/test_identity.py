@@ -19,11 +19,14 @@ from accounts import identity as identity_module
 from accounts import tokens
 from accounts.identity import (
     FAILURE_SPAN,
+    HOUSE,
     MAX_FAILURES,
+    WARM,
     Credential,
     Identities,
     Identity,
     Record,
+    WarmCredential,
     credential,
     identify,
 )
@@ -676,3 +679,35 @@ def test_the_two_kinds_are_remembered_apart() -> None:
 def test_a_forbidden_caller_is_told_apart_from_a_wrong_one() -> None:
     _, text = made(allowed_ips=["10.0.0.0/8"])
     assert isinstance(refusal(bearer, text), Forbidden)
+
+
+@db
+def test_the_gateway_asks_as_a_tenant_by_its_limits_and_with_no_key() -> None:
+    tenant = TenantFactory(rate_limits=[{"scope": "tenant", "limit": 5, "per_seconds": 60}])
+    services.create_project(tenant=tenant, slug="main")
+    asks, identities = WarmCredential(tenant.pk), Identities()
+    identities.load(asks)
+    warm = identities.check(asks, "")
+    assert (warm.kind, warm.mode, warm.tenant_id) == (WARM, Mode.LIVE, tenant.pk)
+    assert warm.key_id is None and warm.user_id is None and warm.client == ""
+    assert warm.may("chat.completions") and not warm.may("health:read")
+    assert 5 in [limit.limit for limit in warm.rate_limits]
+    tenant.status = tenant.Status.SUSPENDED
+    tenant.save()
+    identities.load(asks)
+    with pytest.raises(Forbidden):
+        identities.check(asks, "")
+
+
+@db
+def test_as_the_house_it_is_no_tenant() -> None:
+    HousePolicy(quotas=[{"scope": "global", "metric": "cost", "window": "day", "limit": 9}]).save()
+    TenantFactory()
+    house, gone, identities = WarmCredential(HOUSE), WarmCredential(10**9), Identities()
+    identities.load(house)
+    identity = identities.check(house, "")
+    assert (identity.tenant_id, identity.project_id, identity.markup) == (HOUSE, None, 0)
+    assert [quota.limit for quota in identity.quotas] == [9]
+    identities.load(gone)
+    with pytest.raises(Unauthenticated):
+        identities.check(gone, "")

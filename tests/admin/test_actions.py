@@ -17,6 +17,7 @@ from accounts import tokens
 from accounts.models import User
 from billing.models import Price
 from lib.problems import Unauthenticated
+from providers.catalogue.documents import FOLDER, read_document
 from providers.models import Credential
 from tenants.keys import PATTERN
 from tenants.models import ApiKey, HousePolicy, Tenant
@@ -156,6 +157,23 @@ def test_a_credential_goes_in_and_never_comes_out(browser: Client) -> None:
     assert credential.sealed not in page
     bad = browser.post(change, {"name": "main", "secret": "sk-not-ascii-é"}).content.decode()
     assert "sk-not-ascii" not in bad
+
+
+def test_a_secret_of_several_parts_must_have_them_and_shows_none(browser: Client) -> None:
+    document = dict(read_document(FOLDER / "edamam.yaml").document)
+    provider = ProviderFactory(adapter="manifest", manifest=document)
+    form = {"provider": provider.pk, "name": "main", "enabled": "on"}
+    add = reverse("admin:providers_credential_add")
+    half = browser.post(add, {**form, "secret": '{"app_id": "id-wxyz"}'})
+    assert "several parts" in half.content.decode()
+    assert "id-wxyz" not in half.content.decode()
+    whole = '{"app_id": "id-wxyz", "app_key": "key-very-secret"}'
+    assert browser.post(add, {**form, "secret": whole}).status_code == 302
+    credential = Credential.objects.get()
+    assert credential.secret() == whole
+    change = reverse("admin:providers_credential_change", args=[credential.pk])
+    page = browser.get(change).content.decode()
+    assert "wxyz" not in page and 'ret"}' not in page
 
 
 def test_a_credential_is_kept_or_replaced(browser: Client) -> None:

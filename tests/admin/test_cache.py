@@ -12,6 +12,7 @@ from django.test import Client
 from django.urls import reverse
 
 from cache.semantic import Scores
+from providers.warm_models import WarmRequest
 from tests.api.caching import Beside, beside
 from tests.factories import TargetFactory, TenantFactory, UsageRecordFactory, UserFactory
 from usage import rollups
@@ -82,6 +83,18 @@ def test_what_it_refuses(browser: Client, gateway: Beside, words: dict[str, str]
     assert gateway.has() and not LogEntry.objects.exists()
 
 
+def test_what_is_kept_warm_is_shown_and_asked_at_once(browser: Client, gateway: Beside) -> None:
+    params = {"base": "EUR", "quote": "SEK"}
+    row = WarmRequest.objects.create(name="euro", operation="finance.fx_rate", params=params)
+    assert ">euro</td>" in browser.get(PAGE).content.decode()
+    assert browser.post(PAGE, {"warm": "euro"}).headers["Location"] == PAGE
+    assert "euro is asked within" in browser.get(PAGE).content.decode()
+    row.refresh_from_db()
+    assert row.asked_at is not None
+    browser.post(PAGE, {"warm": "<b>"})
+    assert "No warm request has this name." in browser.get(PAGE).content.decode()
+
+
 def test_only_staff_who_may_see_routes_and_change_them(gateway: Beside) -> None:
     assert Client().get(PAGE).status_code == 302
     for fields, status in (({}, 302), ({"is_staff": True}, 403)):
@@ -96,6 +109,7 @@ def test_only_staff_who_may_see_routes_and_change_them(gateway: Beside) -> None:
     assert "How full it is" in page and 'name="reason"' not in page
     gateway.keep()
     assert forget(client, what="all", which="").status_code == 403
+    assert client.post(PAGE, {"warm": "euro"}).status_code == 403
     assert gateway.has()
 
 

@@ -17,9 +17,11 @@ from django.urls import reverse
 from django.utils import timezone
 from unfold.admin import ModelAdmin
 
+from accounts.services import invite
 from lib import audit
 from lib.ids import prefixed
 from providers.services import override_breaker
+from providers.warm_models import WarmRequest
 from tenants.models import HousePolicy
 from tests import factories
 from usage import rollups
@@ -52,6 +54,12 @@ MAKERS: dict[str, Callable[[], Any]] = {
     "tenants.apikey": factories.ApiKeyFactory,
     "accounts.user": factories.UserFactory,
     "accounts.membership": factories.MembershipFactory,
+    "accounts.invitation": lambda: invite(
+        tenant=factories.TenantFactory(),
+        email=f"{prefixed('x')}@example.test",
+        role="viewer",
+        by=factories.UserFactory(),
+    )[0],
     "accounts.refreshfamily": factories.RefreshFamilyFactory,
     "providers.provider": factories.ProviderFactory,
     "providers.credential": factories.CredentialFactory,
@@ -61,6 +69,11 @@ MAKERS: dict[str, Callable[[], Any]] = {
     "billing.correction": factories.CorrectionFactory,
     "providers.route": lambda: factories.TargetFactory().route,
     "providers.target": factories.TargetFactory,
+    "providers.warmrequest": lambda: WarmRequest.objects.create(
+        name=prefixed("w").replace("_", "-"),
+        operation="finance.fx_rate",
+        params={"base": "EUR", "quote": "SEK"},
+    ),
     "providers.breakeroverride": lambda: override_breaker(
         name=factories.ProviderFactory().slug, state="DISABLED", reason="r", by="me"
     ),
@@ -89,6 +102,7 @@ def rolled_up() -> Any:
 
 
 READ_ONLY = {
+    "accounts.invitation",
     "lib.auditentry",
     "billing.correction",
     "accounts.refreshfamily",

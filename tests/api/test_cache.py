@@ -16,6 +16,9 @@ from api import vitals
 from api.internal.cache import FiguresShown
 from cache.figures import Figures
 from cache.semantic import Scores
+from lib.models import Revision, Topic
+from providers.services import note_warmed
+from providers.warm_models import WarmRequest
 from tenants.models import Tenant
 from tests.api.caching import Beside, beside
 from tests.factories import (
@@ -156,6 +159,37 @@ def test_who_said_so_is_on_the_record(gateway: Beside, staff: APIClient, with_ke
     assert LogEntry.objects.count() == 1  # of keys the log tells
 
 
+EURO = {"operation": "finance.fx_rate", "params": {"base": "EUR", "quote": "SEK"}}
+
+
+def test_what_is_kept_warm_is_told_and_asked_at_once(staff: APIClient, acme: Tenant) -> None:
+    row = WarmRequest.objects.create(name="euro", **EURO)
+    WarmRequest.objects.create(name="oslo", tenant=acme, operation="geo.geocode", params={"q": "O"})
+    note_warmed(row.pk, "ok")
+    told = staff.get(f"{WHERE}/warm").json()
+    assert (told["calls_per_minute"], told["percent_of_limits"]) == (60, 10)
+    euro, oslo = told["requests"]
+    assert euro.items() >= {**EURO, "name": "euro", "tenant": None, "outcome": "ok"}.items()
+    assert (oslo["tenant"], oslo["ran_at"], oslo["outcome"]) == ("acme", None, None)
+    before = Revision.numbers()[Topic.ROUTING]
+    answer = forget(staff, f"{WHERE}/warm", name="oslo")
+    assert answer.status_code == 202 and answer.json()["asked_at"]
+    assert Revision.numbers()[Topic.ROUTING] > before  # gateways hear of it
+    (entry,) = LogEntry.objects.all()
+    assert entry.object_repr == "oslo"
+
+
+def test_what_cannot_be_asked_at_once_is_refused(staff: APIClient, settings: Any) -> None:
+    WarmRequest.objects.create(name="euro", enabled=False, **EURO)
+    for body in ({}, {"name": ""}, {"name": "nobody"}, {"name": "euro"}, {"names": ["euro"]}):
+        answer = forget(staff, f"{WHERE}/warm", **body)
+        assert answer.status_code == 422 and answer.json()["errors"], body
+    WarmRequest.objects.update(enabled=True)
+    settings.ENV = settings.ENV.model_copy(update={"CACHE_WARM_PER_MINUTE": 0})
+    assert "CACHE_WARM_PER_MINUTE" in forget(staff, f"{WHERE}/warm", name="euro").content.decode()
+    assert WarmRequest.objects.get().asked_at is None
+
+
 @pytest.mark.parametrize(
     ("who", "reads", "writes"),
     [
@@ -172,6 +206,9 @@ def test_only_operators(gateway: Beside, clients: Any, who: str, reads: int, wri
     client = clients(who)
     assert client.get(f"{WHERE}/status").status_code == reads
     assert client.get(f"{WHERE}/analytics").status_code == reads
+    assert client.get(f"{WHERE}/warm").status_code == reads
+    told = forget(client, f"{WHERE}/warm", name="nobody")
+    assert told.status_code == (422 if writes == 200 else writes)
     assert forget(client, key=NOBODY).status_code == writes
 
 

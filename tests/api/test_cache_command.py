@@ -12,6 +12,7 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 
 from api import vitals
+from providers.warm_models import WarmRequest
 from tests.api.caching import Beside, beside
 from tests.cache.serving import SECRET
 from tests.factories import TenantFactory
@@ -54,6 +55,18 @@ def test_status(gateway: Beside) -> None:
     eventually(lambda: json.loads(said("status", "--json"))["entries"] == 1)
     lines = dict(line.split(maxsplit=1) for line in said("status").splitlines())
     assert (lines["usable"], lines["entries"], lines["limit_bytes"]) == ("true", "1", "268435456")
+
+
+def test_what_is_kept_warm_and_asking_it_now() -> None:
+    euro = {"operation": "finance.fx_rate", "params": {"base": "EUR", "quote": "SEK"}}
+    WarmRequest.objects.create(name="euro", **euro)
+    assert "never ran" in said("warm")
+    assert "is asked within" in said("warm", "euro")
+    (row,) = json.loads(said("warm", "--json"))
+    assert (row["name"], row["params"], row["outcome"]) == ("euro", euro["params"], None)
+    assert row["asked_at"]
+    with pytest.raises(CommandError, match="No warm request has this name"):
+        said("warm", "nobody")
 
 
 def test_a_store_that_is_away(gateway: Beside, valkey: Valkey) -> None:

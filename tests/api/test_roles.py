@@ -49,16 +49,17 @@ def test_who_may_rename_the_tenant(role: str, as_role: Any) -> None:
     assert answer.status_code == (200 if role in MANAGERS else 403)
 
 
+@pytest.mark.parametrize("consent", ["allow_house_fallback", "keep_warm"])
 @pytest.mark.parametrize("role", Role.values)
-def test_who_may_let_our_credential_take_over(role: str, as_role: Any) -> None:
+def test_who_may_agree_to_what_costs_the_tenant(role: str, consent: str, as_role: Any) -> None:
     """It is the tenant's money, so its managers say so; every call goes by it afterwards."""
     key = ApiKeyFactory()
-    assert of_key(key).allow_house_fallback is False
+    assert getattr(of_key(key), consent) is False
     where = f"/api/v1/tenants/{key.tenant.public_id}"
-    answer = as_role(key.tenant, role).patch(where, {"allow_house_fallback": True}, format="json")
+    answer = as_role(key.tenant, role).patch(where, {consent: True}, format="json")
     assert answer.status_code == (200 if role in MANAGERS else 403)
     key.tenant.refresh_from_db()
-    assert of_key(key).allow_house_fallback is (role in MANAGERS)
+    assert getattr(of_key(key), consent) is (role in MANAGERS)
 
 
 @pytest.mark.parametrize("resource", WRITES)

@@ -18,6 +18,7 @@ from api import schema
 from api.error_catalogue import EXPLAINED
 from lib.problems import TITLES
 from providers.operations import registry
+from providers.surfaces import FORMS
 from tests.factories import UserFactory
 
 # Paths that no document lists: the documents themselves, and what is no JSON API.
@@ -72,10 +73,24 @@ def test_every_operation_of_the_data_path_is_documented() -> None:
     assert {"/api/v1/models", "/api/v1/models/{id}"} <= paths.keys()
 
 
+def test_every_dialect_of_clients_is_documented_with_its_own_errors() -> None:
+    document = schema.public_document()
+    for form in FORMS.values():
+        described = document["paths"][form.path]["post"]
+        assert described["security"]
+        streams = "text/event-stream" in described["responses"]["200"]["content"]
+        assert streams is not form.counts
+    (reference,) = document["paths"]["/api/v1/messages"]["post"]["responses"]["4XX"][
+        "content"
+    ].values()
+    assert reference == {"schema": {"$ref": "#/components/schemas/MessageError"}}
+
+
 def test_every_post_of_the_data_path_takes_a_key_and_says_what_it_repeats() -> None:
     paths = schema.public_document()["paths"]
     posts = {each.path for each in registry().values() if each.method == "POST"}
     assert posts >= {"/api/v1/chat/completions", "/api/v1/embeddings"}
+    posts |= {form.path for form in FORMS.values() if not form.counts}
     for path in posts | {"/api/v1/batch"}:
         told = paths[path]["post"]
         assert "Idempotency-Key" in {each["name"] for each in told["parameters"]}, path

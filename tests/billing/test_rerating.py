@@ -216,6 +216,12 @@ def test_what_is_free_stays_free(lab: Any) -> None:
     assert "0 rows corrected" in reprice()
 
 
+def test_what_was_asked_to_keep_it_warm_is_rated_like_any_call(lab: Any) -> None:
+    bill(None, cache="warm")
+    PriceFactory(provider=lab, model_id="*", effective_from=START, call=5)
+    assert "1 rows corrected" in reprice()
+
+
 def test_any_number_of_rows_in_pages_of_one_size(
     price: Price, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,10 +10,12 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from cache.cache import Cache
+from cache.cache import Cache, Look
+from cache.foresight import Foresight
 from cache.freshness import State
 from cache.policy import CachePolicy, Wish
 from cache.shared import PREFIX, SharedCache
+from cache.warming import FRESH, OK, Warmer
 from lib.clock import SystemClock
 from tests.cache.serving import PLACE, Provider, ask, running, serve, state_of
 from tests.loops import eventually, on_loop
@@ -501,3 +503,42 @@ async def test_a_store_that_began_anew_with_what_it_had_saved_is_not_trusted(
         saved.unlink()
         await eventually(lambda: two.shared.usable)
         assert await state_of(two, ask(two)) is State.DEAD
+
+
+@on_loop
+async def test_what_is_to_be_done_once_is_claimed_by_one_worker(valkey: Valkey) -> None:
+    async with running(3, valkey.url) as caches:
+        claims = [cache.shared.claim(b"a" * 32, 60) for cache in caches]
+        assert sorted(await asyncio.gather(*claims)) == [False, False, True]
+        assert await caches[0].shared.claim(b"b" * 32, 0.05)
+        while not await caches[1].shared.claim(b"b" * 32, 60):  # within the test's own time
+            await asyncio.sleep(0.005)
+
+
+@on_loop
+async def test_without_a_store_a_worker_claims_all_and_with_a_lost_one_nothing() -> None:
+    async with running(1) as (alone,):
+        assert await alone.shared.claim(b"a" * 32, 60)
+    async with running(1, "redis://127.0.0.1:1/0") as (lost,):
+        assert not await lost.shared.claim(b"a" * 32, 60)
+
+
+@on_loop
+async def test_what_one_worker_keeps_warm_the_others_need_not_fetch(valkey: Valkey) -> None:
+    provider = counting()
+
+    async def fetch(look: Look) -> str:
+        await provider(look)
+        return OK
+
+    async with running(2, valkey.url) as caches:
+        warmers = [Warmer(cache, Foresight()) for cache in caches]
+        until = time.time() + 30
+        assert await warmers[0].ensure(ask(caches[0]), fetch, until=until) == OK
+        await written(caches[0])
+        assert await warmers[1].ensure(ask(caches[1]), fetch, until=until) == FRESH
+        assert caches[1].fresh(ask(caches[1])) is not None
+        assert await warmers[1].ensure(ask(caches[1]), fetch, until=until + 60) == OK
+        await written(caches[1])
+        assert await warmers[0].ensure(ask(caches[0]), fetch, until=until + 60) == OK
+    assert provider.asked == 3

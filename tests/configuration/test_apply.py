@@ -222,6 +222,61 @@ def test_a_changed_secret_is_sealed_and_not_shown(monkeypatch: pytest.MonkeyPatc
     assert Credential.objects.get().secret() == "sk-lab-another-one-42"
 
 
+PAIRED = """
+providers:
+- slug: jobs
+  adapter: manifest
+  base_url: https://jobs.example/v1
+  docs_url: https://jobs.example/docs
+  manifest:
+    auth: {type: query, names: {app_id: id, app_key: key}}
+    verification: {operation: jobs.search, params: {q: x}}
+    operations:
+      jobs.search:
+        request: {path: /jobs, query: {q: "{q}"}}
+        map: {id: id, title: t, company: c, url: u, posted_at: p}
+        examples: [one]
+  credentials:
+  - {name: main, secret: %s}
+"""
+
+
+def test_a_secret_of_several_parts_is_written_as_an_object_or_as_its_json(write: Any) -> None:
+    run_apply(write(PAIRED % "{app_key: '${LAB_API_KEY}', app_id: id-1}"))
+    credential = Credential.objects.get()
+    assert json.loads(credential.secret()) == {"app_id": "id-1", "app_key": SECRET}
+    assert credential.last_four == ""
+    out = io.StringIO()
+    call_command("export", "--all", stdout=out)
+    assert "${JOBS_MAIN_SECRET}" in out.getvalue()
+    assert SECRET not in out.getvalue() and "id-1" not in out.getvalue()
+    same = json.dumps({"app_key": SECRET, "app_id": "id-1"}, indent=1)
+    assert run_apply(write(PAIRED % f"'{same}'")) == "nothing to change\n"
+    out = run_apply(write(PAIRED % "{app_key: '${LAB_API_KEY}', app_id: id-2}"))
+    assert out == "~ credential jobs/main: secret (hidden)\n1 changes made\n"
+
+
+@pytest.mark.parametrize(
+    "secret", ["'${LAB_API_KEY}'", "{app_key: '${LAB_API_KEY}'}", "{app_id: a, app_key: b, c: d}"]
+)
+def test_a_secret_that_lacks_a_part_is_refused_and_not_repeated(secret: str, write: Any) -> None:
+    with pytest.raises(CommandError, match='"app_id": "…", "app_key": "…"') as caught:
+        run_apply(write(PAIRED % secret))
+    assert SECRET not in str(caught.value)
+    assert not Credential.objects.exists()
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1/token", "https://10.1.2.3/token"])
+def test_a_token_from_inside_needs_the_operators_word_too(url: str, write: Any) -> None:
+    text = PAIRED.replace("{type: query, names: {app_id: id, app_key: key}}", "%s")
+    text = text.replace("%s}", '\'{"client_id": "a", "client_secret": "b"}\'}')
+    text = text.replace("auth: %s", f"auth: {{type: oauth2, token_url: '{url}'}}")
+    with pytest.raises(CommandError, match=r"manifest.*allow_private_network: true"):
+        run_apply(write(text))
+    run_apply(write(text.replace("  adapter: m", "  allow_private_network: true\n  adapter: m")))
+    assert Credential.objects.get().provider.manifest["auth"]["token_url"] == url
+
+
 def test_what_the_file_does_not_name_stays(write: Any) -> None:
     run_apply(EXAMPLE)
     run_apply(write("providers: [{slug: lab, name: The lab}]"))

@@ -119,3 +119,12 @@ def test_providers_with_a_key_in_the_environment_are_enabled(
     assert Credential.objects.get().secret() == "sk-real-2"
     assert enable_live(shipped, lambda name: "") == []
     assert not Credential.objects.get().enabled
+
+
+def test_a_secret_of_several_parts_needs_all_of_them(shipped: Sequence[CatalogueFile]) -> None:
+    environment = {"EDAMAM_APP_ID": "id-1"}
+    assert enable_live(shipped, lambda name: environment.get(name, "")) == []
+    environment["EDAMAM_APP_KEY"] = "key-1"
+    (live,) = enable_live(shipped, lambda name: environment.get(name, ""))
+    assert (live.slug, live.variable) == ("edamam", "EDAMAM_APP_ID")
+    assert Credential.objects.get().secret() == '{"app_id":"id-1","app_key":"key-1"}'

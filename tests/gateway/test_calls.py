@@ -347,3 +347,26 @@ from tenants.models import ApiKey
 from tenants.services import revoke_key
 revoke_key(key=ApiKey.objects.get(tenant__slug="shortlived"))
 """
+
+
+def test_a_provider_that_wants_a_token_gets_one_first(client: httpx2.Client) -> None:
+    for words in ("one", "two"):
+        answer = client.get("/api/v1/music/search", params={"q": words, "provider": "spotify"})
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["data"][0]["title"] == words
+        assert answer.json()["meta"]["provider"] == "spotify"
+
+
+def test_signed_calls_and_binary_streams(client: httpx2.Client, system: System) -> None:
+    ask = {**ASK, "model": "bedrock/amazon.nova-lite-v1:0"}
+    whole = client.post(CHAT, json=ask)
+    said = "You said: hello there, gateway"
+    assert whole.json()["choices"][0]["message"]["content"] == said
+    with client.stream("POST", CHAT, json={**ask, "stream": True}) as answer:
+        events = [line[6:] for line in answer.iter_lines() if line.startswith("data: ")]
+    assert events.pop() == "[DONE]"
+    deltas = [json.loads(event)["choices"][0]["delta"] for event in events]
+    assert "".join(delta.get("content") or "" for delta in deltas) == said
+    rows = [system.record(each.headers["x-request-id"]) for each in (whole, answer)]
+    assert rows[0]["output_tokens"] == rows[1]["output_tokens"] > 0
+    assert {row["estimate"] for row in rows} == {""}

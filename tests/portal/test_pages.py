@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,33 +12,65 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from accounts.models import Role
+from accounts.services import invite
+from lib.ids import prefixed
 from portal.urls import urlpatterns
 from tenants.models import Tenant
 from tests.api.test_dashboard import called
-from tests.factories import ApiKeyFactory, ProjectFactory
+from tests.factories import ApiKeyFactory, MembershipFactory, ProjectFactory, UserFactory
 from usage import rollups
 
 pytestmark = pytest.mark.django_db
 MOST_QUERIES = 15
-BUILDERS = {Role.OWNER, Role.ADMIN, Role.DEVELOPER}
+MANAGERS = {Role.OWNER, Role.ADMIN}
+BUILDERS = {*MANAGERS, Role.DEVELOPER}
 ALL = set(Role)
 
 # Every page: who may read it and who may send to it. One that is not here fails the build.
 MATRIX: dict[str, tuple[set[Role], set[Role]]] = {
     "overview": (ALL, ALL),
+    "start": (ALL, BUILDERS),
     "usage": (ALL, ALL),
+    "quotas": (ALL, ALL),
+    "requests": (ALL, ALL),
+    "request": (ALL, ALL),
     "keys": (ALL, BUILDERS),
     "key": (ALL, BUILDERS),
     "key-rotate": (set(), BUILDERS),
     "key-revoke": (set(), BUILDERS),
+    "projects": (ALL, BUILDERS),
+    "project": (set(), BUILDERS),
+    "project-delete": (set(), BUILDERS),
+    "members": (ALL, MANAGERS),
+    "member": (set(), MANAGERS),
+    "member-remove": (set(), MANAGERS),
+    "invitation-withdraw": (set(), MANAGERS),
+    "limits": (ALL, ALL),
+    "playground": (ALL, BUILDERS),
+    "status": (ALL, ALL),
+    "settings": (MANAGERS, MANAGERS),
 }
-OPEN = {"choose", "sign-in", "sign-out"}
+OPEN = {"choose", "sign-in", "sign-out", "invitation"}
+
+
+def invitation_of(tenant: Tenant) -> str:
+    email = f"{prefixed('x')}@example.test"
+    row, _ = invite(tenant=tenant, email=email, role=Role.VIEWER, by=UserFactory())
+    return str(row.public_id)
+
+
+MAKERS: dict[str, Callable[[Tenant], str]] = {
+    "key_id": lambda tenant: ApiKeyFactory(project=tenant.projects.first()).key_id,
+    "user_id": lambda tenant: MembershipFactory(tenant=tenant, role="viewer").user.public_id,
+    "project_id": lambda tenant: ProjectFactory(tenant=tenant).public_id,
+    "invitation_id": invitation_of,
+    "request_id": lambda tenant: called(tenant).request_id,
+}
 
 
 def arguments(tenant: Tenant, pattern: Any) -> list[str]:
     """For a page's address: an id of each kind that it names, of the tenant."""
-    made = {"key_id": lambda: ApiKeyFactory(project=tenant.projects.first()).key_id}
-    return [made[name]() for name in pattern.pattern.converters if name != "slug"]
+    return [MAKERS[name](tenant) for name in pattern.pattern.converters if name != "slug"]
 
 
 def pages() -> list[Any]:
@@ -91,20 +124,24 @@ def test_the_policy_lets_nothing_inline_run(tenant: Tenant, owner: Client) -> No
     assert "<style" not in shown and " style=" not in shown and " onclick=" not in shown
 
 
-@pytest.mark.parametrize("name", ["overview", "usage", "keys"])
+@pytest.mark.parametrize("name", [name for name, (read, _) in MATRIX.items() if read])
 def test_as_many_queries_for_many_rows_as_for_few(name: str, tenant: Tenant, owner: Client) -> None:
     def queries() -> int:
         with CaptureQueriesContext(connection) as captured:
-            assert owner.get(reverse(f"portal:{name}", args=[tenant.slug])).status_code == 200
+            assert owner.get(where).status_code == 200
         return len(captured)
 
     project = tenant.projects.get()
+    (pattern,) = [pattern for pattern in pages() if pattern.name == name]
+    where = reverse(f"portal:{name}", args=[tenant.slug, *arguments(tenant, pattern)])
     ApiKeyFactory(project=project)
     called(tenant)
     queries()
     few = queries()
     for _ in range(10):
         ApiKeyFactory(project=project)
+        MembershipFactory(tenant=tenant)
+        invitation_of(tenant)
         called(tenant)
     rollups.fold()
     assert queries() == few <= MOST_QUERIES
@@ -116,7 +153,15 @@ def test_hostile_names_are_inert(owner: Client, tenant: Tenant) -> None:
     tenant.projects.update(name=hostile)
     ApiKeyFactory(project=tenant.projects.get(), name=hostile)
     called(tenant, model=hostile, provider="lab")
-    for where in ("", "usage/?by=model", "keys/"):
+    for where in (
+        "",
+        "usage/?by=model",
+        "keys/",
+        "requests/",
+        "projects/",
+        "members/",
+        "settings/",
+    ):
         assert "<script>alert" not in owner.get(f"/app/acme/{where}").content.decode()
 
 

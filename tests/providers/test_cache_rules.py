@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from django.core.exceptions import ValidationError
 
+from cache.policy import CachePolicy
 from providers.cache_rules import HOUR, WEEK, CacheFault, Semantic, merged, parse, semantic
 from providers.models import Route
 from providers.operations import Kind, registry
@@ -75,6 +76,12 @@ def test_a_routes_rules_go_before_the_operations() -> None:
     assert merged({"ttl": 300}, {"stale_if_error": 0})["stale_if_error"] == 0
     off = merged({"ttl": 300}, {"ttl": 0})
     assert (off["ttl"], off["stale_if_error"]) == (0, 0)
+
+
+def test_a_ttl_of_more_than_a_day_is_kept_to_unless_a_bound_is_said() -> None:
+    assert CachePolicy(**merged({"ttl": WEEK})).lifetime(WEEK) == WEEK
+    assert CachePolicy(**merged({"ttl": WEEK}, {"max_ttl": 60})).lifetime(WEEK) == 60
+    assert CachePolicy(**merged({"ttl": WEEK}, {"ttl": 60})).lifetime(WEEK) == 86_400
 
 
 def test_everybody_shares_only_what_says_nothing_of_who_asked() -> None:

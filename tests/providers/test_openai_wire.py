@@ -24,7 +24,7 @@ SHOWN = {
     "prompt_tokens": 9,
     "completion_tokens": 4,
     "total_tokens": 13,
-    "prompt_tokens_details": {"cached_tokens": 5},
+    "prompt_tokens_details": {"cached_tokens": 5, "cache_write_tokens": 1},
     "completion_tokens_details": {"reasoning_tokens": 3},
 }
 
@@ -100,7 +100,7 @@ def test_embeddings_as_numbers_and_packed() -> None:
 @pytest.mark.parametrize(
     ("told", "usage"),
     [
-        (SHOWN, Usage(9, 4, cached_tokens=5, reasoning_tokens=3)),
+        (SHOWN, USAGE),
         ({"prompt_tokens": 3, "total_tokens": 3}, Usage(3)),
         ({"prompt_tokens": 3, "completion_tokens": None}, Usage(3)),
         ({"prompt_tokens": 9, "prompt_cache_hit_tokens": 4}, Usage(9, cached_tokens=4)),

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 from pytest_django import DjangoAssertNumQueries
+from structlog.testing import capture_logs
 
 from providers import models
+from providers.catalogue.documents import FOLDER, read_document
 from providers.retry_policy import RetryPolicy
 from providers.snapshot import ProviderSpec, Snapshot, load
 from providers.timeouts import Timeouts
@@ -184,6 +186,45 @@ def test_the_sandbox_plays_a_provider_without_its_secret() -> None:
     assert found.targets[0].sandbox("http://127.0.0.1:9/sandbox") is upstream
 
 
+PAIR = '{"client_id": "i-1234", "client_secret": "s-1234"}'
+
+
+def spotify() -> models.Provider:
+    document = dict(read_document(FOLDER / "spotify.yaml").document)
+    provider = ProviderFactory(slug="spotify", adapter="manifest", manifest=document)
+    route = models.Route.objects.create(operation="music.search")
+    models.Target.objects.create(route=route, provider=provider)
+    return provider
+
+
+def test_a_secret_of_several_parts_is_opened_part_by_part() -> None:
+    CredentialFactory(provider=spotify(), secret=PAIR)
+    found = load().route("music.search", "")
+    assert found
+    (upstream,) = found.targets[0].live(None)
+    assert upstream.parts == {"client_id": "i-1234", "client_secret": "s-1234"}
+    assert upstream.grant and upstream.grant.url == "https://accounts.spotify.com/api/token"
+    assert "1234" not in repr(upstream)
+    played = found.targets[0].sandbox("http://127.0.0.1:9")
+    assert played.grant and played.grant.url == "http://127.0.0.1:9/spotify/api/token"
+    assert set(played.parts) == {"client_id", "client_secret"}
+    assert "1234" not in str(played.parts)
+    assert found.targets[0].sandbox("http://127.0.0.1:9") is played
+
+
+def test_a_tenants_own_secret_that_lacks_a_part_is_not_replaced_by_the_houses() -> None:
+    provider, tenant = spotify(), TenantFactory()
+    CredentialFactory(provider=provider, secret=PAIR)
+    own = CredentialFactory(provider=provider, tenant=tenant, secret='{"client_id": "i-1234"}')
+    with capture_logs() as lines:
+        found = load().providers["spotify"].credentials_of(tenant.pk)
+    assert [(each.public_id, each.drained) for each in found] == [(own.public_id, True)]
+    assert [line["credential"] for line in lines if line["event"] == "credential_unusable"] == [
+        own.public_id
+    ]
+    assert "i-1234" not in str(lines)
+
+
 # Broken rows
 
 BROKEN_PROVIDERS: list[dict[str, Any]] = [
@@ -241,7 +282,7 @@ def test_loading_costs_the_same_few_queries_however_many_rows(
     for _ in range(10):
         target = TargetFactory()
         CredentialFactory(provider=target.provider)
-    with django_assert_max_num_queries(8):
+    with django_assert_max_num_queries(9):
         load()
 
 

@@ -103,6 +103,22 @@ def test_the_streaming_helper_joins_the_text(told: Told) -> None:
 
 
 @pytest.mark.parametrize("model", DIALECTS)
+def test_a_streamed_response_says_the_same_as_a_whole_one(told: Told, model: str) -> None:
+    whole, events = told.value(f"response {model}"), told.value(f"streamed response {model}")
+    assert "switchboard" in whole["output_text"]
+    pieces = [e["delta"] for e in events if e["type"] == "response.output_text.delta"]
+    assert len(pieces) > 3
+    assert "".join(pieces) == whole["output_text"]
+    assert events[-1]["type"] == "response.completed"
+    assert events[-1]["response"]["usage"] == whole["usage"]
+
+
+def test_the_responses_helper_adds_it_up(told: Told) -> None:
+    final = told.value("response helper")
+    assert final["output_text"] == told.value("response lab/gpt-x")["output_text"]
+
+
+@pytest.mark.parametrize("model", DIALECTS)
 def test_tool_calls_there_and_back(told: Told, model: str) -> None:
     turns = told.value(f"tools {model}")
     choice = turns["first"]["choices"][0]

@@ -111,6 +111,14 @@ def test_attempts_of_their_own_are_told_once(store: Store) -> None:
     assert sum(one.hits for one in UsageDay.objects.using(ALIAS).all()) == 1
 
 
+def test_hits_are_what_the_cache_served_and_not_what_kept_it_warm(store: Store) -> None:
+    found = ("hit", "stale", "warm", "")
+    write(store, [Final(record(created_at=NOON, cache=each)) for each in found])
+    rollups.fold(using=ALIAS)
+    days = UsageDay.objects.using(ALIAS).all()
+    assert (sum(day.calls for day in days), sum(day.hits for day in days)) == (4, 2)
+
+
 def test_a_second_final_row_adds_nothing_and_closes_its_call(store: Store) -> None:
     first = final(created_at=NOON, charge=5, attempts=2)
     write(store, [first])

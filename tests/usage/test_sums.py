@@ -45,7 +45,7 @@ def some_call(rng: random.Random, newest: dt.datetime = NOW, *, days: int = 3) -
         provider=rng.choice(["lab", "b"]),
         model=rng.choice(["m", ""]),
         code=rng.choice(["ok", "ok", "hung_up"]),
-        cache=rng.choice(["", "", "hit"]),
+        cache=rng.choice(["", "", "hit", "stale", "warm"]),
         estimate=rng.choice(["", "cut"]),
         attempts=number,
         input_tokens=rng.randrange(100),

@@ -11,6 +11,7 @@ from api.configuration.providers import apply_provider
 from api.configuration.routes import apply_route
 from api.configuration.run import Run
 from api.configuration.tenants import apply_house, apply_plan, apply_tenant
+from api.configuration.warm import apply_warm
 
 # In the order in which they name one another.
 SECTIONS: Mapping[str, Callable[..., None]] = {
@@ -18,6 +19,7 @@ SECTIONS: Mapping[str, Callable[..., None]] = {
     "tenants": apply_tenant,
     "providers": apply_provider,
     "routes": apply_route,
+    "warm": apply_warm,
 }
 
 

@@ -9,6 +9,7 @@ import re
 from typing import Any
 
 import yaml
+from django.db.models import QuerySet
 
 from api.configuration.document import escape
 from api.configuration.prices import model_price_item, price_items
@@ -16,10 +17,12 @@ from api.configuration.providers import FIELDS as PROVIDER_FIELDS
 from api.configuration.providers import MODEL_FIELDS
 from api.configuration.routes import FIELDS as ROUTE_FIELDS
 from api.configuration.tenants import DEFAULT_PROJECT, HOUSE_FIELDS, usable_keys
+from api.configuration.warm import FIELDS as WARM_FIELDS
 from billing.services import prices_in_force
 from lib.clock import rfc3339
 from lib.money import to_percent
 from providers.models import Credential, Model, Provider, Route, Target
+from providers.warm_models import WarmRequest
 from tenants.models import ApiKey, HousePolicy, Plan, Tenant
 
 HEADER = """\
@@ -37,6 +40,7 @@ def export(*, everything: bool = False) -> str:
         "tenants": [_tenant(row) for row in Tenant.objects.order_by("slug")],
         "providers": _providers(everything),
         "routes": _routes(everything),
+        "warm": [_warm(row) for row in _warm_requests()],
     }
     shown = {section: items for section, items in document.items() if items}
     text = yaml.safe_dump(_escaped(shown), sort_keys=False, allow_unicode=True, width=100)
@@ -76,7 +80,7 @@ def _plan(row: Plan) -> Item:
 
 
 def _tenant(row: Tenant) -> Item:
-    names = ("slug", "name", "status", "time_zone", "quotas", "allow_house_fallback")
+    names = ("slug", "name", "status", "time_zone", "quotas", "allow_house_fallback", "keep_warm")
     item = _columns(row, names)
     item |= {"plan": row.plan.slug, "rate_limits": row.rate_limits}
     item["projects"] = [_columns(p, ("slug", "name")) for p in row.projects.order_by("slug")]
@@ -148,6 +152,16 @@ def _routes(everything: bool) -> list[Item]:
 def _route(row: Route) -> Item:
     item = _columns(row, ("alias", "operation", *ROUTE_FIELDS))
     return item | {"targets": [_target(target) for target in row.targets.all()]}
+
+
+def _warm_requests() -> QuerySet[WarmRequest]:
+    """Without those that manifests declare: they come with these."""
+    return WarmRequest.objects.filter(provider=None).select_related("tenant")
+
+
+def _warm(row: WarmRequest) -> Item:
+    item = _columns(row, ("name", *WARM_FIELDS))
+    return item | ({"tenant": row.tenant.slug} if row.tenant else {})
 
 
 def _target(row: Target) -> Item:

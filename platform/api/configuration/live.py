@@ -34,7 +34,7 @@ def enable_live(
     for file in files:
         provider = providers[file.slug]
         variable = file.credential_env
-        if variable and _set_credential(provider, secret_of(variable)):
+        if variable and _set_credential(provider, file.secret(secret_of)):
             enabled.append(_live(provider, variable))
         base_url_variable = str(file.document.get("base_url_env", ""))
         if base_url_variable and (url := secret_of(base_url_variable)):

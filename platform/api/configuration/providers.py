@@ -12,10 +12,12 @@ from api.configuration.document import Place
 from api.configuration.prices import apply_model_price, apply_price
 from api.configuration.run import Kind, Run
 from lib.sealing import SealBroken
+from providers import services
 from providers.adapters.manifest import ManifestError, compile_manifest
 from providers.definitions import adopt
 from providers.dialects import DIALECTS
 from providers.models import Credential, Model, Provider
+from providers.secret_form import parts_of, written
 from tenants.models import Tenant
 
 FIELDS = (
@@ -77,13 +79,17 @@ def _check_adapter(run: Run, adapter: str, place: Place) -> None:
 def _check_address(run: Run, row: Provider, values: Mapping[str, Any], place: Place) -> None:
     if values.get("allow_private_network", row.allow_private_network):
         return
-    host = leads_inside(values.get("base_url", row.base_url))
-    if host is not None:
-        raise run.fault(
-            (*place, "base_url"),
-            f"{host} is a private or loopback address. If you run this upstream yourself, add "
-            "`allow_private_network: true` to the provider.",
-        )
+    manifest = values.get("manifest", row.manifest) or {}
+    urls = {"base_url": values.get("base_url", row.base_url)}
+    if token_url := manifest.get("auth", {}).get("token_url"):
+        urls["manifest"] = token_url
+    for field, url in urls.items():
+        if (host := leads_inside(url)) is not None:
+            raise run.fault(
+                (*place, field),
+                f"{host} is a private or loopback address. If you run this upstream yourself, add "
+                "`allow_private_network: true` to the provider.",
+            )
 
 
 def _manifest(run: Run, item: Mapping[str, Any], row: Provider, place: Place) -> dict[str, Any]:
@@ -118,16 +124,28 @@ def _apply_credential(run: Run, provider: Provider, item: Mapping[str, Any], pla
     what = f"credential {provider.slug}/{item['name']}" + (f" of {tenant.slug}" if tenant else "")
     identity = {"provider": provider, "tenant": tenant, "name": item["name"]}
     row = Credential.objects.filter(**identity).first()
+    secret = _secret(run, provider, item, place)
     if row is None:
-        if "secret" not in item:
+        if not secret:
             raise run.fault(place, "`secret` is missing: this credential is new.")
         row = Credential(**identity)
-        row.set_secret(item["secret"])
-    elif "secret" in item and not _holds(row, item["secret"]):
-        row.set_secret(item["secret"])
+        row.set_secret(secret)
+    elif secret and not _holds(row, secret):
+        row.set_secret(secret)
         run.save(row, place)
         run.tell(Kind.CHANGED, what, ["secret (hidden)"])
     run.put(row, {"enabled": item["enabled"]} if "enabled" in item else {}, what=what, place=place)
+
+
+def _secret(run: Run, provider: Provider, item: Mapping[str, Any], place: Place) -> str:
+    """The secret as it is sealed; "" where none is said. Parts may be said as an object, or as
+    the JSON of one in a single variable."""
+    secret = item.get("secret", "")
+    secret = secret if isinstance(secret, str) else written(secret)
+    form = services.secret_form(provider)
+    if secret and (fault := form.fault(secret)):
+        raise run.fault((*place, "secret"), fault)
+    return written(parts) if form.parts and (parts := parts_of(secret)) else secret
 
 
 def _tenant(run: Run, item: Mapping[str, Any], place: Place) -> Tenant | None:

@@ -20,6 +20,15 @@ from tenants.services import create_key, revoke_key
 
 DEFAULT_PROJECT = "default"
 PLAN_FIELDS = ("name", "rate_limits", "quotas", "cache_hit_microusd")
+TENANT_FIELDS = (
+    "name",
+    "status",
+    "time_zone",
+    "rate_limits",
+    "quotas",
+    "allow_house_fallback",
+    "keep_warm",
+)
 KEY_FIELDS = ("allowed_ips", "rate_limits", "quotas")
 HOUSE_FIELDS = ("rate_limits", "quotas", "time_zone")
 
@@ -48,8 +57,7 @@ def _markup(run: Run, percent: str | float, place: Place) -> int:
 def apply_tenant(run: Run, item: Mapping[str, Any], place: Place) -> None:
     slug = item["slug"]
     row = Tenant.objects.filter(slug=slug).first() or Tenant(slug=slug, name=slug)
-    fields = ("name", "status", "time_zone", "rate_limits", "quotas", "allow_house_fallback")
-    values = {name: item[name] for name in fields if name in item}
+    values = {name: item[name] for name in TENANT_FIELDS if name in item}
     is_new = row.pk is None
     if "plan" in item:
         values["plan_id"] = _plan(run, item["plan"], place)

@@ -90,7 +90,8 @@ class OperationRatioShown(RatioShown):
 
 class TenantRatioShown(RatioShown):
     tenant = serializers.CharField(
-        allow_null=True, help_text="Its slug; null for tenants that are gone or were too many."
+        allow_null=True,
+        help_text="Its slug; null for the house, and tenants that are gone or too many.",
     )
 
 

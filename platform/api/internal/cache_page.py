@@ -13,13 +13,14 @@ from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
-from api import caches, invalidation
+from api import caches, invalidation, warm
 from api.internal import cache_figures
 from api.v1.usage import understood
 from lib.problems import Problem
 
 MOST_SHOWN = 100  # tenants
 VIEW, CHANGE = "providers.view_route", "providers.change_route"  # how long a route's are kept
+WARM = "warm"  # the field that names a warm request to be asked now
 KINDS = [(kind, kind) for kind in (*invalidation.KINDS, invalidation.ALL)]
 
 
@@ -52,6 +53,9 @@ def page(request: HttpRequest) -> HttpResponseBase:
     """Raises PermissionDenied for staff who may not see, or change, what routes keep."""
     if not request.user.has_perm(CHANGE if request.method == "POST" else VIEW):
         raise PermissionDenied
+    if WARM in request.POST:
+        _warm(request, request.POST[WARM])
+        return redirect("cache")
     form = InvalidationForm(request.POST or None)
     if form.is_valid() and (named := form.named()) is not None:
         _invalidate(request, named, form.cleaned_data["reason"])
@@ -79,6 +83,16 @@ def _invalidate(request: HttpRequest, named: invalidation.Named, reason: str) ->
         messages.warning(request, f"Forgotten: {named}. {told}")
 
 
+def _warm(request: HttpRequest, name: str) -> None:
+    user: Any = request.user
+    try:
+        warm.ask_now(name, by=user.email, user=user)
+    except Problem as problem:
+        messages.error(request, problem.extra["errors"][0]["detail"])
+    else:
+        messages.success(request, f"{name} is asked within a second or two.")
+
+
 def _figures() -> dict[str, Any]:
     try:
         status: dict[str, Any] = caches.status()
@@ -91,4 +105,5 @@ def _figures() -> dict[str, Any]:
         "status": status,
         "analytics": {**told, "tenants": tenants[:MOST_SHOWN]},
         "left_out": left_out,
+        "warming": warm.shown(),
     }

@@ -37,7 +37,9 @@ class Quotas(APIView):
         if slug is not None:
             tenant = get_object_or_404(Tenant.objects.select_related("plan"), slug=slug)
             key = request.query_params.get("key", "")
-            return Response({"data": quotas.of_tenants(tenant, request, mode=mode, key=key)})
+            route = request.query_params.get("route", "")
+            told = quotas.of_tenants(tenant, mode=mode, key=key, route=route)
+            return Response({"data": told})
         now = time.time()
         found = [("all", claim) for claim in quotas_of(of_house(mode), now)]
         for provider in snapshot.load().providers.values():

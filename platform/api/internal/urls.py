@@ -32,6 +32,7 @@ from api.internal.scores import Scores
 from api.internal.tenants import TenantViewSet
 from api.internal.usage import Usage
 from api.internal.verification import Checks, Verification
+from api.internal.warm import CacheWarming
 
 OF_PROVIDER = "providers/<slug:slug>/definitions"
 VERSION = f"{OF_PROVIDER}/<int:version>"
@@ -69,6 +70,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("cache/status", CacheStatus.as_view(), name="cache-status"),
     path("cache/analytics", CacheAnalytics.as_view(), name="cache-analytics"),
     path("cache/invalidate", CacheInvalidation.as_view(), name="cache-invalidate"),
+    path("cache/warm", CacheWarming.as_view(), name="cache-warm"),
     path("quotas", Quotas.as_view(), name="quotas"),
     path("scores", Scores.as_view(), name="scores"),
     path("resilience/", include((resilience, "resilience"))),

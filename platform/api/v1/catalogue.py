@@ -15,7 +15,8 @@ from api.serializers import Shown
 from api.vitals import provider_states
 from providers.models import Model, Target
 from providers.models import Operation as OperationRow
-from providers.operations import Operation, registry
+from providers.operations import Kind, Operation, registry
+from providers.surfaces import FORMS
 
 SERVING = [("ready", "ready"), ("needs_credential", "needs_credential")]
 STATES = [("ready", "ready"), ("sandbox", "sandbox"), ("disabled", "disabled")]
@@ -30,6 +31,12 @@ class ServingShown(Shown):
     )
 
 
+class FormShown(Shown):
+    name = serializers.CharField()
+    summary = serializers.CharField()
+    path = serializers.CharField()
+
+
 class OperationShown(Shown):
     name = serializers.CharField()
     summary = serializers.CharField()
@@ -42,6 +49,7 @@ class OperationShown(Shown):
     request_schema = serializers.JSONField()
     response_schema = serializers.JSONField()
     providers = ServingShown(many=True)
+    forms = FormShown(many=True, help_text="Other dialects in which the same call is taken.")
 
 
 class CategoryShown(Shown):
@@ -57,18 +65,18 @@ class Catalogue(APIView):
     @extend_schema(operation_id="catalogue", tags=["catalogue"], responses=CatalogueShown)
     def get(self, request: Request) -> Response:
         """Categories, their operations with JSON Schemas, and the providers that serve each."""
-        serving = _serving()
+        by_operation = serving()
         disabled = set(OperationRow.objects.filter(enabled=False).values_list("name", flat=True))
         categories: dict[str, list[dict[str, Any]]] = defaultdict(list)
         for operation in registry().values():
-            shown = _operation(operation, serving[operation.name], operation.name in disabled)
+            shown = _operation(operation, by_operation[operation.name], operation.name in disabled)
             categories[operation.category].append(shown)
         return Response(
             {"data": [{"name": n, "operations": ops} for n, ops in sorted(categories.items())]}
         )
 
 
-def _serving() -> dict[str, list[dict[str, str]]]:
+def serving() -> dict[str, list[dict[str, str]]]:
     """Enabled providers by operation, each once, in the order of their slugs."""
     states = provider_states()
     pairs = set(
@@ -76,13 +84,13 @@ def _serving() -> dict[str, list[dict[str, str]]]:
             "route__operation", "provider_id"
         )
     ) | set(Model.objects.filter(enabled=True).values_list("operation", "provider_id"))
-    serving: dict[str, list[dict[str, str]]] = defaultdict(list)
+    found: dict[str, list[dict[str, str]]] = defaultdict(list)
     for operation, provider_id in pairs:
         if provider_id in states:
-            serving[operation].append(states[provider_id])
-    for providers in serving.values():
+            found[operation].append(states[provider_id])
+    for providers in found.values():
         providers.sort(key=lambda provider: provider["slug"])
-    return serving
+    return found
 
 
 def _operation(
@@ -98,4 +106,9 @@ def _operation(
         "request_schema": operation.request_schema,
         "response_schema": operation.response_schema,
         "providers": providers,
+        "forms": [
+            {"name": form.name, "summary": form.summary, "path": form.path}
+            for form in FORMS.values()
+            if operation.kind is Kind.CHAT
+        ],
     }

@@ -72,7 +72,8 @@ class Quotas(APIView):
             f"key_{identity.key_public_id}" if identity.kind == "key" else ""
         )
         mode = mode_of(request, identity)
-        return Response({"data": of_tenants(tenant, request, mode=mode, key=key)})
+        route = request.query_params.get("route", "")
+        return Response({"data": of_tenants(tenant, mode=mode, key=key, route=route)})
 
 
 def mode_of(request: Request, identity: Identity | None = None) -> Mode:
@@ -84,9 +85,11 @@ def mode_of(request: Request, identity: Identity | None = None) -> Mode:
         raise InvalidRequest("`mode` is live or test.") from None
 
 
-def of_tenants(tenant: Tenant, request: Request, *, mode: Mode, key: str) -> list[dict[str, Any]]:
+def of_tenants(
+    tenant: Tenant, *, mode: Mode, key: str = "", route: str = ""
+) -> list[dict[str, Any]]:
     """A tenant's quotas, its projects', and one key's. Raises Http404 for another's key."""
-    now, route = time.time(), request.query_params.get("route", "")
+    now = time.time()
     whole = of_tenant(tenant, mode)
     labels = {QuotaScope.TENANT: tenant.slug, QuotaScope.ROUTE: route}
     found = [(labels, quotas_of(whole, now, route))]

@@ -30,6 +30,7 @@ class TenantShown(Shown):
     status = serializers.ChoiceField(choices=Tenant.Status.choices)
     time_zone = serializers.CharField()
     allow_house_fallback = serializers.BooleanField()
+    keep_warm = serializers.BooleanField()
     created_at = serializers.DateTimeField()
 
 
@@ -39,6 +40,11 @@ class TenantChange(Body):
     allow_house_fallback = serializers.BooleanField(
         required=False,
         help_text="Let a call that failed with your own credential go on with ours, at our price.",
+    )
+    keep_warm = serializers.BooleanField(
+        required=False,
+        help_text="Learn what your data calls ask for often, and fetch it again before it gets "
+        "stale: by calls of yours, within your limits, on your bill.",
     )
 
 

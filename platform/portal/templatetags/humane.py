@@ -18,7 +18,7 @@ def count(number: int) -> str:
 
 @register.filter
 def share(ratio: float | None) -> str:
-    return NONE if ratio is None else f"{number_format(ratio * 100, 1)} %"
+    return NONE if ratio is None else f"{number_format(round(ratio * 100, 1), 1)} %"
 
 
 @register.filter
@@ -33,4 +33,15 @@ def money(microusd: int | None) -> str:
         return NONE
     amount = Decimal(microusd) / 1_000_000
     places = 2 if not amount or abs(amount) >= Decimal("0.01") else 6
-    return f"${number_format(amount, places, force_grouping=True)}"
+    return f"${number_format(round(amount, places), places, force_grouping=True)}"
+
+
+@register.filter
+def plain(number: float) -> str:
+    """For SVG, whatever the locale."""
+    return str(number)
+
+
+@register.filter
+def of(mapping: dict[str, str], name: str) -> str:
+    return mapping.get(name, "")

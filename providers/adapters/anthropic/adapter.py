@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from lib.problems import Problem
 from providers import openai_wire as wire
-from providers.adapter import Meter, Unsupported
+from providers.adapter import Meter, Spoken, Unsupported
 from providers.adapters.anthropic.meter import AnthropicMeter
 from providers.adapters.anthropic.outcome import outcome_of
 from providers.adapters.anthropic.request import chat_body
@@ -20,7 +20,7 @@ from providers.translation import encoded
 VERSION = "2023-06-01"  # the only version of the API; new fields come as additions
 
 
-class AnthropicAdapter:
+class AnthropicAdapter(Spoken):
     """/v1/messages for `chat.completions`; Anthropic has no embeddings."""
 
     name = "anthropic"

@@ -70,9 +70,12 @@ def extra_content(thoughts: list[Any]) -> dict[str, Any]:
     return {"extra_content": {"anthropic": {"thinking_blocks": thoughts}}} if thoughts else {}
 
 
-def finish_of(reason: Any) -> str:
-    """OpenAI's finish reason. One we do not know is no ordinary end, and says so."""
-    return _FINISHES.get(str(reason), "content_filter")
+def end_of(reason: Any, told: Mapping[str, Any]) -> dict[str, Any]:
+    """OpenAI's finish reason. One we do not know is no ordinary end, and says so. Which stop
+    sequence it was has no word at OpenAI: it goes where vLLM says it."""
+    end = {"finish_reason": _FINISHES.get(str(reason), "content_filter")}
+    sequence = told.get("stop_sequence")
+    return end | {"stop_reason": sequence} if isinstance(sequence, str) else end
 
 
 def usage_of(told: Any) -> Usage | None:

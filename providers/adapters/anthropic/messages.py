@@ -28,9 +28,11 @@ _FIELDS = {
         *("content", "tool_calls", "refusal"),
         *("reasoning_content", "reasoning", "extra_content"),
     },
-    "tool": {"content", "tool_call_id", "name"},  # the call's id tells the name
+    # The call's id tells the name.
+    "tool": {"content", "tool_call_id", "name", "is_error", "cache_control"},
 }
 _ORDER = {"tool_result": 0, "thinking": 0, "redacted_thinking": 0, "tool_use": 2}
+_OF_RESULTS = ("is_error", "cache_control")
 _NOT_IN_IDS = re.compile(r"[^a-zA-Z0-9_-]")
 
 
@@ -93,7 +95,8 @@ def _result(message: Mapping[str, Any], place: str) -> dict[str, Any]:
     if not isinstance(content, str):
         content = blocks_of(content, f"{place}.content")
     call_id = _id(message["tool_call_id"])
-    return {"type": "tool_result", "tool_use_id": call_id, "content": content}
+    result = {"type": "tool_result", "tool_use_id": call_id, "content": content}
+    return result | {name: message[name] for name in _OF_RESULTS if message.get(name)}
 
 
 def _use(call: Mapping[str, Any], place: str) -> dict[str, Any]:
@@ -107,7 +110,9 @@ def _use(call: Mapping[str, Any], place: str) -> dict[str, Any]:
     if not isinstance(arguments, dict):
         raise Unsupported(f"{place}.function.arguments", "Arguments must be a JSON object.")
     call_id = _id(call["id"])
-    return {"type": "tool_use", "id": call_id, "name": function["name"], "input": arguments}
+    use = {"type": "tool_use", "id": call_id, "name": function["name"], "input": arguments}
+    mark = call.get("cache_control")
+    return use | {"cache_control": mark} if mark else use
 
 
 def _id(call_id: str) -> str:

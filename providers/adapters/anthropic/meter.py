@@ -9,8 +9,8 @@ from providers.adapter import StreamFault
 from providers.adapters.anthropic.answer import (
     THOUGHTS,
     call_of,
+    end_of,
     extra_content,
-    finish_of,
     message_of,
     text_of,
     usage_of,
@@ -45,8 +45,8 @@ class AnthropicMeter(ChatMeter):
             return {"message": message, "finish_reason": "content_filter"}
         self._name(document)
         self.usage = usage_of(document.get("usage"))
-        reason = finish_of(document["stop_reason"])
-        return {"message": message_of(document["content"]), "finish_reason": reason}
+        end = end_of(document["stop_reason"], document)
+        return {"message": message_of(document["content"]), **end}
 
     def _read_event(self, document: Any) -> list[bytes]:
         reader = self._readers.get(document["type"])
@@ -63,7 +63,7 @@ class AnthropicMeter(ChatMeter):
         if reason is None or self._finished:
             return []
         self._finished = True
-        return [self._say({}, finish_reason=finish_of(reason))]
+        return [self._say({}, **end_of(reason, event["delta"]))]
 
     def _end(self, event: Mapping[str, Any]) -> list[bytes]:
         self.complete = self._finished

@@ -6,15 +6,16 @@ from collections.abc import Mapping
 
 from lib.problems import Problem
 from providers import openai_wire as wire
-from providers.adapter import Meter
+from providers.adapter import Meter, Spoken
 from providers.adapters.cohere.meter import CohereChatMeter, CohereEmbeddingsMeter
 from providers.adapters.cohere.outcome import outcome_of
 from providers.adapters.cohere.request import chat_body, embeddings_body
+from providers.annotations import plain
 from providers.call import Call, Outcome, Upstream, UpstreamRequest, Usage
 from providers.translation import encoded
 
 
-class CohereAdapter:
+class CohereAdapter(Spoken):
     """/v2/chat for `chat.completions`, /v2/embed for `embeddings`."""
 
     name = "cohere"
@@ -24,6 +25,8 @@ class CohereAdapter:
 
     def request(self, call: Call, upstream: Upstream) -> UpstreamRequest:
         """Raises Unsupported or InvalidRequest."""
+        if call.annotated:
+            call = plain(call)
         embeds = call.operation == "embeddings"
         path, build = ("embed", embeddings_body) if embeds else ("chat", chat_body)
         headers = {"content-type": "application/json"}

@@ -7,15 +7,16 @@ from urllib.parse import quote
 
 from lib.problems import Problem
 from providers import openai_wire as wire
-from providers.adapter import Meter
+from providers.adapter import Meter, Spoken
 from providers.adapters.gemini.meter import GeminiChatMeter, GeminiEmbeddingsMeter
 from providers.adapters.gemini.outcome import outcome_of
 from providers.adapters.gemini.request import chat_body, embeddings_body, model_path
+from providers.annotations import plain
 from providers.call import Call, Outcome, Upstream, UpstreamRequest, Usage
 from providers.translation import encoded
 
 
-class GeminiAdapter:
+class GeminiAdapter(Spoken):
     """generateContent for `chat.completions`, batchEmbedContents for `embeddings`."""
 
     name = "gemini"
@@ -25,6 +26,8 @@ class GeminiAdapter:
 
     def request(self, call: Call, upstream: Upstream) -> UpstreamRequest:
         """Raises Unsupported or InvalidRequest. The key goes in a header: a URL ends up in logs."""
+        if call.annotated:
+            call = plain(call)
         if call.operation == "embeddings":
             method, build = "batchEmbedContents", embeddings_body
         else:

@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
-from providers.adapters.manifest.adapter import ManifestAdapter, RecordMeter
+from providers.adapters.manifest.adapter import ManifestAdapter
 from providers.adapters.manifest.compiling import compile_manifest, manifest_schema
 from providers.adapters.manifest.definition import Fault, Manifest, ManifestError, ManifestOperation
+from providers.adapters.manifest.meter import RecordMeter
 
 __all__ = [
     "Fault",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from providers.adapters.manifest.bodies import Body
 from providers.adapters.manifest.definition import Fault, Place
 from providers.adapters.manifest.errors import Rule
 from providers.adapters.manifest.expression import Expression, ExpressionError
@@ -42,6 +43,27 @@ class Parts:
         for name in sorted(template.params - self.known_params):
             self.unknown_param(name, place)
         return template
+
+    def body(self, source: dict[str, Any] | None, place: Place) -> Body | None:
+        if source is None:
+            return None
+        kind = next(iter(source))
+        if kind == "graphql":
+            variables = self._tree(source[kind].get("variables", {}), (*place, kind, "variables"))
+            return Body({"query": Template((source[kind]["query"],)), "variables": variables})
+        return Body(self._tree(source[kind], (*place, kind)), is_form=kind == "form")
+
+    def _tree(self, source: Any, place: Place) -> Any:
+        if isinstance(source, str):
+            return self.template(source, place)
+        if isinstance(source, dict):
+            return {name: self._tree(item, (*place, name)) for name, item in source.items()}
+        if isinstance(source, list):
+            return [self._tree(item, (*place, index)) for index, item in enumerate(source)]
+        return source
+
+    def records(self, spec: Any, place: Place) -> Source | None:
+        return None if spec is None else self.source(spec, place)
 
     def expression(self, source: str, place: Place) -> Expression | None:
         try:
@@ -94,7 +116,7 @@ class Parts:
 
     def _rule(self, source: dict[str, Any], place: Place, body_only: bool) -> Rule:
         when = source["when"]
-        if body_only and (unseen := {"header", "content_type"} & set(when)):
+        if body_only and (unseen := {"header", "content_type", "empty_body"} & set(when)):
             self.fault((*place, "when"), f"An operation's own rule does not see {sorted(unseen)}.")
         status = when.get("status", [])
         predicate, message = when.get("json"), source.get("message")
@@ -104,10 +126,19 @@ class Parts:
             statuses=frozenset(status if isinstance(status, list) else [status]),
             headers=dict(when.get("header", {})),
             content_type=when.get("content_type", "").lower(),
+            empty_body="empty_body" in when,
             predicate=self.expression(predicate, (*place, "when", "json")) if predicate else None,
             message=self.expression(message, (*place, "message")) if message else None,
             retry_after=None if wait is None else self.source(wait, (*place, "retry_after")),
+            resets=source.get("resets", ""),
         )
 
     def unknown_param(self, name: str, place: Place) -> None:
-        self.fault(place, f"The operation has no parameter `{name}`.")
+        if name.startswith("page."):
+            self.fault(place, f"`{name}` is not there: `page` must say how the provider pages.")
+        elif name.startswith("steps."):
+            known = ", ".join(sorted(each for each in self.known_params if "." in each))
+            hint = f"Those before this one give: {known}." if known else "There is none before it."
+            self.fault(place, f"No earlier step gives `{name}`. {hint}")
+        else:
+            self.fault(place, f"The operation has no parameter `{name}`.")

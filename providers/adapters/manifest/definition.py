@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
+from typing import Any, Final
 
 from providers.adapters.manifest.errors import Rule
-from providers.adapters.manifest.expression import Expression
 from providers.adapters.manifest.mapping import Field, Source
+from providers.adapters.manifest.paging import Paging
 from providers.adapters.manifest.request import Auth, RequestTemplate
 from providers.operations import Operation
+
+DEFAULT_LIMIT: Final = 10
+"""Items of a list, where a call does not say."""
 
 Place = tuple[str | int, ...]
 """Where in the document, from the root."""
@@ -36,13 +40,35 @@ class ManifestError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
+class EarlierStep:
+    """A request that comes before an operation's own. `gives` are the values that it hands on, by
+    the names that templates call them by (`steps.<step>.<value>`); where one of them is not there,
+    nothing was found. `rules` come before the manifest's for its answer."""
+
+    name: str
+    request: RequestTemplate
+    gives: Mapping[str, Source]
+    rules: tuple[Rule, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FanOut:
+    """The operation's own request is made for each of so many values of the list `of`, which an
+    earlier step gave, side by side. Its document is the list of theirs."""
+
+    of: str
+    most: int
+
+
+@dataclass(frozen=True)
 class ManifestOperation:
     """How one provider serves one operation.
 
+    `earlier` are the requests that lead to `request`.
     `rules` are looked at only when the answer is taken apart, so they see status and body.
     `not_found_without` names a field whose absence means that there is no such record.
     `cache_ttl` is in seconds, None where the operation's own counts; `units` is what a call is
-    billed as; `examples` are names of files.
+    billed as, None for the number of its requests; `examples` are names of files.
     """
 
     operation: Operation
@@ -50,13 +76,42 @@ class ManifestOperation:
     fields: tuple[Field, ...]
     extras: tuple[Field, ...] = ()
     rules: tuple[Rule, ...] = ()
-    records: Expression | None = None
+    records: Source | None = None
     skip_incomplete: bool = False
     total: Source | None = None
     not_found_without: str = ""
     cache_ttl: int | None = None
-    units: int = 1
+    units: int | None = None
     examples: tuple[str, ...] = ()
+    earlier: tuple[EarlierStep, ...] = ()
+    each: FanOut | None = None
+    paging: Paging | None = None
+
+    @property
+    def requests(self) -> tuple[tuple[str, RequestTemplate], ...]:
+        """All of them in order, each with its step's name; the last is the operation's own, ""."""
+        return (*((step.name, step.request) for step in self.earlier), ("", self.request))
+
+    @cached_property
+    def params(self) -> frozenset[str]:
+        """The call's parameters that count for any of its requests."""
+        told = frozenset().union(*(request.params for _, request in self.requests))
+        return told | {"cursor"} if self.paging else told
+
+    @cached_property
+    def only(self) -> Mapping[str, frozenset[Any]]:
+        """The values that a parameter may have, where not all are taken."""
+        return dict(pair for _, request in self.requests for pair in request.only.items())
+
+    def told(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """What of the page is told besides the call's own parameters. Raises InvalidRequest."""
+        if self.paging is None:
+            return {}
+        return self.paging.told(self.paging.position(params, DEFAULT_LIMIT))
+
+    @property
+    def most_requests(self) -> int:
+        return len(self.earlier) + (self.each.most if self.each else 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,3 +128,4 @@ class Manifest:
     attribution: tuple[dict[str, Any], ...] = ()
     needs_credential: bool = False
     max_retention: int | None = None
+    xml_lists: frozenset[str] | None = None  # of a provider that speaks XML

@@ -18,6 +18,7 @@ from providers.rejection import of_a_page, retry_after
 
 MAX_RETRY_AFTER: Final = 86_400.0
 _MAX_MESSAGE = 300
+_WINDOWS: Final = {"minute": 60.0, "hour": 3600.0, "day": 86_400.0, "month": 86_400.0}
 _TOKEN_LIKE = re.compile(r"(?=[A-Za-z0-9_.-]*[0-9])[A-Za-z0-9_-][A-Za-z0-9_.-]{11,}")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]+")
 
@@ -43,11 +44,13 @@ _BY_STATUS: Final[Mapping[int, Verdict]] = {
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What came back. `document` is None where the body is no JSON."""
+    """What came back. `document` is None where the body cannot be read, or says nothing: it is
+    `empty` then."""
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
     document: Any = None
+    empty: bool = False
 
     @property
     def content_type(self) -> str:
@@ -62,12 +65,16 @@ class Rule:
     statuses: frozenset[int] = frozenset()
     headers: Mapping[str, str] = field(default_factory=dict)
     content_type: str = ""
+    empty_body: bool = False
     predicate: Expression | None = None
     message: Expression | None = None
     retry_after: Source | None = None
+    resets: str = ""  # the window (in UTC) at whose end the provider's limit begins anew
 
     def matches(self, reply: Reply) -> bool:
         if self.statuses and reply.status not in self.statuses:
+            return False
+        if self.empty_body and not reply.empty:
             return False
         if not reply.content_type.startswith(self.content_type):
             return False
@@ -80,8 +87,11 @@ class Rule:
         return cleaned(found) if isinstance(found, str) else ""
 
     def wait(self, reply: Reply) -> float | None:
-        """Seconds: what the body tells, else the header, else the rule's constant."""
+        """Seconds: what the body tells, else the header, else the rule's constant or what is left
+        of its window."""
         header = header_wait(reply.headers)
+        if header is None and self.resets:
+            return _left(self.resets, _moment(reply.headers.get("date", "")))
         if not self.retry_after or (header is not None and not self.retry_after.path):
             return header
         try:
@@ -119,6 +129,21 @@ def header_wait(headers: Mapping[str, str]) -> float | None:
         return _bounded((until - sent).total_seconds())
     wait = retry_after({name: told for name, told in headers.items() if name != "retry-after"})
     return None if wait is None else _bounded(wait)
+
+
+def _left(window: str, now: dt.datetime | None) -> float:
+    """Of the window that an answer's own Date is in; all of one, where it has none."""
+    if now is None:
+        return _WINDOWS[window]
+    begun = now.astimezone(dt.UTC).replace(second=0, microsecond=0)
+    if window != "minute":
+        begun = begun.replace(minute=0)
+    if window in ("day", "month"):
+        begun = begun.replace(hour=0)
+    ends = begun + dt.timedelta(seconds=_WINDOWS[window])
+    if window == "month":  # the first of the next one
+        ends = (begun.replace(day=1) + dt.timedelta(days=32)).replace(day=1)
+    return min((ends - now).total_seconds(), MAX_RETRY_AFTER)
 
 
 def _moment(text: str) -> dt.datetime | None:

@@ -1,4 +1,8 @@
-"""`{param}` and `{param|default}` in paths, queries and keys: nothing more, and reversible."""
+"""`{param}` and `{param|default}` in paths, queries, bodies and keys: nothing more, and reversible.
+
+Besides the call's own parameters there are dotted ones, which a manifest's operation makes itself:
+`steps.<step>.<value>` from an earlier answer, `each` of a fan-out, `page.<…>` of a list.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,8 @@ from functools import cached_property
 from typing import Any
 from urllib.parse import unquote
 
-_HOLE = re.compile(r"\{([a-z][a-z0-9_]*)(?:\|([^{}|]*))?\}")
+_NAME = r"steps\.[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*|page\.[a-z]+|[a-z][a-z0-9_]*"
+_HOLE = re.compile(rf"\{{({_NAME})(?:\|([^{{}}|]*))?\}}")
 
 
 class TemplateError(ValueError):
@@ -75,8 +80,21 @@ class Template:
         if not match:
             return None
         defaults = {part.param: part.default for part in self.parts if isinstance(part, Hole)}
-        found = {name: unquote(value) for name, value in match.groupdict().items()}
+        found = {
+            name: unquote(value) for name, value in zip(self._names, match.groups(), strict=True)
+        }
         return {name: value for name, value in found.items() if value != defaults[name]}
+
+    @property
+    def alone(self) -> Hole | None:
+        """The hole, where there is nothing but one."""
+        part = self.parts[0] if len(self.parts) == 1 else None
+        return part if isinstance(part, Hole) else None
+
+    @cached_property
+    def _names(self) -> list[str]:
+        """The parameters in the order of their first holes."""
+        return list(dict.fromkeys(part.param for part in self.parts if isinstance(part, Hole)))
 
     @cached_property
     def _pattern(self) -> re.Pattern[str]:
@@ -85,10 +103,10 @@ class Template:
         for part in self.parts:
             if isinstance(part, str):
                 pieces.append(re.escape(part))
+            elif part.param in seen:
+                pieces.append(f"(?:\\{self._names.index(part.param) + 1})")
             else:
-                pieces.append(
-                    f"(?P={part.param})" if part.param in seen else f"(?P<{part.param}>.*?)"
-                )
+                pieces.append("(.*?)")
                 seen.add(part.param)
         return re.compile("".join(pieces), re.DOTALL)
 

@@ -22,17 +22,18 @@ import orjson
 
 from lib.problems import InvalidRequest, Problem
 from providers import openai_wire as wire
-from providers.adapter import Meter, Unsupported
+from providers.adapter import Meter, Spoken, Unsupported
 from providers.adapters.openai.embeddings import EmbeddingsMeter
 from providers.adapters.openai.meter import ChatMeter
 from providers.adapters.openai.outcome import outcome_of
+from providers.annotations import plain
 from providers.call import Call, Outcome, Upstream, UpstreamRequest, Usage
 
 _PATHS = {"chat.completions": "/chat/completions", "embeddings": "/embeddings"}
 _LIMITS = ("max_tokens", "max_completion_tokens")
 
 
-class OpenAIAdapter:
+class OpenAIAdapter(Spoken):
     name = "openai"
 
     def estimate(self, call: Call, upstream: Upstream) -> Usage:
@@ -40,6 +41,8 @@ class OpenAIAdapter:
 
     def request(self, call: Call, upstream: Upstream) -> UpstreamRequest:
         """Raises Unsupported or InvalidRequest."""
+        if call.annotated:
+            call = plain(call)
         try:
             body = _body(call, upstream)
         except (TypeError, ValueError):

@@ -11,6 +11,8 @@ import orjson
 CHAT = "chat.completions"
 EMBEDDINGS = "embeddings"
 MODELS = "models"
+TOKEN = "token"  # noqa: S105 - the name of an operation
+UNBILLED = frozenset({"", MODELS, TOKEN})  # what nobody's ledger knows of
 
 
 class Refused(Exception):
@@ -83,7 +85,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A whole answer (`body`) or a stream of server-sent events (`events`)."""
+    """A whole answer (`body`) or a stream of events (`events`) under its own media type."""
 
     operation: str
     body: bytes = b""
@@ -94,6 +96,7 @@ class Answer:
     input_tokens: int = 0
     output_tokens: int = 0
     events: tuple[Event, ...] | None = None
+    stream_type: str = "text/event-stream"
 
 
 class Dialect(Protocol):

@@ -17,6 +17,7 @@ BASES = {
     "anthropic": "/anthropic/v1",
     "gemini": "/gemini/v1beta",
     "cohere": "/cohere",
+    "bedrock": "/bedrock",
 }
 ASK = [{"role": "system", "content": "Be kind"}, {"role": "user", "content": "Hello dear sandbox"}]
 SCHEMA = {

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import httpx2
 import pytest
 
-from providers.adapters.manifest import ManifestAdapter
-from providers.call import Call, Outcome, Upstream, Verdict
+from providers import oauth2
+from providers.adapter import StreamFault
+from providers.adapters.manifest import Manifest, ManifestAdapter
+from providers.call import Call, Further, Grant, Outcome, Upstream, UpstreamRequest, Verdict
 from providers.catalogue import Example, load_examples
 from providers.catalogue.examples import Serve
 from providers.sandbox.server import SandboxServer
+from providers.secret_form import parts_of
 from tests import shipped
+from tests.providers.exchanges import request_of
 
 CLIENT = httpx2.Client(verify=False)  # to read the CAs takes ten times as long as a call
 FILES = {file.slug: file for file in shipped.FILES if file.manifest}
@@ -31,22 +38,85 @@ def called(
     manifest = FILES[slug].manifest
     assert manifest
     adapter = ManifestAdapter(manifest)
-    path = httpx2.URL(manifest.base_url).path.rstrip("/")
-    upstream = Upstream(slug, f"{sandbox.url}/{slug}{path}", secret=sent.get("secret", "sk-test"))
+    upstream = played(sandbox, manifest, sent.get("secret", "sk-test"))
     request = adapter.request(Call(operation, dict(params)), upstream)
-    headers = {**request.headers, **({"x-sandbox-fault": f} if (f := sent.get("fault")) else {})}
-    answer = CLIENT.request(request.method, request.url, headers=headers)
-    return adapter.outcome(answer.status_code, answer.headers, answer.content), answer
+    answer = asked(request, {"x-sandbox-fault": f} if (f := sent.get("fault")) else {})
+    judge = request.judge or adapter.outcome
+    return judge(answer.status_code, answer.headers, answer.content), answer
+
+
+def played(sandbox: SandboxServer, manifest: Manifest, secret: str | None = "sk-test") -> Upstream:
+    adapter, path = ManifestAdapter(manifest), httpx2.URL(manifest.base_url).path.rstrip("/")
+    whole = secret and adapter.secret_form.of_the_sandbox(secret)
+    base_url = f"{sandbox.url}/{manifest.slug}{path}"
+    upstream = Upstream(manifest.slug, base_url, secret=whole, parts=parts_of(whole or ""))
+    if adapter.grant and secret:
+        token = given(sandbox, manifest.slug, adapter.grant, upstream)
+        upstream = replace(upstream, token=token)
+    return upstream
+
+
+def asked(request: UpstreamRequest, more: Mapping[str, str] = MappingProxyType({})) -> Any:
+    return CLIENT.request(
+        request.method, request.url, headers={**request.headers, **more}, content=request.body
+    )
+
+
+def given(sandbox: SandboxServer, slug: str, grant: Grant, upstream: Upstream) -> str:
+    """A token, or "none" where there is none to be had."""
+    url = f"{sandbox.url}/{slug}{httpx2.URL(grant.url).path}"
+    request = oauth2.request_of(grant._replace(url=url), upstream)
+    answer = CLIENT.post(request.url, content=request.body, headers=dict(request.headers))
+    try:
+        return oauth2.token_of(answer.status_code, answer.headers, answer.content).text
+    except StreamFault as fault:
+        assert fault.outcome.verdict is Verdict.AUTH
+        return "none"
 
 
 @pytest.mark.parametrize(("slug", "example"), SERVED)
 def test_an_example_is_answered_to_its_own_request(
     sandbox: SandboxServer, slug: str, example: Example
 ) -> None:
-    _, answer = called(sandbox, slug, example.operation, example.params)
+    manifest = FILES[slug].manifest
+    assert manifest
+    answer = asked(request_of(manifest, example, played(sandbox, manifest)))
     assert answer.status_code == example.status
     assert answer.headers["content-type"] == example.content_type
     assert answer.content == example.body({})
+
+
+STEPPED = sorted(
+    (slug, operation)
+    for slug, file in FILES.items()
+    if file.manifest
+    for operation, plan in file.manifest.operations.items()
+    if plan.earlier
+)
+
+
+@pytest.mark.parametrize(("slug", "operation"), STEPPED)
+def test_an_operation_with_steps_is_answered_from_end_to_end(
+    sandbox: SandboxServer, slug: str, operation: str
+) -> None:
+    manifest = FILES[slug].manifest
+    assert manifest
+    own = [each for each in load_examples(slug) if each.operation == operation]
+    example = next(each for each in own if each.serve is Serve.DEFAULT and not each.step)
+    adapter, upstream = ManifestAdapter(manifest), played(sandbox, manifest)
+    call = Call(operation, dict(example.params))
+
+    def ended(request: UpstreamRequest) -> Outcome:
+        answer = asked(request)
+        judge = request.judge or adapter.outcome
+        return judge(answer.status_code, answer.headers, answer.content)
+
+    meter = adapter.meter(call, upstream)
+    found = meter.whole(ended(adapter.request(call, upstream)), b"")
+    while isinstance(found, Further):
+        found = found.then([ended(request) for request in found.requests])
+    data, expected = found.data, example.expect["data"]
+    assert (data[0] == expected[0]) if isinstance(data, list) else (data == expected)
 
 
 def test_what_was_asked_is_echoed(sandbox: SandboxServer) -> None:

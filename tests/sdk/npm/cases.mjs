@@ -5,7 +5,8 @@ import OpenAI from "openai";
 
 const { PATCHBAY_URL, KEYS } = process.env;
 const keys = JSON.parse(KEYS);
-const QUESTION = [{ role: "user", content: "Say hello to the switchboard, please." }];
+const SAY_HELLO = "Say hello to the switchboard, please.";
+const QUESTION = [{ role: "user", content: SAY_HELLO }];
 const WEATHER = [{ role: "user", content: "Use get_weather for Uppsala." }];
 const TOOLS = [
   {
@@ -73,6 +74,12 @@ const CASES = {
       await ask({ model, messages: WEATHER, tools: TOOLS, tool_choice: "required", stream: true }),
     ),
   ),
+  ...forEachDialect("response", (model) => client.responses.create({ model, input: SAY_HELLO })),
+  ...forEachDialect("streamed response", async (model) =>
+    collected(await client.responses.create({ model, input: SAY_HELLO, stream: true })),
+  ),
+  "response helper": async () =>
+    client.responses.stream({ model: "lab-chat", input: SAY_HELLO }).finalResponse(),
   "stream helper": joinedByTheHelper,
   "JSON mode": () => ask({ model: "lab/gpt-x", response_format: { type: "json_object" } }),
   embeddings: async () => {

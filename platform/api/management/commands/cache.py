@@ -1,4 +1,4 @@
-"""`manage.py cache`: the store that all gateways' caches share, and forgetting."""
+"""`manage.py cache`: the store that all gateways' caches share, forgetting, and warming."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from api import caches, invalidation
+from api import caches, invalidation, warm
 from api.invalidation import EVERYTHING, KINDS, Named
+from lib.clock import rfc3339
 from lib.problems import Problem
 
 BY = "manage.py"
 
 
 class Command(BaseCommand):
-    help = "The cache of answers: how full the gateways' store is; forgetting, in all gateways."
+    help = "The cache of answers: how full the gateways' store is; forgetting; what is kept warm."
 
     def add_arguments(self, parser: CommandParser) -> None:
         actions = parser.add_subparsers(dest="action", required=True)
@@ -25,9 +26,11 @@ class Command(BaseCommand):
         for kind in KINDS:
             what.add_argument(f"--{kind}", help=_HELP[kind])
         clear = actions.add_parser("clear", help="Forget everything.")
+        warming = actions.add_parser("warm", help="What is kept warm; with a name: ask it now.")
+        warming.add_argument("name", nargs="?", default="", help="Of a warm request.")
         for action in (forget, clear):
             action.add_argument("--reason", default="", help="Why, for the log.")
-        for action in (status, forget, clear):
+        for action in (status, forget, clear, warming):
             action.add_argument("--json", action="store_true", help="For programs.")
 
     def handle(self, *args: Any, action: str, **options: Any) -> None:
@@ -51,6 +54,16 @@ class Command(BaseCommand):
 
     def _clear(self, reason: str, **options: Any) -> None:
         self._forget(EVERYTHING, reason, as_json=options["json"])
+
+    def _warm(self, name: str, **options: Any) -> None:
+        told = warm.shown()["requests"] if not name else [warm.ask_now(name, by=BY)]
+        if options["json"]:
+            self.stdout.write(json.dumps(told, default=str))
+            return
+        for row in told:
+            ran = rfc3339(row["ran_at"]) if row["ran_at"] else "never ran"
+            line = f"{row['name']:<40} {row['operation']:<28} {ran:<21} {row['outcome'] or '-'}"
+            self.stdout.write(line if not name else f"{name} is asked within a second or two")
 
     def _forget(self, what: Named, reason: str, *, as_json: bool) -> None:
         everywhere = invalidation.invalidate(what, by=BY, reason=reason)

@@ -50,3 +50,52 @@ function enliven(root) {
 
 enliven(document);
 document.addEventListener("htmx:afterSettle", () => enliven(document));
+
+// The playground: the form's call is sent from here.
+const form = document.querySelector("form[data-playground]");
+
+function asked() {
+  const bodyField = form.querySelector("[data-body]");
+  if (bodyField) return { url: form.dataset.path, body: bodyField.value };
+  const parameters = new URLSearchParams();
+  for (const field of form.querySelectorAll("[data-parameter]")) {
+    if (field.value !== "") parameters.append(field.dataset.parameter, field.value);
+  }
+  return { url: `${form.dataset.path}?${parameters}`, body: null };
+}
+
+async function send(event) {
+  event.preventDefault();
+  const { url, body } = asked();
+  const panel = document.querySelector("[data-answer]");
+  const status = panel.querySelector("[data-status]");
+  const text = panel.querySelector("[data-text]");
+  panel.hidden = false;
+  status.textContent = "…";
+  text.textContent = "";
+  const begun = performance.now();
+  const headers = { Authorization: `Bearer ${form.querySelector("#key").value.trim()}` };
+  if (body !== null) headers["Content-Type"] = "application/json";
+  try {
+    const answer = await fetch(url, { method: form.dataset.method, headers, body });
+    const told = await answer.text();
+    const took = Math.round(performance.now() - begun);
+    status.textContent = `${answer.status}, ${took} ms, request ${answer.headers.get("X-Request-Id")}`;
+    text.textContent = pretty(told);
+  } catch (error) {
+    status.textContent = `Not sent: ${error.message}`;
+  }
+}
+
+function pretty(text) {
+  try {
+    return JSON.stringify(JSON.parse(text), null, 2);
+  } catch {
+    return text;
+  }
+}
+
+if (form) {
+  form.querySelector("[data-send]").hidden = false;
+  form.addEventListener("submit", send);
+}

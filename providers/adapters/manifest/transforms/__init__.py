@@ -56,6 +56,8 @@ _FACTORIES: Final[Mapping[str, Callable[[Any], Step]]] = {
     "join": texts.join,
     "slice": texts.part,
     "entries": plain(shapes.entries),
+    "index": shapes.index,
+    "pick_by": shapes.pick_by,
     "zip": plain(shapes.zipped),
     "first": plain(shapes.first),
     "collect_numbered": shapes.collect_numbered,

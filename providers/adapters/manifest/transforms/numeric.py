@@ -65,7 +65,7 @@ def whole(value: Any) -> int:
     return int(found)
 
 
-_UNITS: Final[dict[str, Callable[[float], float]]] = {
+UNITS: Final[dict[str, Callable[[float], float]]] = {
     "f_to_c": lambda x: (x - 32) / 1.8,
     "k_to_c": lambda x: x - 273.15,
     "mph_to_mps": lambda x: x * 0.44704,
@@ -80,9 +80,9 @@ _UNITS: Final[dict[str, Callable[[float], float]]] = {
 def unit(argument: Any) -> Step:
     """A conversion by name, rounded to four decimals."""
     name = text_argument(argument)
-    if name not in _UNITS:
-        raise ArgumentError(f"takes one of {', '.join(sorted(_UNITS))}")
-    convert = _UNITS[name]
+    if name not in UNITS:
+        raise ArgumentError(f"takes one of {', '.join(sorted(UNITS))}")
+    convert = UNITS[name]
     return lambda value, _params: round(convert(float(number(value))), _DECIMALS)
 
 

@@ -33,6 +33,32 @@ def zipped(value: Any) -> list[dict[str, Any]]:
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
+def index(argument: Any) -> Step:
+    """`{key: code, value: rate}`: a list of objects → an object of their values by their keys."""
+    if not isinstance(argument, dict) or set(argument) != {"key", "value"}:
+        raise ArgumentError("takes {key: text, value: text}")
+    key, wanted = text_argument(argument["key"]), text_argument(argument["value"])
+
+    def step(value: Any, _params: Params) -> dict[str, Any]:
+        items = (object_of(item) for item in list_of(value))
+        found = ((table_key(item.get(key)), item.get(wanted)) for item in items)
+        return {name: inner for name, inner in found if name is not None}
+
+    return step
+
+
+def pick_by(argument: Any) -> Step:
+    """`uids`: an object that lists its own keys under that name → what stands under them."""
+    name = text_argument(argument)
+
+    def step(value: Any, _params: Params) -> list[Any]:
+        known = object_of(value)
+        keys = (table_key(key) for key in list_of(known.get(name)))
+        return [known[key] for key in keys if key in known]
+
+    return step
+
+
 def first(value: Any) -> Any:
     """A list's first item; of anything else, itself."""
     if isinstance(value, list):

@@ -141,7 +141,7 @@ def test_a_whole_answer_is_exactly_this() -> None:
             "prompt_tokens": 33,
             "completion_tokens": 12,
             "total_tokens": 45,
-            "prompt_tokens_details": {"cached_tokens": 8},
+            "prompt_tokens_details": {"cached_tokens": 8, "cache_write_tokens": 5},
             "completion_tokens_details": {"reasoning_tokens": 7},
         },
     }

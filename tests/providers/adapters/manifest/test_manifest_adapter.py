@@ -2,6 +2,7 @@
 
 import copy
 from typing import Any
+from urllib.parse import urlsplit
 
 import orjson
 import pytest
@@ -11,10 +12,11 @@ from hypothesis import strategies as st
 from lib.problems import InvalidRequest, NotFound, Unavailable, UpstreamRejected, UpstreamTimeout
 from providers.adapter import StreamFault, Unsupported
 from providers.adapters.manifest import ManifestAdapter, compile_manifest
-from providers.call import Call, Outcome, Upstream, Usage, Verdict
+from providers.call import Call, Further, Outcome, Upstream, Usage, Verdict
 from providers.catalogue import CatalogueFile, Example, load_examples
 from providers.catalogue.examples import Serve
 from providers.operations import registry
+from tests.providers.exchanges import document_of, request_of, taken_apart
 from tests.shipped import FILES
 
 DOCUMENT: dict[str, Any] = {
@@ -247,7 +249,8 @@ SHOWN = [
     for file in FILES
     if file.manifest
     for example in load_examples(file.slug)
-    if example.serve is not Serve.FAULT and example.expect.get("data")
+    if example.serve is not Serve.FAULT
+    and (example.expect.get("data") or example.expect.get("gives"))
 ]
 _JUNK = st.one_of(
     st.none(),
@@ -312,17 +315,22 @@ def judge(file: CatalogueFile, example: Example, body: bytes, status: int = 200)
     assert file.manifest
     adapter = ManifestAdapter(file.manifest)
     call = Call(example.operation, dict(example.params), include_extra=True)
-    outcome = adapter.outcome(status, {"content-type": "application/json"}, body)
+    upstream = Upstream(file.slug, file.manifest.base_url)
+    judged = request_of(file.manifest, example, upstream).judge or adapter.outcome
+    outcome = judged(status, {"content-type": "application/json"}, body)
     if not outcome.is_answer:
         adapter.problem(outcome)
         return
     try:
-        found = adapter.meter(call, Upstream(file.slug, file.manifest.base_url)).whole(
-            outcome, body
-        )
+        found = taken_apart(file.manifest, example, call, outcome)
     except StreamFault as error:
         assert error.outcome.verdict is not Verdict.OK
         adapter.problem(error.outcome)
+        return
+    if isinstance(found, Further):
+        own = urlsplit(upstream.base_url)
+        for request in found.requests:
+            assert urlsplit(request.url)[:2] == own[:2]
         return
     operation = registry()[example.operation]
     assert isinstance(found.data, list) == operation.is_list
@@ -337,7 +345,8 @@ def test_a_changed_answer_never_gets_through_wrong(
     shown: tuple[CatalogueFile, Example], data: st.DataObject
 ) -> None:
     file, example = shown
-    document = orjson.loads(example.body(example.params))
+    assert file.manifest
+    document = document_of(file.manifest, example)
     for _ in range(data.draw(st.integers(1, 3))):
         path = data.draw(st.sampled_from(places(document)))
         gone = data.draw(st.booleans())
@@ -354,7 +363,8 @@ def test_a_changed_answer_never_gets_through_wrong(
 def test_every_field_of_every_answer_may_be_junk_deep_or_huge(
     file: CatalogueFile, example: Example
 ) -> None:
-    document = orjson.loads(example.body(example.params))
+    assert file.manifest
+    document = document_of(file.manifest, example)
     spots = places(document)[:60]
     for path in spots:
         for junk in (None, "", "<html>", -1, 1e300, True, [], [{}], "x" * 20_000):
@@ -390,7 +400,7 @@ def test_no_shipped_request_leaves_its_path(q: str) -> None:
             continue
         assert request.url.startswith(file.manifest.base_url + "/")
         path = request.url.partition("?")[0].removeprefix(file.manifest.base_url)
-        expected = file.manifest.operations[example.operation].request.path
+        expected = file.manifest.operations[example.operation].requests[0][1].path
         assert path.count("/") == "".join(p for p in expected.parts if isinstance(p, str)).count(
             "/"
         )

@@ -9,12 +9,21 @@ from hypothesis import strategies as st
 
 from lib.problems import InvalidRequest
 from providers.adapter import Unsupported
-from providers.adapters.manifest.request import Auth, RequestTemplate, build
+from providers.adapters.manifest.request import Auth, RequestTemplate, refuse_unsaid
+from providers.adapters.manifest.request import build as build_request
 from providers.adapters.manifest.templates import Template, TemplateError, as_text
 from providers.adapters.manifest.transforms import compile_steps
-from providers.call import Call, Upstream
+from providers.call import Call, Upstream, UpstreamRequest
+from providers.secret_form import written
 
 PATH = RequestTemplate("GET", Template.parse("/v8/{q}/chart"), (("k", Template.parse("x{q}")),))
+
+
+def build(template: RequestTemplate, auth: Auth, call: Call, upstream: Upstream) -> UpstreamRequest:
+    refuse_unsaid(template.params, template.only, call.params, upstream.provider)
+    return build_request(template, auth, call.params, upstream)
+
+
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30)
 
 
@@ -122,7 +131,7 @@ def test_a_cursor_is_refused_where_there_are_no_pages() -> None:
         (Auth(), {}, ""),
         (Auth("bearer"), {"authorization": "Bearer k&y"}, ""),
         (Auth("header", "X-Key", "Token "), {"x-key": "Token k&y"}, ""),
-        (Auth("basic"), {"authorization": "Basic ayZ5"}, ""),
+        (Auth("basic"), {"authorization": "Basic ayZ5Og=="}, ""),
         (Auth("query", "api key"), {}, "&api%20key=k%26y"),
     ],
 )
@@ -134,6 +143,32 @@ def test_the_secret_goes_where_it_is_asked_for(
     )
     assert request.headers == {"accept": "application/json", **header}
     assert request.url == "https://p.example/v8/A/chart?k=xA" + query
+
+
+APP = {"app_id": "i&d", "app_key": "k y"}
+
+
+@pytest.mark.parametrize(
+    ("auth", "parts", "header", "query"),
+    [
+        (Auth("query", names={"app_id": "id", "app_key": "key"}), APP, {}, "&id=i%26d&key=k%20y"),
+        (
+            Auth("header", names={"app_id": "X-Id", "app_key": "X-Key"}),
+            APP,
+            {"x-id": "i&d", "x-key": "k y"},
+            "",
+        ),
+        (Auth("basic"), {"user": "u", "password": "p:q"}, {"authorization": "Basic dTpwOnE="}, ""),
+    ],
+)
+def test_each_part_of_a_secret_goes_where_it_is_asked_for(
+    auth: Auth, parts: dict[str, str], header: dict[str, str], query: str
+) -> None:
+    upstream = Upstream("p", "https://p.example/", secret=written(parts), parts=parts)
+    request = build(PATH, auth, Call("x", {"q": "A"}), upstream)
+    assert request.headers == {"accept": "application/json", **header}
+    assert request.url == "https://p.example/v8/A/chart?k=xA" + query
+    assert not any(part in repr(upstream) for part in parts.values() if len(part) > 1)
 
 
 def test_without_a_secret_nothing_is_said() -> None:

@@ -31,6 +31,8 @@ ARGUMENTS: dict[str, Any] = {
     "at_key": "{base}{quote}",
     "null_if": ["N/A", ".", ""],
     "equals": 1,
+    "index": {"key": "a", "value": "b"},
+    "pick_by": "a",
     "lookup": "t",
     "each": "number",
 }

@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('providers', '0006_cache_rules'),
+        ('providers', '0007_warm_requests'),
     ]
 
     operations = [

@@ -1,0 +1,101 @@
+"""Calls: the last ones, found by what one knows of them, and one call's whole story."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from typing import Any
+
+from django.http import Http404, HttpResponse
+from django.utils import timezone
+
+from lib.ids import is_uuid
+from portal.page import Visit, page
+from providers.operations import registry
+from tenants.keys import Mode
+from tenants.models import ApiKey
+from usage.models import Attempt, UsageRecord
+
+PAGE = 50
+SPANS = {"1": "24 hours", "7": "7 days", "30": "30 days", "90": "90 days"}
+WIDTH = 100  # of the waterfall, in per cent
+
+
+@page()
+def requests(visit: Visit) -> HttpResponse:
+    query = visit.request.GET
+    wanted = query.get("q", "").strip().lower()
+    if is_uuid(wanted):
+        return visit.back_to("request", wanted)
+    rows = list(_found(visit)[: PAGE + 1])
+    context = {
+        "records": rows[:PAGE],
+        "older": _older(visit, rows[PAGE - 1]) if len(rows) > PAGE else "",
+        "spans": SPANS,
+        "operations": sorted(registry()),
+        "keys": ApiKey.objects.of(visit.tenant).order_by("name")[:200],
+        "choice": query,
+        "wrong": bool(wanted),
+    }
+    return visit.render("portal/requests.html", context)
+
+
+def _found(visit: Visit) -> Any:
+    """The newest first. A page goes on where the last one ended, however many came since."""
+    query = visit.request.GET
+    days = int(query["span"]) if query.get("span") in SPANS else 1
+    since = timezone.now() - dt.timedelta(days=days)
+    mode = Mode.TEST if query.get("mode") == Mode.TEST else Mode.LIVE
+    rows = UsageRecord.objects.of_tenant(visit.tenant.pk).filter(mode=mode, created_at__gte=since)
+    if operation := query.get("operation"):
+        rows = rows.filter(operation=operation)
+    if query.get("outcome") == "error":
+        rows = rows.exclude(code="ok")
+    if key_id := query.get("key"):
+        rows = rows.filter(key_id__in=_key_ids(visit, key_id))
+    if is_uuid(before := query.get("before", "")):
+        rows = rows.filter(request_id__lt=before)
+    return rows.order_by("-created_at", "-request_id")
+
+
+def _key_ids(visit: Visit, key_id: str) -> list[int]:
+    rows = ApiKey.objects.of(visit.tenant).filter(public_id=key_id.removeprefix("key_"))
+    return list(rows.values_list("pk", flat=True))
+
+
+def _older(visit: Visit, last: UsageRecord) -> str:
+    query = visit.request.GET.copy()
+    query["before"] = last.request_id
+    return str(query.urlencode())
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """When an attempt ran, as shares of the whole call."""
+
+    attempt: Attempt
+    starts: float
+    width: float
+
+
+@page()
+def request(visit: Visit, request_id: str) -> HttpResponse:
+    rows = UsageRecord.objects.of_tenant(visit.tenant.pk)
+    record = rows.filter(request_id=str(request_id)).first()
+    if record is None:
+        raise Http404
+    key = ApiKey.objects.of(visit.tenant).filter(pk=record.key_id or 0).first()
+    context = {"record": record, "key": key, "bars": bars(record)}
+    return visit.render("portal/request.html", context)
+
+
+def bars(record: UsageRecord) -> list[Bar]:
+    """The attempts' waterfall."""
+    whole = max(1, record.latency_ms)
+    drawn = []
+    for attempt in record.tries():
+        after = (attempt.created_at - record.created_at) / dt.timedelta(milliseconds=1)
+        starts = min(WIDTH - 1.0, max(0.0, WIDTH * after / whole))
+        width = min(WIDTH - starts, max(1.0, WIDTH * attempt.latency_ms / whole))
+        drawn.append(Bar(attempt, round(starts, 2), round(width, 2)))
+    return drawn
