@@ -11,9 +11,17 @@ from urllib.parse import quote
 import orjson
 import pytest
 
-from lib.problems import InvalidRequest, RateLimited
+from lib.problems import InvalidRequest, NotFound, RateLimited
 from providers.adapter import Unsupported
-from providers.catalogue import CatalogueFile, example_of, parse_document
+from providers.catalogue import (
+    CatalogueFile,
+    example_of,
+    load_examples,
+    parse_document,
+    read_document,
+)
+from providers.catalogue.documents import FOLDER
+from providers.catalogue.examples import Serve
 from providers.definition_models import Check, Drift
 from providers.definitions import template
 from providers.models import Provider
@@ -83,6 +91,42 @@ def test_the_sandbox_answers_by_the_definitions_own_examples() -> None:
     nothing = try_sandbox(Question(definition(), FX, {"base": "EUR", "quote": "XQX"}), EXAMPLES)
     assert (nothing.status, nothing.came.verdict) == (404, "not_found")
     assert try_sandbox(question, []).status == 404
+
+
+@pytest.mark.parametrize("slug", ["met-museum", "nws", "accuweather", "spotify"])
+def test_the_sandbox_answers_every_step_and_takes_any_token(slug: str) -> None:
+    file = read_document(FOLDER / f"{slug}.yaml")
+    examples = load_examples(slug)
+    for example in examples:
+        if example.serve is Serve.DEFAULT and not example.step:
+            trial = try_sandbox(Question(file, example.operation, example.params), examples)
+            assert trial.came.verdict == example.expect["verdict"], trial
+
+
+def test_every_step_is_asked_live(upstream: Upstream) -> None:
+    file = read_document(FOLDER / "nws.yaml")
+    examples = load_examples("nws")
+    example = next(e for e in examples if e.serve is Serve.DEFAULT and not e.step)
+    base_url = file.document["base_url"]
+    text = file.text.replace(f"base_url: {base_url}", f"base_url: {upstream.url}")
+    local = parse_document(text, Path("nws.yaml"))
+    provider = Provider.objects.create(
+        slug="nws", adapter="manifest", base_url=upstream.url, allow_private_network=True
+    )
+    first = next(e for e in examples if e.step and e.serve is Serve.DEFAULT)
+    upstream.body = first.body(example.params).replace(base_url.encode(), upstream.url.encode())
+    question = Question(local, example.operation, example.params)
+    trial = try_live(question, provider=provider, by="ann")
+    assert len(upstream.asked) > 1, "what the first answer leads to was asked too"
+    assert trial.status == 200 and Check.objects.count() == 1
+
+
+def test_what_needs_a_token_is_not_tried_live(upstream: Upstream) -> None:
+    file = read_document(FOLDER / "spotify.yaml")
+    (operation, *_) = file.operations
+    example = next(e for e in load_examples("spotify") if e.operation == operation)
+    with pytest.raises(NotFound, match="wants a token"):
+        try_live(Question(file, operation, example.params), provider=None, by="ann", secret="x")
 
 
 def test_an_ai_providers_part_needs_the_running_sandbox(upstream: Upstream, settings: Any) -> None:

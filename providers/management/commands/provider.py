@@ -89,7 +89,7 @@ class Command(BaseCommand):
         if sandbox:
             trial = try_sandbox(question, [each.example for each in proof.results])
         else:
-            secret = settings.ENV.provider_key(file.credential_env) if file.credential_env else ""
+            secret = file.secret(settings.ENV.provider_key)
             trial = try_live(question, provider=provider, by="manage.py provider", secret=secret)
         told = trial.as_document()
         sent, answer = told["request"], told["response"]
