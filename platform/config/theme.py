@@ -95,6 +95,7 @@ _SIDE: Final = (
                 "admin:usage_usagerecord_changelist",
                 "usage.view_usagerecord",
             ),
+            ("Export", "download", "export", "usage.view_usagerecord"),
             ("Plans", "sell", "admin:tenants_plan_changelist", "tenants.view_plan"),
             ("Prices", "payments", "admin:billing_price_changelist", "billing.view_price"),
             (

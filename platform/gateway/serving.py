@@ -22,6 +22,7 @@ from gateway.hangup import CancelWhenClientLeaves
 from gateway.headers import child_traceparent
 from gateway.learning import learn
 from gateway.paths import Door
+from gateway.recording import Recording
 from gateway.relay import relay_stream, relay_whole
 from gateway.routing import Plan
 from gateway.scores import Scores
@@ -77,7 +78,7 @@ class Serving:
         if it.exchange.surface is not None:
             surfacing.translate(it.exchange)
         if it.ask is None:
-            return self._ask_providers(it, it.look)
+            return self._fetch(it, it.look)
         return self._look(it, it.ask) if it.entry is None else self._tell(it, it.entry)
 
     async def _tell(self, it: Admitted, entry: Entry) -> None:
@@ -96,7 +97,7 @@ class Serving:
                 sought = await self._seek(it, ask)
                 entry = sought.entry if sought is not None else None
                 if sought is None or entry is None:
-                    await self._ask_providers(it, look)
+                    await self._fetch(it, look)
                     if sought is not None:
                         self.semantic.keep(sought, ask)
                     return
@@ -118,13 +119,21 @@ class Serving:
     async def _fetch_again(self, it: Admitted, look: Look) -> None:
         await self.handle(it.door, *caching.again(it.exchange, it.asked, look))
 
-    async def _ask_providers(self, it: Admitted, look: Look | None) -> None:
-        """From the first attempt to the last byte, which leaves when the row is durable."""
+    def _fetch(self, it: Admitted, look: Look | None) -> Coroutine[Any, Any, None]:
+        is_recorded = look is not None and it.call.stream
+        return self._record(it, look) if is_recorded else self._ask_providers(it, look)
+
+    async def _record(self, it: Admitted, look: Look | None) -> None:
+        with Recording(it.deadline) as recording:
+            it.exchange.send_through(recording.through)
+            await self._ask_providers(it, look, recording)
+
+    async def _ask_providers(
+        self, it: Admitted, look: Look | None, recording: Recording | None = None
+    ) -> None:
+        """From the first attempt to the last byte, which leaves when the row is durable. By then
+        all who wait for the answer have it, however long this client takes over it."""
         exchange, reservation = it.exchange, it.reservation
-        recording = None
-        if look is not None and it.call.stream:
-            recording = caching.Recording()
-            exchange.send_through(recording.through)
         async with reservation:
             reservation.record.streamed = it.call.stream
             reservation.deadline = it.deadline
@@ -137,8 +146,11 @@ class Serving:
                     last = await self._settled(it, served)
                 else:
                     last = await self._relayed(it, served)
-                    if look is not None and served.answer is not None:
-                        self.caching.keep(look, exchange, served, reservation, asked=asked)
+                    if look is not None:
+                        events = recording.events(last) if recording is not None else ()
+                        self.caching.keep(
+                            look, exchange, served, reservation, asked=asked, events=events
+                        )
         if isinstance(served, Entry):
             await caching.answer(exchange, it.call, last)
             return
@@ -147,10 +159,6 @@ class Serving:
         ended_well = learn(self.scores, served.last, reservation, in_time=in_time)
         if it.session is not None and ended_well:
             self.sessions.keep(it.session, served.last.candidate.name)
-        if look is not None and recording is not None and ended_well and served.heir is None:
-            events = recording.events()
-            if events:
-                self.caching.keep(look, exchange, served, reservation, asked=asked, events=events)
 
     async def _relayed(self, it: Admitted, served: Served) -> bytes:
         """The answer's last bytes, or all of one that is whole, once its row is durable."""

@@ -12,6 +12,9 @@ from jsonschema_rs import Draft202012Validator
 RESERVED: Final = frozenset({"provider", "fallback", "include", "explain", "limit", "cursor"})
 """Parameters that every data operation takes and that steer the gateway, not the provider."""
 
+OF_MODELS: Final = frozenset({"chat.completions", "embeddings"})
+"""Operations that a model answers: what it reads and writes is counted in tokens."""
+
 
 class Kind(enum.StrEnum):
     """Which of the gateway's three answer forms an operation has."""

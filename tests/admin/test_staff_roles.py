@@ -23,6 +23,7 @@ PAGES = {
     "home-figures": EVERYONE,
     "alerts": EVERYONE,
     "cache": EVERYONE,
+    "export": EVERYONE,
     "targets-scores": EVERYONE,
     "definitions-index": EVERYONE,
     "jsi18n": EVERYONE,
@@ -30,7 +31,7 @@ PAGES = {
     "password_change_done": EVERYONE,
     "search": EVERYONE,
 }
-OUR_PAGES = {"home-figures", "alerts", "cache", "targets-scores", "definitions-index"}
+OUR_PAGES = {"home-figures", "alerts", "cache", "targets-scores", "export", "definitions-index"}
 OF_ROWS = {"auth_user_password_change", "definitions", "definition", "definition-editor"}
 OPEN = {"login", "logout", "autocomplete", "view_on_site", "app_list", "toggle_sidebar"}
 
