@@ -12,6 +12,7 @@ from django.db import models, transaction
 from django.db.models import TextChoices
 from django.utils import timezone
 
+import providers.definition_models  # noqa: F401 - Django looks for models here
 from lib.ids import prefixed
 from lib.models import Published, Topic
 from providers import amounts, answer_checks, cache_rules

@@ -45,6 +45,12 @@ _SIDE: Final = (
                 "providers.view_provider",
             ),
             (
+                "Definitions",
+                "draft",
+                "definitions-index",
+                "providers.view_definition",
+            ),
+            (
                 "Credentials",
                 "key_vertical",
                 "admin:providers_credential_changelist",

@@ -29,6 +29,7 @@ from gateway.caching import LOOK, Caching
 from gateway.credential_metrics import DrainedMetrics
 from gateway.cursors import Cursors
 from gateway.dispatch import Dispatcher
+from gateway.drift_metrics import DriftMetrics
 from gateway.exchange import Exchange, Receive, Scope, Send
 from gateway.forms import identified
 from gateway.idempotency import HEADER as IDEMPOTENCY_KEY
@@ -107,6 +108,7 @@ class Gateway:
     _loop: asyncio.AbstractEventLoop | None = None
     _beside: list[asyncio.Task[None]] = field(default_factory=list)
     _drained: DrainedMetrics = field(default_factory=DrainedMetrics)
+    _drifting: DriftMetrics = field(default_factory=DriftMetrics)
     idempotency: Idempotency = field(init=False)
     caching: Caching = field(init=False)
     serving: Serving = field(init=False)
@@ -216,6 +218,7 @@ class Gateway:
         self.dispatcher.breakers.apply(snapshot.breaker_overrides)
         self.dispatcher.retrying.pool.settled()
         self._drained.publish(snapshot.providers)
+        self._drifting.publish(snapshot.providers)
 
     def _drain(self, upstream: Upstream, reason: str) -> None:
         pool = self.dispatcher.retrying.pool

@@ -139,6 +139,7 @@ def test_every_operation_has_code(name: str, tenant: Tenant, owner: Client) -> N
     example = example_of(operation)
     code = samples(operation, example, "http://127.0.0.1:1", "a'\"key")
     compile(code["Python"], name, "exec")
+    assert all(f"http://127.0.0.1:1/api/v1/{operation.path[8:]}" in text for text in code.values())
     assert set(code) == {"curl", "Python", "JavaScript"}
     assert operation.request_validator.is_valid(example), example
     assert "…" not in json.dumps(example, ensure_ascii=False)
