@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from accounts.identity import Identity
 from billing.book import PriceBook
+from gateway.aggregating import ALL_COUNT
 from gateway.exchange import Exchange
 from gateway.headers import limit_headers
 from gateway.routing import Plan
@@ -68,7 +69,12 @@ class Admitting:
                 at=now,
                 markup=identity.markup,
             )
-            base = Part(demand.claims(now), worst.amounts(size))
+            amounts = (
+                worst.amounts_of_all(size, len(plan.candidates))
+                if plan.together in ALL_COUNT
+                else worst.amounts(size)
+            )
+            base = Part(demand.claims(now), amounts)
             options = [
                 Part(
                     offer.claims(now) if offer else (),

@@ -20,8 +20,9 @@ from accounts.identity import Identities, Identity
 from cache import metrics as cache_metrics
 from cache.cache import Cache
 from cache.looking import Look
-from gateway import listing
+from gateway import aggregating, listing
 from gateway.admitting import Admitting
+from gateway.aggregating import FIRST
 from gateway.arranging import Arranger
 from gateway.batch import Batch
 from gateway.breaker_metrics import keep_publishing
@@ -260,6 +261,8 @@ class Gateway:
         name = exchange.header_bytes(SESSION)
         session = session_of(name, identity, plan) if name else None
         plan = self.arranger.arrange(plan, call, wish, session, prices=prices, at=now)
+        if wish.together:
+            plan = aggregating.planned(plan, wish.together, identity.fan_out)
         if exchange.explains:
             exchange.explanation = self.arranger.explain(plan, call, session, prices=prices, at=now)
         deadline = self._deadline(exchange, plan)
@@ -334,6 +337,9 @@ class Gateway:
         params = parse_query(operation, _query(exchange.query))
         validate(operation, params)
         wish = Wish(params.pop("provider", ""), params.pop("fallback", True))
+        strategy = params.pop("strategy", FIRST)
+        if strategy != FIRST:
+            wish = aggregating.wished(operation, params, wish, strategy)
         exchange.explains = params.pop("explain", False)
         extra = params.pop("include", "") == "extra"
         return Call(operation.name, params, b"", exchange.request_id, extra), wish

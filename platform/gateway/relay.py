@@ -237,7 +237,7 @@ def envelope(
     """A data operation's answer: data, page for lists, and meta that says whence and how
     fresh."""
     body: dict[str, Any] = {"data": answer.data}
-    if operation.is_list:
+    if operation.is_list and (answer.page is not None or answer.meta is None):
         body["page"] = answer.page or {
             "total": None,
             "limit": len(answer.data),
@@ -255,6 +255,8 @@ def envelope(
         "attribution": answer.attribution,
         "request_id": exchange.request_id,
     }
+    if answer.meta is not None:
+        body["meta"] |= answer.meta
     if exchange.explanation is not None:
         body["meta"]["explain"] = exchange.explanation.document(reservation.attempts)
     return body

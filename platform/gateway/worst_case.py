@@ -39,6 +39,10 @@ class WorstCase(NamedTuple):
             1, max(self.tokens, default=0), max(self.charges, default=0), self.units, size
         )
 
+    def amounts_of_all(self, size: int, count: int) -> Amounts:
+        """Of a call that all `count` candidates answer."""
+        return Amounts(1, sum(self.tokens), sum(self.charges), self.units * count, size)
+
     def amounts_at(self, place: int) -> Amounts:
         """Of one try at one candidate's provider."""
         if not self.tokens:
