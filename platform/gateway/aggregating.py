@@ -20,7 +20,6 @@ from gateway.hedging import Race
 from gateway.routing import Candidate, Plan, Wish
 from lib.problems import DeadlineExceeded, Forbidden, InvalidRequest, Problem, Unavailable
 from providers.adapter import Unsupported
-from providers.operations import Operation
 from usage.record import AttemptRecord
 from usage.reservation import Reservation
 
@@ -34,7 +33,7 @@ _SKIPPED: Mapping[str, tuple[str, str]] = {
 _NO_CREDENTIAL = ("provider_unavailable", "No credential for this provider may be used now.")
 
 
-def wished(operation: Operation, params: Mapping[str, Any], wish: Wish, strategy: str) -> Wish:
+def wished(params: Mapping[str, Any], wish: Wish, strategy: str) -> Wish:
     """The wish with a strategy other than `first`. Raises InvalidRequest where that makes no
     sense."""
     if wish.provider or not wish.fallback:
@@ -42,8 +41,6 @@ def wished(operation: Operation, params: Mapping[str, Any], wish: Wish, strategy
         raise _senseless(f"strategy={strategy} asks several providers. Leave out `{name}`.")
     if "cursor" in params:
         raise _senseless("A cursor is one provider's. Leave out `strategy` to go on with it.")
-    if strategy == MERGE and operation.merge is None:
-        raise _senseless(f"Answers to {operation.name} cannot be merged. Ask with strategy=all.")
     return replace(wish, together=strategy)
 
 

@@ -339,7 +339,7 @@ class Gateway:
         wish = Wish(params.pop("provider", ""), params.pop("fallback", True))
         strategy = params.pop("strategy", FIRST)
         if strategy != FIRST:
-            wish = aggregating.wished(operation, params, wish, strategy)
+            wish = aggregating.wished(params, wish, strategy)
         exchange.explains = params.pop("explain", False)
         extra = params.pop("include", "") == "extra"
         return Call(operation.name, params, b"", exchange.request_id, extra), wish

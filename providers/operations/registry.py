@@ -39,7 +39,7 @@ def _operation(name: str, document: dict[str, Any], shared: dict[str, Any]) -> O
     response = {"type": "object", "additionalProperties": False, **document["response"]}
     merge = merging.parse(document.get("merge"))
     if kind is Kind.DATA:
-        request["properties"] = {**request["properties"], **shared["reserved"]}
+        request["properties"] = {**request["properties"], **_reserved(shared["reserved"], merge)}
         response["properties"] = {**response["properties"], **_added(merge)}
     category, _, verb = name.partition(".")
     return Operation(
@@ -56,6 +56,15 @@ def _operation(name: str, document: dict[str, Any], shared: dict[str, Any]) -> O
         cache=cache_rules.parse(document.get("cache", {})),
         merge=merge,
     )
+
+
+def _reserved(properties: dict[str, Any], merge: merging.Merge | None) -> dict[str, Any]:
+    """What every data operation takes; `strategy=merge` only where answers can be merged."""
+    strategy = properties["strategy"]
+    if merge is None:
+        words = [word for word in strategy["enum"] if word != "merge"]
+        strategy = {**strategy, "enum": words}
+    return {**properties, "strategy": strategy}
 
 
 def _added(merge: merging.Merge | None) -> dict[str, Any]:
