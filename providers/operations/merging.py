@@ -65,8 +65,10 @@ def merged(merge: Merge, told: Sequence[Told]) -> list[Item]:
         found = groups(items, merge.keys)  # type: ignore[arg-type]
         if len(found) == len(items):
             return items
-        # What was filled in may show that two of them are one after all.
         items = [_filled([items[place] for place in group], joined) for group in found]
+        if all(key.is_plain for key in merge.keys):
+            return items
+        # What was filled in may show that two of them are one after all.
 
 
 def consensus(merge: Merge, told: Sequence[Told]) -> tuple[Item, list[Item]]:

@@ -15,11 +15,13 @@ from itertools import islice
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-MOST_VALUES: Final = 200  # of one field of one item that are looked at
+MOST_VALUES: Final = 100  # of one field of one item that are looked at
 EARTH_KM: Final = 6371.0
 KM_PER_DEGREE: Final = 111.0  # of latitude, at least
 _PORTS: Final = {"http": 80, "https": 443}
 _OF_CAMPAIGNS = re.compile(r"utm_\w+|[fgy]clid|dclid|msclkid|mc_[ce]id|igshid")
+_ISBN_10, _ISBN_13 = re.compile(r"[0-9]{9}[0-9X]"), re.compile(r"97[89][0-9]{10}")
+_GTIN = re.compile(r"[0-9]{8,14}")
 _WORDS = re.compile(r"\w+")
 
 Item = Mapping[str, Any]
@@ -37,6 +39,11 @@ class Key:
     fields: tuple[str, ...]
     near: tuple[str, str] | None = None
     km: float = 0.0
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether one field alone says it, so that no filled-in field can make a new one."""
+        return len(self.fields) == 1 and self.near is None
 
     @property
     def kind(self) -> Token:
@@ -112,17 +119,19 @@ def _join_equal(known: _Groups, seen: dict[Token, int], items: list[Item], key: 
 
 
 def _join_near(known: _Groups, items: list[Item], key: Key) -> None:
+    """Compared are those in the same band of latitude, `km` wide, and in the next ones."""
     seen: dict[Token, list[tuple[int, tuple[float, float]]]] = {}
     for place, item in enumerate(items):
         where = key.place(item)
         if where is None:
             continue
+        band = math.floor(where[0] * KM_PER_DEGREE / key.km)
         for token in key.tokens(item):
-            others = seen.setdefault(token, [])
-            for other, there in others:
-                if is_near(where, there, key.km):
-                    known.join(other, place)
-            others.append((place, where))
+            for beside in (band - 1, band, band + 1):
+                for other, there in seen.get((token, beside), ()):
+                    if is_near(where, there, key.km):
+                        known.join(other, place)
+            seen.setdefault((token, band), []).append((place, where))
 
 
 def is_near(one: tuple[float, float], another: tuple[float, float], km: float) -> bool:
@@ -159,26 +168,33 @@ def words(text: str) -> str:
 def isbn(text: str) -> str:
     """ISBN-13, also of an ISBN-10."""
     plain = text.replace("-", "").replace(" ", "").upper()
-    if re.fullmatch(r"[0-9]{9}[0-9X]", plain):
-        weighed = sum((10 - at) * (10 if c == "X" else int(c)) for at, c in enumerate(plain))
-        return "" if weighed % 11 else _with_check_digit("978" + plain[:9])
-    if re.fullmatch(r"97[89][0-9]{10}", plain) and _with_check_digit(plain[:12]) == plain:
-        return plain
-    return ""
+    if _ISBN_13.fullmatch(plain):
+        return plain if _has_check_digit(plain) else ""
+    if not _ISBN_10.fullmatch(plain):
+        return ""
+    weighed = sum((10 - at) * (10 if c == "X" else int(c)) for at, c in enumerate(plain))
+    return "" if weighed % 11 else _with_check_digit("978" + plain[:9])
 
 
 def gtin(text: str) -> str:
     """GTIN-14, of which the shorter ones (EAN-8, UPC-A, EAN-13) are parts."""
-    if not re.fullmatch(r"[0-9]{8,14}", text) or not int(text):
+    if not _GTIN.fullmatch(text) or not int(text):
         return ""
-    whole = text.zfill(14)
-    return whole if _with_check_digit(whole[:13]) == whole else ""
+    return text.zfill(14) if _has_check_digit(text) else ""
+
+
+def _has_check_digit(digits: str) -> bool:
+    """GS1's: from the right the digits weigh 1, 3, 1, 3 …; in all a multiple of ten."""
+    return _weighed(digits) % 10 == 0
 
 
 def _with_check_digit(digits: str) -> str:
-    """With GS1's: weights 3, 1, 3 … from the right."""
-    weighed = sum(int(c) * (1 if at % 2 else 3) for at, c in enumerate(reversed(digits)))
-    return f"{digits}{-weighed % 10}"
+    return f"{digits}{-_weighed(digits + '0') % 10}"
+
+
+def _weighed(digits: str) -> int:
+    values = [ord(each) - 48 for each in digits[::-1]]
+    return sum(values[::2]) + 3 * sum(values[1::2])
 
 
 def url(text: str) -> str:
@@ -187,7 +203,8 @@ def url(text: str) -> str:
     try:
         parts = urlsplit(text.strip())
         host, port = (parts.hostname or "").removeprefix("www.").rstrip("."), parts.port
-        pairs = parse_qsl(parts.query, keep_blank_values=True, max_num_fields=100)
+        query = parts.query
+        pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=100) if query else []
     except ValueError:
         return ""
     path = parts.path.rstrip("/")
