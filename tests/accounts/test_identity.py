@@ -33,7 +33,13 @@ from tenants import keys, services
 from tenants.keys import Mode
 from tenants.models import ApiKey, HousePolicy
 from tests.clocks import ManualClock
-from tests.factories import ApiKeyFactory, MembershipFactory, TenantFactory, UserFactory
+from tests.factories import (
+    ApiKeyFactory,
+    MembershipFactory,
+    PlanFactory,
+    TenantFactory,
+    UserFactory,
+)
 
 HOME = "192.0.2.1"
 db = pytest.mark.django_db
@@ -676,3 +682,10 @@ def test_the_two_kinds_are_remembered_apart() -> None:
 def test_a_forbidden_caller_is_told_apart_from_a_wrong_one() -> None:
     _, text = made(allowed_ips=["10.0.0.0/8"])
     assert isinstance(refusal(bearer, text), Forbidden)
+
+
+@db
+def test_a_plan_says_how_many_providers_a_call_may_ask_at_once() -> None:
+    tenant = TenantFactory(plan=PlanFactory(fan_out=3))
+    _, text = made(project__tenant=tenant)
+    assert ask(x_api_key, text).fan_out == 3

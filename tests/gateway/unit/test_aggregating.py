@@ -478,6 +478,20 @@ async def test_calls_that_wait_for_the_same_answer_ask_once(stage: Stage) -> Non
 
 
 @on_virtual_loop
+async def test_a_stale_answer_is_served_while_all_are_asked_behind(stage: Stage) -> None:
+    stage.serve(cache={"ttl": 10, "stale_while_revalidate": 100})
+    await stage.ask("merge")
+    await asyncio.sleep(30)
+    stage.replies = {THREE: whole(found(THREE, "Sundsvall", 62.39))}
+    stale = await stage.ask("merge")
+    assert (stale.headers["x-patchbay-cache"], len(stale.json["data"])) == ("stale", 1)
+    await asyncio.sleep(1)
+    fresh = await stage.ask("merge")
+    assert (fresh.headers["x-patchbay-cache"], len(fresh.json["data"])) == ("hit", 2)
+    assert len(stage.rig.upstreams.sent) == 6
+
+
+@on_virtual_loop
 async def test_a_stale_answer_serves_when_all_fail(stage: Stage) -> None:
     stage.serve(cache={"ttl": 10, "stale_while_revalidate": 0, "stale_if_error": 3600})
     before = await stage.ask("merge")
