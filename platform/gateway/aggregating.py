@@ -119,14 +119,13 @@ class Together:
         Raises the Problem the caller should see when nobody answers."""
         parts = await self._let_in()
         found = await Race[Part, Served]().run_all([part for part in parts if part.attempt])
+        if found is not None and found[0].attempt is not None:
+            found[0].attempt.answered(found[1])
         self._count(parts)
         if found is None:
             raise self._nobody(parts)
-        winner, served = found
-        if winner.attempt is not None:
-            winner.attempt.answered(served)
         note_hedged_away(self.reservation, self.sending.prices)
-        return served
+        return found[1]
 
     async def all(self) -> list[Part]:
         """Every candidate's part, in their order, at least one of them answered: by the deadline,

@@ -31,7 +31,7 @@ class Merge:
     the answers' spread is about, and only answers that say the same in `agree` count together."""
 
     keys: tuple[Key, ...] = ()
-    join: frozenset[str] = frozenset()
+    join: tuple[str, ...] = ()
     median: tuple[str, ...] = ()
     agree: tuple[str, ...] = ()
 
@@ -49,7 +49,7 @@ def parse(document: Mapping[str, Any] | None) -> Merge | None:
     if document is None:
         return None
     keys = tuple(map(parse_key, document.get("keys", ())))
-    join, median = frozenset(document.get("join", ())), tuple(document.get("median", ()))
+    join, median = tuple(document.get("join", ())), tuple(document.get("median", ()))
     if bool(keys) is bool(median):
         raise ValueError("`merge` needs either keys or median")
     return Merge(keys, join, median, tuple(document.get("agree", ())))
@@ -60,7 +60,7 @@ def merged(merge: Merge, told: Sequence[Told]) -> list[Item]:
     once. `sources` names who has it: the first one's fields win, what it leaves out is filled in
     from the next."""
     items = [{**item, SOURCES: [each.provider]} for each in told for item in each.data]
-    joined = merge.join | {SOURCES}
+    joined = (*merge.join, SOURCES)
     while True:
         found = groups(items, merge.keys)  # type: ignore[arg-type]
         if len(found) == len(items):

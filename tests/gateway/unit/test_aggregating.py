@@ -455,6 +455,16 @@ async def test_it_is_kept_for_as_long_as_the_shortest_of_its_parts(stage: Stage)
     assert (await stage.ask("merge")).headers["x-patchbay-cache"] != "hit"
 
 
+@on_virtual_loop
+async def test_each_providers_name_takes_it_out_of_the_cache(stage: Stage) -> None:
+    stage.serve(cache=KEPT)
+    for slug in ALL_THREE:
+        await stage.ask("merge")
+        assert (await stage.ask("merge")).headers["x-patchbay-cache"] == "hit"
+        await stage.rig.gateway.cache.invalidate([f"provider:{slug}"])
+        assert (await stage.ask("merge")).headers["x-patchbay-cache"] == "miss"
+
+
 @pytest.mark.parametrize("fault", ["failure", "no-store"])
 @on_virtual_loop
 async def test_what_is_not_whole_is_not_kept(stage: Stage, fault: str) -> None:
