@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from urllib.parse import parse_qsl
 
+from gateway import aggregating
+from gateway.aggregating import FIRST
 from gateway.routing import Narrowing
 from lib.problems import InvalidRequest
 from providers.call import Call
@@ -16,6 +18,9 @@ def read_data(operation: Operation, query: bytes, request_id: str) -> tuple[Call
     params = parse_query(operation, _pairs(query))
     validate(operation, params)
     narrowing = Narrowing(params.pop("provider", ""), params.pop("fallback", True))
+    strategy = params.pop("strategy", FIRST)
+    if strategy != FIRST:
+        narrowing = aggregating.narrowed(params, narrowing, strategy)
     explains = params.pop("explain", False)
     extra = params.pop("include", "") == "extra"
     return Call(operation.name, params, b"", request_id, extra), narrowing, explains
