@@ -155,6 +155,7 @@ class RouteSpec:
     targets: tuple[TargetSpec, ...]
     timeouts: Mapping[str, int] = field(default_factory=dict)
     hedge: bool = False
+    fan_out: int = 5
     rescue: str = "none"
     checks: Checks | None = None
     cache: Rules = field(default_factory=dict)
@@ -353,6 +354,7 @@ def _route(
         targets=tuple(targets),
         timeouts=row.timeouts,
         hedge=row.hedge,
+        fan_out=row.fan_out,
         rescue=row.rescue,
         checks=answer_checks.parse(row.checks),  # rather no route than answers unchecked
         cache=cache_rules.parse(row.cache),

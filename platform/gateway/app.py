@@ -20,7 +20,7 @@ from accounts.identity import WARM, Identities, Identity
 from cache import metrics as cache_metrics
 from cache.cache import Cache
 from cache.looking import Look
-from gateway import listing, surfacing
+from gateway import aggregating, listing, surfacing
 from gateway.admitting import Admitting
 from gateway.arranging import Arranger
 from gateway.batch import Batch
@@ -307,6 +307,8 @@ class Gateway:
         name = exchange.header_bytes(SESSION)
         session = session_of(name, identity, plan) if name else None
         plan = self.arranger.arrange(plan, call, narrowing, session, prices=prices, at=now)
+        if narrowing.together:
+            plan = aggregating.planned(plan, narrowing.together, identity.fan_out)
         if exchange.explains:
             exchange.explanation = self.arranger.explain(plan, call, session, prices=prices, at=now)
         deadline = self.reading.deadline(exchange, plan)

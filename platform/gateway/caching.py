@@ -20,9 +20,10 @@ from billing.book import PriceBook
 from cache import naming, replay
 from cache.cache import Answer, Ask, Cache, Place
 from cache.entry import Entry, Origin
-from cache.freshness import State, Times
+from cache.freshness import State, Times, freshness
 from cache.looking import Look
-from cache.policy import NO_WISH, is_by_chance, parse_wish
+from cache.policy import NO_WISH, CachePolicy, is_by_chance, parse_wish
+from gateway.aggregating import Part, heard
 from gateway.attempt import Known
 from gateway.exchange import EVENT_STREAM, Exchange, Receive, Scope, Send
 from gateway.relay import envelope
@@ -40,6 +41,7 @@ from usage.reservation import Reservation
 HEADER = b"x-patchbay-cache-control"
 TAGS = b"x-patchbay-cache-tags"
 LOOK = "patchbay.look"  # in the scope of a call that fetches again what is kept
+_NOT_TO_BE_KEPT = {"cache-control": "no-store"}
 _NOT_ASKED_AGAIN = frozenset({HEADER, b"idempotency-key", b"if-none-match"})
 HIT, STALE = "hit", "stale"
 
@@ -196,6 +198,63 @@ class Caching:
             exchange.note([_etag(entry)])
         return entry
 
+    def keep_of_all(
+        self,
+        look: Look,
+        exchange: Exchange,
+        answer: calls.Answer,
+        *,
+        parts: Sequence[Part],
+        reservation: Reservation,
+        asked: float,
+    ) -> None:
+        """Keep what was made of several providers' answers, for as long as the first of them to
+        grow stale; not at all where one failed that might answer the next time."""
+        record, times = reservation.record, Times(asked, self.cache.clock.now())
+        policy = _shortest(look, parts, times)
+        tags = [naming.of_answer(each.candidate.provider, "") for each in heard(parts)]
+        entry = look.keep(
+            Answer(
+                body=_document(answer, answer.as_of or ""),
+                times=times,
+                origin=Origin(
+                    provider=record.provider,
+                    as_of=answer.as_of or "",
+                    cost=record.cost,
+                    price_id=record.price_id,
+                    took_ms=max(note.latency_ms for note in reservation.attempts),
+                    usage=_usage(reservation),
+                ),
+                headers=_NOT_TO_BE_KEPT if policy is None else {},
+                tags=[name for names in tags for name in names],
+                empty=not answer.data,
+                policy=policy,
+            )
+        )
+        if entry is not None:
+            exchange.note([_etag(entry)])
+
+
+def _shortest(look: Look, parts: Sequence[Part], times: Times) -> CachePolicy | None:
+    """The spans of what is made of these parts; None where it may not be kept."""
+    if not all(part.is_final for part in parts if part.served is None):
+        return None
+    spans = []
+    for each in heard(parts):
+        policy, headers = each.candidate.cache, each.response.headers
+        span = freshness(headers, times, policy, ttl=policy.ttl_for(look.ask.wish))
+        if span is None or span.fresh_for <= 0:
+            return None
+        spans.append(span)
+    kept = min(span.fresh_for for span in spans)
+    return CachePolicy(
+        ttl=kept,
+        max_ttl=kept,
+        stale_while_revalidate=min(span.while_revalidating for span in spans),
+        stale_if_error=min(span.if_error for span in spans),
+        public=look.ask.policy.public,
+    )
+
 
 NEVER_KEPT = frozenset({amounts.SPEECH, amounts.TRANSCRIPTIONS})  # sound, and what was heard in it
 
@@ -232,6 +291,7 @@ def _place(identity: Identity, call: Call, plan: Plan, narrowing: Narrowing) -> 
         fallback=narrowing.fallback,
         own=tuple(sorted(own)),
         extra=call.include_extra,
+        together=f"{plan.together}/{len(plan.candidates)}" if plan.together else "",
     )
 
 
@@ -247,14 +307,13 @@ def _document(answer: calls.Answer, as_of: str) -> bytes:
     """Of a data operation, what the envelope is made of again."""
     if answer.body:
         return answer.body
-    return orjson.dumps(
-        {
-            "data": answer.data,
-            "page": answer.page,
-            "as_of": as_of,
-            "attribution": answer.attribution,
-        }
-    )
+    document = {
+        "data": answer.data,
+        "page": answer.page,
+        "as_of": as_of,
+        "attribution": answer.attribution,
+    }
+    return orjson.dumps(document if answer.meta is None else document | {"meta": answer.meta})
 
 
 def _body(

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
 
-from gateway import cursors, surfacing
+from gateway import aggregating, cursors, surfacing
+from gateway.aggregating import FIRST
 from gateway.cursors import Cursors
 from gateway.exchange import Exchange
 from gateway.explanation import HEADER as EXPLAIN
@@ -87,6 +88,9 @@ def read_data(operation: Operation, query: bytes, request_id: str) -> tuple[Call
     params = parse_query(operation, _pairs(query))
     validate(operation, params)
     narrowing = Narrowing(params.pop("provider", ""), params.pop("fallback", True))
+    strategy = params.pop("strategy", FIRST)
+    if strategy != FIRST:
+        narrowing = aggregating.narrowed(params, narrowing, strategy)
     explains = params.pop("explain", False)
     extra = params.pop("include", "") == "extra"
     return Call(operation.name, params, b"", request_id, extra), narrowing, explains

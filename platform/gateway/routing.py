@@ -108,7 +108,9 @@ class Plan:
     was tried with the tenant's own credential, the house's is out of the question. `cache` says
     whether an answer is looked for in the cache; how long a new one is kept there is the
     candidate's to say. `configuration` names the state of all that its answers depend on.
-    `semantic`: answers to questions that are nearly the same are served too.
+    `semantic`: answers to questions that are nearly the same are served too. `together` is how the
+    answers of all candidates, asked at once, are combined; empty: they are asked one after another,
+    until one answers.
     """
 
     route: RouteSpec
@@ -121,6 +123,7 @@ class Plan:
     cache: CachePolicy = field(default_factory=CachePolicy)
     configuration: str = ""
     semantic: Semantic | None = None
+    together: str = ""
 
     def reordered(self, candidates: Sequence[Candidate]) -> Plan:
         return replace(self, candidates=tuple(candidates), timeouts=candidates[0].timeouts)
@@ -136,10 +139,12 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Narrowing:
-    """What the caller rules out: `?provider=`, `?fallback=false`."""
+    """What the caller says about providers: `?provider=`, `?fallback=false`, and with `?strategy=`
+    how several are asked `together`; empty: one after another."""
 
     provider: str = ""
     fallback: bool = True
+    together: str = ""
 
     def excludes(self, target: TargetSpec) -> str:
         """Why, in one word; "" if it does not."""

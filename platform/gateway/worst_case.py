@@ -46,6 +46,10 @@ class WorstCase(NamedTuple):
             size,
         )
 
+    def amounts_of_all(self, size: int, count: int) -> Amounts:
+        """Of a call that all `count` candidates answer."""
+        return Amounts(1, sum(self.tokens), sum(self.charges), sum(self.units) or count, size)
+
     def amounts_at(self, place: int) -> Amounts:
         """Of one try at one candidate's provider."""
         if not self.tokens:

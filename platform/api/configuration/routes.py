@@ -12,7 +12,7 @@ from providers.operations import Kind as OperationKind
 from providers.operations import registry
 from providers.operations.models import vectors_clash
 
-FIELDS = ("strategy", "rescue", "hedge", "checks", "cache", "timeouts", "enabled")
+FIELDS = ("strategy", "rescue", "hedge", "fan_out", "checks", "cache", "timeouts", "enabled")
 CHAT = "chat.completions"
 
 
