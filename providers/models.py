@@ -312,9 +312,7 @@ class Route(Published):
             answer_checks.parse(self.checks)
         except answer_checks.CheckFault as fault:
             raise ValidationError({"checks": ItemFault(fault.path, fault.text, "checks")}) from None
-        if self.checks and self.operation == "embeddings":
-            raise ValidationError({"checks": "Vectors are not checked. Leave it empty."})
-        if self.checks and self.operation in amounts.OF:
+        if self.checks and self.operation in ("embeddings", *amounts.OF):
             raise ValidationError({"checks": "Only chats and data are checked. Leave it empty."})
         try:
             cache_rules.parse(self.cache)

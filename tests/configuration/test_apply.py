@@ -421,7 +421,7 @@ REFUSED = {
         MODEL.replace("{id: m}", "{id: m, operation: embeddings}")
         + "routes: [{alias: a, operation: embeddings, checks: {json: true}, "
         "targets: [{provider: lab, model: m}]}]",
-        "Vectors are not checked",
+        "Only chats and data are checked",
     ),
     "checks of sound": (
         MODEL.replace("{id: m}", "{id: m, operation: audio.speech}")
