@@ -39,7 +39,6 @@ WITH_ONE_PROVIDER = {
     "medical.drug_adverse_events",
     "medical.drug_recalls",
     "nutrition.barcode",
-    "search.encyclopedia",
     "space.apod",
     "space.near_earth_objects",
 }
