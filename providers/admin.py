@@ -9,7 +9,7 @@ from typing import Any
 from django.contrib import admin
 from django.db.models import Count, Exists, JSONField, OuterRef, Q, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import redirect
+from django.shortcuts import get_object_or_404, redirect
 from django.urls import reverse
 from django.utils import timezone
 from unfold.admin import ModelAdmin, TabularInline
@@ -20,6 +20,7 @@ from providers import services
 from providers.admin_forms import ModelForm, OverrideForm, asked
 from providers.credential_admin import CredentialInline
 from providers.models import BreakerOverride, Credential, Model, Operation, Provider, Route, Target
+from providers.target_forms import RoutesTargets, TargetForm
 from providers.warm_models import WarmRequest
 
 
@@ -55,14 +56,25 @@ class ProviderAdmin(CatalogueAdmin):
     list_display = ["slug", "name", "category", "adapter", "enabled", "credentials_held", "source"]
     list_filter = ["enabled", "category", "adapter", "source"]
     search_fields = ["slug", "name", "public_id"]
-    readonly_fields = ["public_id", "source", "checksum", "created_at"]
+    readonly_fields = ["public_id", "manifest", "source", "checksum", "created_at"]
     actions = ["enable", "disable", "override_breaker"]
+    actions_list = ["all_definitions"]
+    actions_detail = ["definitions"]
     left_alone = frozenset({"enabled"})
     inlines = [CredentialInline]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Provider]:
         rows: QuerySet[Provider] = super().get_queryset(request)
         return rows.annotate(held=Count("credentials", filter=Q(credentials__enabled=True)))
+
+    @action(description="Definitions", url_path="all-definitions", permissions=["view"])  # type: ignore[untyped-decorator]
+    def all_definitions(self, request: HttpRequest) -> HttpResponse:
+        """What a provider is has versions, and pages of its own: it is never edited in place."""
+        return redirect("definitions-index")
+
+    @action(description="Definition", url_path="definition", permissions=["view"])  # type: ignore[untyped-decorator]
+    def definitions(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return redirect("definitions", slug=get_object_or_404(Provider, pk=object_id).slug)
 
     @admin.display(description="credentials", ordering="held")
     def credentials_held(self, provider: Any) -> str:
@@ -151,6 +163,7 @@ class TargetInline(TabularInline):  # type: ignore[misc]
     """Tried from the top: put in order by dragging, or by the numbers."""
 
     model = Target
+    formset = RoutesTargets
     extra = 0
     ordering_field = "position"
     fields = ["position", "provider", "model", "weight", "enabled"]
@@ -184,6 +197,7 @@ class RouteAdmin(CatalogueAdmin):
 class TargetAdmin(CatalogueAdmin):
     """A target is part of its route, which it never leaves."""
 
+    form = TargetForm
     actions_list = ["scores"]
     list_display = ["__str__", "route", "provider", "position", "weight", "enabled"]
     list_filter = ["enabled", "provider"]

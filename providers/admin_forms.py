@@ -101,7 +101,7 @@ class ModelForm(forms.ModelForm):  # type: ignore[type-arg]
         name: str = self.cleaned_data["operation"]
         operation = registry().get(name)
         if operation is None or operation.kind is Kind.DATA:
-            raise ValidationError("Models serve chat.completions or embeddings.")
+            raise ValidationError("Models serve no such operation.")
         return name
 
     def clean_capabilities(self) -> list[str]:

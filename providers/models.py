@@ -7,14 +7,15 @@ from functools import partial
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.core.validators import MinValueValidator
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models, transaction
 from django.db.models import TextChoices
 from django.utils import timezone
 
+import providers.definition_models  # noqa: F401 - Django looks for models here
 from lib.ids import prefixed
 from lib.models import Published, Topic
-from providers import answer_checks, cache_rules
+from providers import amounts, answer_checks, cache_rules
 from providers.breaker import State
 from providers.resilience import faults
 from providers.secret_form import parts_of
@@ -271,6 +272,13 @@ class Route(Published):
         help_text="Ask a second target when the first is slower than its 95th percentile. "
         "Only data operations, which read.",
     )
+    fan_out = models.PositiveSmallIntegerField(
+        default=5,
+        db_default=5,
+        validators=[MinValueValidator(1), MaxValueValidator(20)],
+        help_text="How many targets a data call may ask at once with `?strategy=`; 1: one at a "
+        "time. See docs/api/aggregation.md.",
+    )
     checks = models.JSONField(
         default=dict,
         blank=True,
@@ -304,8 +312,8 @@ class Route(Published):
             answer_checks.parse(self.checks)
         except answer_checks.CheckFault as fault:
             raise ValidationError({"checks": ItemFault(fault.path, fault.text, "checks")}) from None
-        if self.checks and self.operation == "embeddings":
-            raise ValidationError({"checks": "Vectors are not checked. Leave it empty."})
+        if self.checks and self.operation in ("embeddings", *amounts.OF):
+            raise ValidationError({"checks": "Only chats and data are checked. Leave it empty."})
         try:
             cache_rules.parse(self.cache)
         except cache_rules.CacheFault as fault:

@@ -16,10 +16,15 @@ from unfold.decorators import action
 
 from accounts.admin import ReadOnlyAdmin
 from api import undoing
-from api.console import providers, routes
+from api.console import providers, routes, tenants
 from lib.audit import AuditEntry
 
-__all__ = ["AuditEntryAdmin", "providers", "routes"]  # the console's pages come in with ours
+__all__ = [
+    "AuditEntryAdmin",
+    "providers",
+    "routes",
+    "tenants",
+]  # the console's pages come in with ours
 
 
 @admin.register(AuditEntry)

@@ -9,7 +9,20 @@ from providers.operations import Operation
 
 CHAT: Final = {"model": "fast", "messages": [{"role": "user", "content": "Hello!"}]}
 EMBEDDINGS: Final = {"model": "text-embedding-3-small", "input": "Hello!"}
-_BODIES: Final[Mapping[str, Any]] = {"chat.completions": CHAT, "embeddings": EMBEDDINGS}
+RECORDING: Final = "recording.mp3"
+_BODIES: Final[Mapping[str, Any]] = {
+    "chat.completions": CHAT,
+    "embeddings": EMBEDDINGS,
+    "rerank": {
+        "model": "rerank-v3.5",
+        "query": "What is the capital of France?",
+        "documents": ["Berlin is in Germany.", "Paris is the capital of France."],
+    },
+    "moderations": {"input": "Hello!"},
+    "image.generations": {"model": "gpt-image-1", "prompt": "A switchboard, in watercolours"},
+    "audio.speech": {"model": "tts-1", "voice": "alloy", "input": "Hello!"},
+    "audio.transcriptions": {"model": "whisper-1", "file": RECORDING},
+}
 
 
 def example_of(operation: Operation) -> dict[str, Any]:

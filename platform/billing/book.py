@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 
 from billing import models
+from providers import amounts
 from providers.call import Usage
 from providers.prices import Prices
 
@@ -83,7 +84,18 @@ class PriceBook:
         """µUSD that a call which uses no more than `usage` will not pass, before any markup.
         None when the price of something in it is not known."""
         prices = self.price(provider, model, operation, at).prices
+        if operation in amounts.OF:
+            usage = prices.billed(usage)
         return prices.worst(usage) if prices.covers(usage) else None
+
+    def differing(self, other: PriceBook) -> set[tuple[str, str]]:
+        """The providers, each with a model or with "" for all, of which `other` tells otherwise."""
+        ours, theirs = self._versions, other._versions
+        return {
+            (provider, "" if model == models.EVERY_MODEL else model)
+            for provider, model, operation in ours.keys() | theirs.keys()
+            if ours.get((provider, model, operation)) != theirs.get((provider, model, operation))
+        }
 
 
 def load() -> PriceBook:

@@ -90,6 +90,12 @@ class Environment(BaseSettings):
     MAX_BODY_BYTES: int = Field(
         8 * 1024 * 1024, ge=1024, description="Largest request body on the data path."
     )
+    MAX_UPLOAD_BYTES: int = Field(
+        25 * 1024 * 1024,
+        ge=1024,
+        le=100 * 1024 * 1024,
+        description="Largest request body with a recording in it; it is held in memory.",
+    )
     DEADLINE_MS: int = Field(60_000, ge=100, description="Longest a call may take in all.")
     MAX_IN_FLIGHT: int = Field(
         10_000,
@@ -150,6 +156,29 @@ class Environment(BaseSettings):
         ge=0,
         description="Ledger rows older than so many whole months go, their sums by day "
         "stay. 0 keeps them for ever; otherwise 2 or more.",
+    )
+    VERIFY_PROVIDERS: Literal["off", "keyed", "all"] = Field(
+        "keyed",
+        description="Which enabled providers the worker verifies with a real call now and then: "
+        "off (none), keyed (those with a credential) or all (keyless ones too).",
+    )
+    VERIFY_EVERY_MINUTES: int = Field(
+        60, ge=5, le=1440, description="How long after a verification the next one is due."
+    )
+    VERIFY_CALLS_PER_HOUR: int = Field(
+        6,
+        ge=1,
+        le=60,
+        description="Verifications and trials by staff that a provider is sent in an hour at most.",
+    )
+    VERIFY_CALLS_PER_DAY: int = Field(
+        48, ge=1, le=200, description="The same in a day, that is in any 24 hours."
+    )
+    VERIFY_SHARE_PERCENT: int = Field(
+        5,
+        ge=1,
+        le=50,
+        description="What verification may use of a provider's hourly, daily and monthly limits.",
     )
     ACCESS_TOKEN_MINUTES: int = Field(10, ge=1, le=60, description="Life of an access token.")
     REFRESH_TOKEN_DAYS: int = Field(14, ge=1, le=90, description="Life of a refresh token.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from accounts.identity import WARM, Identity
 from billing.book import PriceBook
+from gateway.aggregating import ALL_COUNT
 from gateway.exchange import Exchange
 from gateway.headers import limit_headers
 from gateway.routing import Plan
@@ -51,7 +52,7 @@ class Admitting:
         """Every limit, quota and slot of the call and of the first provider with room, in one
         step. Of a call whose answer is `kept`, only the caller's own, for the price of a hit.
         Raises RateLimited, QuotaExceeded, PriceUnknown, InvalidRequest or Unavailable."""
-        size = len(exchange.query) + len(call.body)
+        size = len(exchange.query) + (len(call.body) if call.file is None else call.file.sent)
         share = self._share if identity.kind == WARM else 100
         demand = self._demands.of_caller(
             identity, plan.route.operation, plan.route.name, exchange.address, share
@@ -80,7 +81,12 @@ class Admitting:
             claims = demand.claims(now)
             if identity.kind == WARM:
                 claims = (*claims, self._warm)
-            base = Part(claims, worst.amounts(size))
+            amounts = (
+                worst.amounts_of_all(size, len(plan.candidates))
+                if plan.together in ALL_COUNT
+                else worst.amounts(size)
+            )
+            base = Part(claims, amounts)
             options = [
                 Part(
                     offer.claims(now) if offer else (),

@@ -9,17 +9,18 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
 import structlog
 
-from accounts.identity import WARM, Credential, Identities, Identity
+from accounts.identity import WARM, Identities, Identity
 from cache import metrics as cache_metrics
 from cache.cache import Cache
 from cache.looking import Look
-from gateway import cursors, listing, surfacing
+from gateway import aggregating, listing, surfacing
 from gateway.admitting import Admitting
 from gateway.arranging import Arranger
 from gateway.batch import Batch
@@ -28,33 +29,30 @@ from gateway.caching import LOOK, Caching
 from gateway.credential_metrics import DrainedMetrics
 from gateway.cursors import Cursors
 from gateway.dispatch import Dispatcher
+from gateway.drift_metrics import DriftMetrics
 from gateway.exchange import Exchange, Receive, Scope, Send
-from gateway.explanation import HEADER as EXPLAIN
+from gateway.forms import identified
 from gateway.idempotency import HEADER as IDEMPOTENCY_KEY
 from gateway.idempotency import Idempotency
+from gateway.identifying import Identifying
 from gateway.live import Live
 from gateway.observation import Observer
 from gateway.paths import Door
-from gateway.reading import read_data
-from gateway.routing import Plan, Wish, resolve
+from gateway.reading import Reading
+from gateway.relay_sound import BrokenOff
+from gateway.routing import Plan, resolve
 from gateway.scores import Scores
 from gateway.semantic import Semantic
 from gateway.serving import Admitted, Serving
 from gateway.sessions import HEADER as SESSION
 from gateway.sessions import session_of
 from gateway.shedding import Shedder, keep_measuring
-from gateway.warming import SHOWN, Warming
+from gateway.warming import Warming
 from lib.clock import Clock, SystemClock, utc
-from lib.problems import (
-    InvalidRequest,
-    MethodNotAllowed,
-    Problem,
-    Unauthenticated,
-    Unavailable,
-)
+from lib.problems import MethodNotAllowed, Problem, Unavailable
 from providers.breakers import Alone, Breakers, Shared
-from providers.call import Call, Upstream
-from providers.operations import Kind, Operation, validate
+from providers.call import Upstream
+from providers.operations import Operation
 from providers.operations.batch import parse_batch
 from providers.snapshot import Snapshot
 from providers.transport import Http1Transport, Transport
@@ -68,7 +66,6 @@ log = structlog.get_logger("patchbay.gateway")
 T = TypeVar("T")
 
 READ_SECONDS = 1.0  # a page waits so long for the loop
-LOOK_UPS = 3  # a record that is forgotten while it is being looked up is looked up again
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +75,7 @@ class Options:
     sandbox_url: str = ""
     proxy_hops: int = 0
     max_body_bytes: int = 8 * 1024 * 1024
+    max_upload_bytes: int = 25 * 1024 * 1024
     deadline_ms: int = 60_000
     max_in_flight: int = 10_000
     max_lag_ms: int = 100
@@ -99,8 +97,10 @@ class Gateway:
     shared_breakers: Shared = field(default_factory=Alone)
     cache: Cache = field(default_factory=lambda: Cache(secrets.token_bytes(32)))
     cursors: Cursors = field(default_factory=lambda: Cursors(secrets.token_bytes(32)))
-    admitting: Admitting = field(init=False)
     live: Live = field(init=False)
+    identifying: Identifying = field(init=False)
+    reading: Reading = field(init=False)
+    admitting: Admitting = field(init=False)
     dispatcher: Dispatcher = field(init=False)
     scores: Scores = field(init=False)
     arranger: Arranger = field(init=False)
@@ -108,6 +108,7 @@ class Gateway:
     _loop: asyncio.AbstractEventLoop | None = None
     _beside: list[asyncio.Task[None]] = field(default_factory=list)
     _drained: DrainedMetrics = field(default_factory=DrainedMetrics)
+    _drifting: DriftMetrics = field(default_factory=DriftMetrics)
     idempotency: Idempotency = field(init=False)
     caching: Caching = field(init=False)
     serving: Serving = field(init=False)
@@ -115,10 +116,17 @@ class Gateway:
 
     def __post_init__(self) -> None:
         options = self.options
+        self.live = Live(self.identities)
+        self.identifying = Identifying(self.identities, self.live)
+        self.reading = Reading(
+            self.cursors,
+            options.max_body_bytes,
+            options.max_upload_bytes,
+            options.deadline_ms / 1000,
+        )
         self.admitting = Admitting(
             self.admissions, warm_per_minute=options.warm_per_minute, share=options.warm_percent
         )
-        self.live = Live(self.identities)
         self.scores = Scores(self.clock)
         self.live.on_word = lambda word: self.scores.rated(word.target, word.score)
         breakers = Breakers(self.clock, self.shared_breakers)
@@ -127,6 +135,7 @@ class Gateway:
         self.live.on_snapshot = self._follow
         self.arranger = Arranger(self.scores, self.dispatcher.resting)
         self.caching = Caching(self.cache)
+        self.live.on_prices = self.caching.repriced
         self.serving = Serving(
             self.dispatcher,
             self.caching,
@@ -209,6 +218,7 @@ class Gateway:
         self.dispatcher.breakers.apply(snapshot.breaker_overrides)
         self.dispatcher.retrying.pool.settled()
         self._drained.publish(snapshot.providers)
+        self._drifting.publish(snapshot.providers)
 
     def _drain(self, upstream: Upstream, reason: str) -> None:
         pool = self.dispatcher.retrying.pool
@@ -227,13 +237,15 @@ class Gateway:
             if self.observer.in_flight > self.shedder.bound:
                 self.shedder.check(self.observer.in_flight)
             await self._enter(exchange, door)
+        except BrokenOff:
+            pass  # its row says so, and its client sees the connection end
         except HungUp:
             exchange.status = HUNG_UP
         except Problem as problem:
-            await exchange.refuse(problem)
+            await _refuse(exchange, problem)
         except Exception:
             log.exception("call_failed", request_id=exchange.request_id)
-            await exchange.refuse(Problem())
+            await _refuse(exchange, Problem())
         finally:
             self.observer.in_flight -= 1
             self.observer.observe(exchange, door.name)
@@ -242,7 +254,7 @@ class Gateway:
         exchange.check_headers()
         if exchange.method != door.method:
             raise MethodNotAllowed(headers={"Allow": door.method})
-        identity = await self._identify(exchange)
+        identity = await self.identifying.identify(exchange)
         if door.batch:
             await self._answer_batch(exchange, identity, door)
         elif door.operation is None:
@@ -272,36 +284,40 @@ class Gateway:
         self, exchange: Exchange, identity: Identity, door: Door, operation: Operation
     ) -> None:
         await self.admitting.admit_listing(exchange, identity, door.name)
-        call, wish, _ = await self._read(exchange, operation)
+        call, narrowing, _ = await self.reading.read(exchange, operation)
         snapshot, url = self.live.snapshot, self.options.sandbox_url
-        plan = resolve(snapshot, identity, operation, call, wish=wish, sandbox_url=url)
+        plan = resolve(snapshot, identity, operation, call, narrowing=narrowing, sandbox_url=url)
         surfacing.translate(exchange)
         await exchange.answer(surfacing.counted(call, plan))
 
     async def _answer_call(
         self, exchange: Exchange, identity: Identity, door: Door, operation: Operation
     ) -> None:
-        call, wish, asked = await self._read(exchange, operation)
+        call, narrowing, asked = await self.reading.read(exchange, operation)
         plan = resolve(
             self.live.snapshot,
             identity,
             operation,
             call,
-            wish=wish,
+            narrowing=narrowing,
             sandbox_url=self.options.sandbox_url,
         )
         # One moment and one book from end to end: what is billed is what was reserved for.
         now, prices = self.clock.now(), self.live.prices
         name = exchange.header_bytes(SESSION)
         session = session_of(name, identity, plan) if name else None
-        plan = self.arranger.arrange(plan, call, wish, session, prices=prices, at=now)
+        plan = self.arranger.arrange(plan, call, narrowing, session, prices=prices, at=now)
+        if narrowing.together:
+            plan = aggregating.planned(plan, narrowing.together, identity.fan_out)
         if exchange.explains:
             exchange.explanation = self.arranger.explain(plan, call, session, prices=prices, at=now)
-        deadline = self._deadline(exchange, plan)
+        deadline = self.reading.deadline(exchange, plan)
         look: Look | None = exchange.scope.get(LOOK)
         ask = None
         if look is None:
-            ask = self.caching.ask(exchange, identity, call, plan, wish=wish, until=deadline)
+            ask = self.caching.ask(
+                exchange, identity, call, plan, narrowing=narrowing, until=deadline
+            )
         entry = None if ask is None else self.cache.fresh(ask)
         admitting = self.admitting
         try:
@@ -335,67 +351,16 @@ class Gateway:
             await self.serving.serve(it)
             return
         # A call that is not the first with its key leaves the reservation unused.
+        if call.file is not None:
+            asked = await identified(call)
         async with it.reservation, self.idempotency.once(exchange, identity, door, asked) as first:
             if first:
                 await self.serving.serve(it)
 
-    async def _identify(self, exchange: Exchange) -> Identity:
-        """The caller. Raises Unauthenticated, Forbidden, RateLimited or Unavailable."""
-        identities, address = self.identities, exchange.address
-        shown: Credential | None = exchange.scope.get(SHOWN)
-        if shown is None:
-            shown = self._shown(exchange, address)
-        for _ in range(LOOK_UPS):
-            if identities.remembered(shown):
-                break
-            await self.live.look_up(shown)
-        identity = identities.check(shown, address)
-        if identity.tenant_id is None:
-            raise Unauthenticated("This token is for no tenant. Sign in with one, or use a key.")
-        return identity
-
-    def _shown(self, exchange: Exchange, address: str) -> Credential:
-        """What the caller shows. Raises Unauthenticated or RateLimited."""
-        self.identities.refuse_flood(address)
-        try:
-            return self.identities.read(
-                exchange.header_bytes(b"authorization"), exchange.header_bytes(b"x-api-key")
-            )
-        except Unauthenticated:
-            self.identities.note_failure(address)
-            raise
-
-    async def _read(self, exchange: Exchange, operation: Operation) -> tuple[Call, Wish, bytes]:
-        """The call, validated, and its body as it came. Raises InvalidRequest and what
-        Exchange.json_body raises."""
-        if operation.kind is not Kind.DATA:
-            exchange.explains = exchange.header_bytes(EXPLAIN) == b"true"
-            body, params = await exchange.json_body(self.options.max_body_bytes)
-            if exchange.surface is not None:
-                return surfacing.read(exchange, operation, params), Wish(), body
-            validate(operation, params)
-            return Call(operation.name, params, body, exchange.request_id), Wish(), body
-        call, wish, exchange.explains = read_data(operation, exchange.query, exchange.request_id)
-        if operation.is_list:
-            exchange.cursors = self.cursors
-            if (cursor := call.params.get("cursor")) is not None:
-                wish = self._go_on(operation, call.params, cursor, wish)
-        return call, wish, b""
-
-    def _go_on(self, operation: Operation, params: dict[str, Any], cursor: str, wish: Wish) -> Wish:
-        """A cursor belongs to the provider that gave it. Raises InvalidRequest."""
-        provider, params["cursor"] = self.cursors.open(operation.name, cursor)
-        if wish.provider not in ("", provider):
-            raise cursors.refusal(
-                f"This cursor goes on with {provider}. Leave `provider` out, or begin again there "
-                "without `cursor`."
-            )
-        return Wish(provider, wish.fallback)
-
     def _reserve(
         self, exchange: Exchange, identity: Identity, plan: Plan, grant: Grant, *, now: float
     ) -> Reservation:
-        assert identity.tenant_id is not None  # noqa: S101 - _identify lets no other pass
+        assert identity.tenant_id is not None  # noqa: S101 - identify lets no other pass
         record = Record(
             request_id=exchange.request_id,
             created_at=utc(now),
@@ -414,16 +379,7 @@ class Gateway:
         exchange.reservation = reservation
         return reservation
 
-    def _deadline(self, exchange: Exchange, plan: Plan) -> float:
-        """The loop's time by which the call must have ended. Raises InvalidRequest."""
-        seconds = min(plan.timeouts.total, self.options.deadline_ms / 1000)
-        asked = exchange.header(b"x-patchbay-deadline-ms")
-        if asked is not None:
-            seconds = min(seconds, _milliseconds(asked) / 1000)
-        return asyncio.get_running_loop().time() + seconds
 
-
-def _milliseconds(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and 1 <= int(text[:10]) <= 3_600_000):
-        raise InvalidRequest("X-Patchbay-Deadline-Ms must be a whole number from 1 to 3600000.")
-    return int(text)
+async def _refuse(exchange: Exchange, problem: Problem) -> None:
+    with suppress(HungUp):
+        await exchange.refuse(problem)

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from billing.book import UNKNOWN, PriceBook, PriceVersion
 from gateway.hedging import HEDGED_AWAY
+from gateway.served import Served
 from providers.call import Outcome, Upstream, Usage
 from providers.openai_wire import CHARACTERS_PER_TOKEN
 from tenants.keys import Mode
 from usage.record import AttemptRecord, Record
 from usage.reservation import Reservation
-
-if TYPE_CHECKING:
-    from gateway.attempt import Served
 
 
 def price_of(upstream: Upstream, record: Record, prices: PriceBook) -> PriceVersion:
@@ -30,6 +26,8 @@ def _price(provider: str, model: str, record: Record, prices: PriceBook) -> Pric
 def used(served: Served, *, broken: bool) -> tuple[Usage, bool]:
     """What an attempt used, and whether the provider told it. Of an answer that was broken off
     the provider's count so far may be less than it made; then the larger figure counts."""
+    if served.unchanged:
+        return Usage(units=1), True  # it was asked, and used nothing that is counted in tokens
     told = served.meter.usage
     if told is not None and (served.meter.complete or not broken):
         return as_one_unit(told), True

@@ -18,10 +18,10 @@ from gateway.dispatch import NO_CREDENTIAL, NO_ROOM, OPEN, RESTS
 from gateway.exchange import Scope
 from gateway.paths import find
 from gateway.reading import read_data
-from gateway.routing import Candidate, Plan, Wish, resolve
+from gateway.routing import Candidate, Narrowing, Plan, resolve
 from gateway.warming import SHOWN
 from lib.problems import NotFound
-from providers.call import Call
+from providers.call import Call, Upload
 from providers.operations import Kind, Operation, registry, validate
 from providers.operations.query import written
 from providers.snapshot import ProviderSpec
@@ -33,6 +33,7 @@ WOULD_SERVE: Final = "would_serve"
 PATIENCE: Final = 15.0  # seconds for a test call, after which staff hang up
 MOST_BYTES: Final = 64 * 1024  # of an answer that are kept
 _PASSED_OVER: Final = len("skipped_")
+_NO_FILE: Final = Upload("recording.mp3", "audio/mpeg", b"", 0)
 
 
 class Obstacle(NamedTuple):
@@ -64,12 +65,14 @@ class Desk:
         not looked at: they are over in a moment. Raises the Problem that the caller would see.
         """
         gateway, operation = self._gateway, _operation(name)
-        call, wish = _made(operation, params)
+        call, narrowing = _made(operation, params)
         url = gateway.options.sandbox_url
-        plan = resolve(gateway.live.snapshot, identity, operation, call, wish=wish, sandbox_url=url)
+        plan = resolve(
+            gateway.live.snapshot, identity, operation, call, narrowing=narrowing, sandbox_url=url
+        )
         now, prices = gateway.clock.now(), gateway.live.prices
         plan = replace(plan, turns=plan.turns.copy())
-        plan = gateway.arranger.arrange(plan, call, wish, None, prices=prices, at=now)
+        plan = gateway.arranger.arrange(plan, call, narrowing, None, prices=prices, at=now)
         explained = gateway.arranger.explain(plan, call, None, prices=prices, at=now)
         document = explained.document([])
         obstacles = await self._obstacles(plan, identity, now)
@@ -121,7 +124,7 @@ class Desk:
 
     async def call(self, name: str, params: Mapping[str, Any], mode: Mode) -> dict[str, Any]:
         """Make the call as the house: with its limits, a row and a bill like any other, and
-        never from the cache. Raises InvalidRequest."""
+        never from the cache. Not for an operation that takes a file. Raises NotFound."""
         operation = _operation(name)
         door = find(operation.path)
         assert door is not None  # noqa: S101 - every operation has one
@@ -138,7 +141,7 @@ class Desk:
         return {
             "status": hearing.status,
             "headers": hearing.headers,
-            "body": hearing.body.decode("utf-8", "replace"),
+            "body": hearing.text,
             "milliseconds": round((time.perf_counter() - begun) * 1000),
         }
 
@@ -151,6 +154,14 @@ class _Hearing:
         self.status = 0
         self.headers: dict[str, str] = {}
         self.body = b""
+
+    @property
+    def text(self) -> str:
+        """The body; of one that is no text only how much there is."""
+        kind = self.headers.get("content-type", "")
+        if "json" in kind or kind.startswith("text/"):
+            return self.body.decode("utf-8", "replace")
+        return f"{len(self.body)} bytes of {kind or 'nothing'}"
 
     async def receive(self) -> dict[str, Any]:
         if self._left:
@@ -175,13 +186,15 @@ def _operation(name: str) -> Operation:
     return operation
 
 
-def _made(operation: Operation, params: Mapping[str, Any]) -> tuple[Call, Wish]:
+def _made(operation: Operation, params: Mapping[str, Any]) -> tuple[Call, Narrowing]:
     """Raises InvalidRequest."""
     if operation.kind is Kind.DATA:
-        call, wish, _ = read_data(operation, urlencode(written(params)).encode(), "")
-        return call, wish
+        call, narrowing, _ = read_data(operation, urlencode(written(params)).encode(), "")
+        return call, narrowing
     validate(operation, dict(params))
-    return Call(operation.name, dict(params), orjson.dumps(params), ""), Wish()
+    upload = _NO_FILE if operation.kind is Kind.TRANSCRIPTION else None
+    call = Call(operation.name, dict(params), orjson.dumps(params), file=upload)
+    return call, Narrowing()
 
 
 def _scope(method: str, operation: Operation, query: bytes, mode: Mode) -> Scope:

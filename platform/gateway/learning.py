@@ -6,9 +6,13 @@ whose deadline passed while the answer came, says nothing: neither need be the t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from gateway import quality
-from gateway.attempt import Served
+from gateway.aggregating import Part
 from gateway.scores import Scores
+from gateway.served import Served
+from providers.amounts import SPEECH
 from usage.reservation import Reservation
 
 
@@ -20,11 +24,22 @@ def learn(scores: Scores, served: Served, reservation: Reservation, *, in_time: 
     if served.answer is not None:
         scores.answered(name, whole=seconds, cost=cost, quality=_of_whole(served))
     elif served.meter.complete:
-        looks = quality.of_stream(served.call, served.kept) if _said(served) else quality.EMPTY
+        looks = _of_stream(served)
         scores.answered(name, first=seconds, cost=cost, quality=looks)
     elif in_time:
         scores.failed(name, seconds=0.0)
     return served.answer is not None or served.meter.complete
+
+
+def learn_of_all(scores: Scores, parts: Sequence[Part]) -> None:
+    """The same of a call that was answered by several."""
+    for part in parts:
+        served, note = part.served, part.note
+        if served is not None and note is not None:
+            cost = None if served.price.id is None else note.cost
+            seconds = note.latency_ms / 1000
+            quality_of = _of_whole(served)
+            scores.answered(served.candidate.name, whole=seconds, cost=cost, quality=quality_of)
 
 
 def _of_whole(served: Served) -> float | None:
@@ -33,6 +48,12 @@ def _of_whole(served: Served) -> float | None:
     if served.call.operation == "chat.completions":
         return quality.of_chat(served.call, answer)
     return None if answer.body else quality.of_data(answer.data)
+
+
+def _of_stream(served: Served) -> float | None:
+    if served.call.operation == SPEECH:
+        return None  # nobody listened
+    return quality.of_stream(served.call, served.kept) if _said(served) else quality.EMPTY
 
 
 def _said(served: Served) -> bool:

@@ -10,6 +10,7 @@ from accounts.identity import Identity
 from billing.book import PriceBook
 from lib.money import marked_up, to_usd
 from lib.problems import NotFound
+from providers.operations import OF_MODELS
 from providers.snapshot import ModelSpec, RouteSpec, Snapshot, TargetSpec
 from tenants.keys import Mode
 
@@ -31,7 +32,7 @@ def models(
 
 
 def _one(snapshot: Snapshot, identity: Identity, name: str) -> RouteSpec:
-    for operation in ("chat.completions", "embeddings"):
+    for operation in sorted(OF_MODELS):
         route = snapshot.route(operation, name)
         if route is not None and _callable(route, identity):
             return route
@@ -57,12 +58,13 @@ def _first(route: RouteSpec) -> tuple[TargetSpec, ModelSpec]:
 def _told_prices(
     route: RouteSpec, identity: Identity, prices: PriceBook, now: float
 ) -> dict[str, str | None]:
-    """What this caller pays at the first target, the plan's markup included, in USD."""
+    """What this caller pays at the first target, the plan's markup included, in USD a million."""
     first, model = _first(route)
     known = prices.price(first.provider.slug, model.model_id, route.operation, now).prices
     return {
         kind: None if price is None else to_usd(marked_up(price, identity.markup))
-        for kind, price in (("input", known.input), ("output", known.output))
+        for kind, price in (("input", known.input), ("output", known.output), ("unit", known.unit))
+        if kind != "unit" or price is not None
     }
 
 

@@ -1,7 +1,8 @@
 """The most a call can use: what is reserved for it before anything is sent.
 
 For tokens that is every byte of the request, since no token is shorter than a byte, and all
-output the call may get; a chat call that sets no limit to its output is given one.
+output the call may get; a chat call that sets no limit to its output is given one. What is billed
+otherwise has its most in providers/amounts.py.
 """
 
 from __future__ import annotations
@@ -44,6 +45,10 @@ class WorstCase(NamedTuple):
             max(self.units, default=1),
             size,
         )
+
+    def amounts_of_all(self, size: int, count: int) -> Amounts:
+        """Of a call that all `count` candidates answer."""
+        return Amounts(1, sum(self.tokens), sum(self.charges), sum(self.units) or count, size)
 
     def amounts_at(self, place: int) -> Amounts:
         """Of one try at one candidate's provider."""

@@ -402,6 +402,8 @@ REFUSED = {
         "lab does not serve finance.quote",
     ),
     "a route's hedge": ("routes: [{alias: a, hedge: maybe}]", "routes[0].hedge (line 1)"),
+    "a route's fan_out": ("routes: [{alias: a, fan_out: 0}]", "routes[0].fan_out (line 1)"),
+    "a plan's fan_out": ("plans: [{slug: p, fan_out: 21}]", "plans[0].fan_out (line 1)"),
     "a route's checks": (
         "routes:\n- alias: a\n  checks:\n    not_empty: 1",
         "routes[0].checks.not_empty (line 4)",
@@ -419,7 +421,25 @@ REFUSED = {
         MODEL.replace("{id: m}", "{id: m, operation: embeddings}")
         + "routes: [{alias: a, operation: embeddings, checks: {json: true}, "
         "targets: [{provider: lab, model: m}]}]",
-        "Vectors are not checked",
+        "Only chats and data are checked",
+    ),
+    "checks of sound": (
+        MODEL.replace("{id: m}", "{id: m, operation: audio.speech}")
+        + "routes: [{alias: a, operation: audio.speech, checks: {json: true}, "
+        "targets: [{provider: lab, model: m}]}]",
+        "Only chats and data are checked",
+    ),
+    "vectors of two models": (
+        MODEL.replace("{id: m}", "{id: m, operation: embeddings}, {id: n, operation: embeddings}")
+        + "routes:\n- alias: a\n  operation: embeddings\n  targets:\n"
+        "  - {provider: lab, model: m}\n  - {provider: lab, model: n}",
+        "routes[0].targets[1].model (line 7): n is another model than m",
+    ),
+    "what an adapter does not have": (
+        MODEL.replace("adapter: openai", "adapter: anthropic").replace(
+            "{id: m}", "{id: m, operation: rerank}"
+        ),
+        "The adapter anthropic has no rerank",
     ),
     "vectors that are to be compared": (
         MODEL.replace("{id: m}", "{id: m, operation: embeddings}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import shlex
 import subprocess
 import sys
 from typing import Any
@@ -13,9 +14,8 @@ from django.test import Client
 from django.utils import timezone
 
 from api.operation_examples import example_of
-from portal.requests import bars
 from portal.samples import samples
-from providers.operations import Kind, registry
+from providers.operations import registry
 from tenants.models import ApiKey, Tenant
 from tests.api.test_dashboard import called
 from tests.factories import (
@@ -25,8 +25,13 @@ from tests.factories import (
     TenantFactory,
     UsageRecordFactory,
 )
+from usage.waterfall import bars
 
-pytestmark = pytest.mark.django_db
+pytestmark = [
+    pytest.mark.django_db,
+    # The test client is synchronous; that it streams is shown in tests/chaos/test_export.py.
+    pytest.mark.filterwarnings("ignore:StreamingHttpResponse must consume:Warning"),
+]
 REQUESTS = "/app/acme/requests/"
 
 
@@ -57,6 +62,15 @@ def test_older_ones_are_on_the_next_page(tenant: Tenant, owner: Client) -> None:
     older = owner.get(f"{REQUESTS}?{page.context['older']}")
     seen = [record.request_id for p in (page, older) for record in p.context["records"]]
     assert seen == all_of_them and not older.context["older"]
+
+
+def test_all_of_them_as_a_file(tenant: Tenant, owner: Client) -> None:
+    mine = called(tenant, 2, cost=77_777).request_id
+    called(TenantFactory(), 2)
+    answer = owner.get(f"{REQUESTS}export/")
+    rows = b"".join(answer).decode().splitlines()
+    assert len(rows) == 2 and mine in rows[1] and "77777" not in rows[1]
+    assert owner.get(f"{REQUESTS}export/?format=xml").status_code == 400
 
 
 def test_a_calls_story(tenant: Tenant, owner: Client) -> None:
@@ -126,9 +140,10 @@ def test_every_operation_has_code(name: str, tenant: Tenant, owner: Client) -> N
     example = example_of(operation)
     code = samples(operation, example, "http://127.0.0.1:1", "a'\"key")
     compile(code["Python"], name, "exec")
+    assert all(f"http://127.0.0.1:1/api/v1/{operation.path[8:]}" in text for text in code.values())
     assert set(code) == {"curl", "Python", "JavaScript"}
-    if operation.kind is Kind.DATA:
-        assert operation.request_validator.is_valid(example), example
+    assert operation.request_validator.is_valid(example), example
+    assert "…" not in json.dumps(example, ensure_ascii=False)
 
 
 def test_the_code_does_what_it_says(tmp_path: Any) -> None:
@@ -139,6 +154,30 @@ def test_the_code_does_what_it_says(tmp_path: Any) -> None:
     probe = code.replace("print(json.load(urlopen(request)))", "print(request.data.decode())")
     told = subprocess.run([sys.executable, "-c", probe], capture_output=True, check=True)
     assert json.loads(told.stdout) == body
+
+
+def test_the_code_sends_a_recording_as_a_form() -> None:
+    operation = registry()["audio.transcriptions"]
+    code = samples(operation, example_of(operation), "http://127.0.0.1:1", "k'\"")
+    told = shlex.split(code["curl"].replace("\\\n", " "))
+    assert told[2:4] == ["-H", "Authorization: Bearer k'\""]
+    assert told[4:] == ["-F", "model=whisper-1", "-F", "file=@recording.mp3"]
+    assert "files={'file': file}" in code["Python"]
+    assert 'form.append("model", "whisper-1");' in code["JavaScript"]
+
+
+def test_the_code_keeps_what_was_spoken() -> None:
+    operation = registry()["audio.speech"]
+    code = samples(operation, example_of(operation), "http://127.0.0.1:1", "k")
+    assert code["curl"].endswith("--output speech.mp3")
+    assert '"speech.mp3"' in code["Python"] and "json()" not in code["JavaScript"]
+
+
+def test_the_playground_takes_a_recording(tenant: Tenant, owner: Client) -> None:
+    shown = owner.get("/app/acme/playground/", {"operation": "audio.transcriptions"})
+    page = shown.content.decode()
+    assert 'type="file" id="p-file"' in page and 'id="p-model"' in page
+    assert "data-body" not in page and 'id="p-stream"' not in page
 
 
 def test_the_playground_shows_each_operation(tenant: Tenant, owner: Client) -> None:

@@ -1,1 +1,2 @@
-"""The switchboard in the admin with what only this layer knows: figures, gateways, prices."""
+"""Pages of the admin that need the whole system: how providers stand, who would serve a call, what
+a tenant uses, and looking as a member."""

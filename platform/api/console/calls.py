@@ -59,7 +59,7 @@ class CallForm(forms.Form):
 
 
 def served(provider: Provider) -> list[tuple[str, str]]:
-    """What may be asked of it: an operation, with a model where there are some."""
+    """What may be asked of it and takes no file: an operation, with a model if it has any."""
     manifest = provider.manifest if isinstance(provider.manifest, dict) else {}
     known = [name for name in manifest.get("operations", ()) if name in registry()]
     if known:
@@ -68,7 +68,7 @@ def served(provider: Provider) -> list[tuple[str, str]]:
     return [
         (f"{row.operation} {row.model_id}", f"{row.model_id} ({row.operation})")
         for row in models[:MOST_CHOICES]
-        if row.operation in registry()
+        if (operation := registry().get(row.operation)) and operation.kind is not Kind.TRANSCRIPTION
     ]
 
 
@@ -98,11 +98,12 @@ def _params(
     """As the call is made: of this provider and no other, and of little."""
     params = said or example_of(registry()[operation])
     if registry()[operation].kind is Kind.DATA:
+        params.pop("strategy", None)  # which asks several
         return params | {"provider": provider.slug, "fallback": False}
     params = params | {"model": f"{provider.slug}/{model_id}"}
+    params.pop("n", None)
     if operation != "chat.completions":
         return params
-    params.pop("n", None)
     wanted = params.pop("max_completion_tokens", params.pop("max_tokens", MOST_TOKENS))
     least = min(wanted, MOST_TOKENS_ASKED) if isinstance(wanted, int) else wanted
     return params | {"max_tokens": least, "stream": False}

@@ -212,3 +212,26 @@ async def test_of_a_huge_answer_only_the_beginning_is_kept(
     monkeypatch.setattr(desks, "MOST_BYTES", 50)
     told = await Desk(rig.gateway).call(CHAT, ASKED, Mode.LIVE)
     assert told["status"] == 200 and len(told["body"]) <= 50
+
+
+@on_loop
+async def test_of_sound_only_its_size_is_told(rig: Rig) -> None:
+    speech = target("lab", "tts-1", operation="audio.speech", context=None, max_output=None)
+    named = {("audio.speech", "tts-1"): route(speech)}
+    rig.serve(*named.values())
+    rig.gateway.live.snapshot = replace(rig.gateway.live.snapshot, routes=named)
+    rig.upstreams.script = lambda request: Reply([b"\xff" * 7], 200, {"content-type": "audio/mpeg"})
+    params = {"model": "tts-1", "voice": "alloy", "input": "Hello!"}
+    told = await Desk(rig.gateway).call("audio.speech", params, Mode.LIVE)
+    assert (told["status"], told["body"]) == (200, "7 bytes of audio/mpeg")
+
+
+@on_loop
+async def test_a_call_with_a_file_can_be_looked_at_without_one(rig: Rig) -> None:
+    name = "audio.transcriptions"
+    model = target("lab", "whisper-1", operation=name, context=None, max_output=None)
+    served = replace(rig.gateway.live.snapshot, routes={(name, "whisper-1"): route(model)})
+    rig.gateway.live.snapshot = served
+    params = {"model": "whisper-1", "file": "recording.mp3"}
+    document = await Desk(rig.gateway).preview(house(), name, params)
+    assert [each["reason"] for each in document["targets"]] == ["would_serve"]
