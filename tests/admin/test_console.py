@@ -428,7 +428,10 @@ def test_test_calls_are_few_a_minute(
 
 def test_what_goes_wrong_with_one_is_said(browser: Client, worker: Any) -> None:
     lab = provider("lab")
-    assert "no model yet" in browser.get(page_of(lab, "test_call")).content.decode()
+    page = browser.get(page_of(lab, "test_call")).content.decode()
+    assert "no model yet" in page and "switched off" not in page
+    off = provider("off", enabled=False)
+    assert "switched off" in browser.get(page_of(off, "test_call")).content.decode()
     factories.ModelFactory(provider=lab, model_id="gpt-x")
     form = {"what": f"{CHAT} gpt-x", "where": "test"}
 
@@ -438,6 +441,7 @@ def test_what_goes_wrong_with_one_is_said(browser: Client, worker: Any) -> None:
 
         return ask
 
+    worker(ask=vitals.Worker().ask)
     page = browser.post(page_of(lab, "test_call"), form).content.decode()
     assert "No gateway runs in this process" in page
     for fault, said in ((TimeoutError(), "hung up"), (Unavailable("Not now."), "Not now.")):

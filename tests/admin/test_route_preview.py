@@ -100,11 +100,15 @@ def test_what_goes_wrong_is_said(browser: Client, gateway: Gateway) -> None:
         assert said in preview(browser, RouteFactory()).content.decode()
 
 
-def test_without_a_gateway_it_says_where_to_ask(browser: Client) -> None:
+def test_without_a_gateway_it_says_where_to_ask(
+    browser: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vitals.WORKER, "explain", vitals.Worker().explain)
     assert "No gateway runs" in preview(browser, RouteFactory()).content.decode()
 
 
-def test_a_route_of_an_operation_that_is_gone_has_a_page(browser: Client) -> None:
+def test_a_route_of_an_operation_that_is_gone_has_a_page(browser: Client, gateway: Gateway) -> None:
+    gateway.fault = NotFound("There is no operation 'gone.by'.")
     assert preview(browser, RouteFactory(operation="gone.by", alias="")).status_code == 200
 
 
