@@ -53,7 +53,7 @@ env-example: $(VENV)/product.stamp ## Write .env.example from the settings
 
 provider-docs: $(VENV)/tools.stamp ## Write the pages of docs/providers from the catalogue and the recordings
 	@$(TEST_ENV) $(BIN)/python manage.py provider_docs
-	@$(TEST_ENV) $(BIN)/python tests/providers/recordings/run.py
+	@$(BIN)/python -m pytest -q --write tests/gateway/unit/test_recordings.py
 
 up: ## The production shape in containers: two gateways, PostgreSQL, Valkey, Prometheus, Grafana
 	docker compose up --build --wait

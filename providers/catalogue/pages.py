@@ -43,8 +43,8 @@ def _index(by_category: Mapping[str, Sequence[CatalogueFile]]) -> str:
     return _text(
         [
             "# Providers",
-            f"{len(everyone)} providers serve {len(registry())} operations; {keyless} of them need no "
-            "key. To add one: [writing a manifest](writing-a-manifest.md).",
+            f"{len(everyone)} providers serve {len(registry())} operations; {keyless} of them need "
+            "no key. To add one: [writing a manifest](writing-a-manifest.md).",
             "What real answers of theirs come to: [recordings](recordings.md).",
             _table(
                 ("category", "providers", "without a key"),

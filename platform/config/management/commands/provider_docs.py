@@ -1,4 +1,4 @@
-"""Writes the pages of docs/providers/ that are made from the catalogue (providers/catalogue/pages.py)."""
+"""Writes the pages of docs/providers/ that are made from the catalogue (catalogue/pages.py)."""
 
 from __future__ import annotations
 
