@@ -171,13 +171,20 @@ def _load_operations(loaded: Loaded) -> None:
 
 
 def _load_routes(files: Sequence[CatalogueFile], loaded: Loaded) -> None:
-    """Each data operation's route: every provider that serves it, keyless ones first."""
+    """Each data operation's route."""
     providers = {row.slug: row.pk for row in Provider.objects.all()}
+    for name, serving in shipped_routes(files).items():
+        _load_route(name, [providers[file.slug] for file in serving], loaded)
+
+
+def shipped_routes(files: Sequence[CatalogueFile]) -> dict[str, list[CatalogueFile]]:
+    """By data operation, every provider that serves it, keyless ones first."""
     ordered = sorted(files, key=lambda file: (not file.enabled, file.needs_credential, file.slug))
-    for name, operation in registry().items():
-        if operation.kind is OperationKind.DATA:
-            serving = [file.slug for file in ordered if name in file.operations]
-            _load_route(name, [providers[slug] for slug in serving], loaded)
+    return {
+        name: [file for file in ordered if name in file.operations]
+        for name, operation in registry().items()
+        if operation.kind is OperationKind.DATA
+    }
 
 
 def _load_route(operation: str, providers: Sequence[int], loaded: Loaded) -> None:

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.client
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlencode, urlsplit
 
 import orjson
+import pytest
 import yaml
 
+from accounts.identity import KeyCredential, Record
 from lib.problems import InvalidRequest
-from providers.adapters.manifest import Manifest, ManifestOperation
+from providers.adapters.manifest import Manifest, ManifestAdapter, ManifestOperation
 from providers.adapters.manifest.templates import as_text
 from providers.catalogue import CatalogueFile, Example, load_examples
 from providers.catalogue.examples import Serve
@@ -29,7 +31,7 @@ from providers.snapshot import ModelSpec, ProviderSpec, TargetSpec
 from providers.timeouts import Timeouts
 from providers.transport import Http1Transport
 from tenants.keys import Mode
-from tests.gateway.unit.rig import Rig, route
+from tests.gateway.unit.rig import Callers, Rig, route
 from tests.providers.upstreams import Connection, answer, serving
 from tests.shipped import FILES
 
@@ -255,13 +257,13 @@ def _target(recording: Recording) -> TargetSpec:
 
 def spec_of(file: CatalogueFile) -> ProviderSpec:
     """As the catalogue's row is read, without credentials."""
-    manifest = dict(file.document) if file.manifest else None
+    adapter = ManifestAdapter(file.manifest) if file.manifest else adapter_for(file.adapter)
     return ProviderSpec(
         slug=file.slug,
-        adapter=adapter_for(file.adapter, manifest),
+        adapter=adapter,
         base_url=file.document["base_url"],
         settings=file.document.get("settings", {}),
-        manifest=manifest,
+        manifest=dict(file.document) if file.manifest else None,
         needs_credential=file.needs_credential,
         allow_private_network=True,
         timeouts=Timeouts(),
@@ -314,6 +316,23 @@ def _told(recording: Recording, manifest: Manifest) -> dict[str, Any]:
     except InvalidRequest:
         return {}
     return params if operation.request_validator.is_valid(params) else {}
+
+
+@contextlib.contextmanager
+def many_rigs() -> Iterator[Callable[..., Rig]]:
+    """Makes rigs for as many tests or calls as there are; each ends its own gateway."""
+    everybody: list[Callers] = []
+
+    def make_rig(**options: object) -> Rig:
+        everybody.append(Callers())
+        return Rig(everybody[-1], **options)
+
+    def find(name: str) -> Record | None:
+        return next((found for each in reversed(everybody) if (found := each.find(name))), None)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(KeyCredential, "find", lambda shown: find(shown.name))
+        yield make_rig
 
 
 async def all_called(make_rig: Callable[..., Rig]) -> list[Result]:

@@ -431,7 +431,7 @@ class Rig:
 
     def __init__(self, callers: Callers, **options: Any) -> None:
         self.callers = callers
-        self.clock = ManualClock()
+        self.clock: ManualClock = options.pop("clock", None) or ManualClock()
         self.upstreams = Upstreams()
         transport: Transport = options.pop("transport", self.upstreams)
         self.journal = MemoryJournal()

@@ -7,10 +7,15 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from accounts.identity import KeyCredential, Record
-from tests.gateway.unit.recordings import OTHERWISE, Recording, Result, all_called, recordings
+from tests.gateway.unit.recordings import (
+    OTHERWISE,
+    Recording,
+    Result,
+    all_called,
+    many_rigs,
+    recordings,
+)
 from tests.gateway.unit.recordings_page import PAGE, page
-from tests.gateway.unit.rig import Callers, Rig
 
 EVERYTHING = recordings()
 STRANGERS = [recording for recording in EVERYTHING if recording.not_ours]
@@ -18,17 +23,7 @@ STRANGERS = [recording for recording in EVERYTHING if recording.not_ours]
 
 @pytest.fixture(scope="module")
 def results() -> Iterator[Sequence[Result]]:
-    everybody: list[Callers] = []
-
-    def make_rig(**options: object) -> Rig:
-        everybody.append(Callers())
-        return Rig(everybody[-1], **options)
-
-    def find(name: str) -> Record | None:
-        return next((found for each in everybody if (found := each.find(name))), None)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(KeyCredential, "find", lambda shown: find(shown.name))
+    with many_rigs() as make_rig:
         yield asyncio.run(asyncio.wait_for(all_called(make_rig), 120))
 
 
