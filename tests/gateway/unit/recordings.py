@@ -73,10 +73,9 @@ class Recording:
 
     @property
     def at(self) -> str:
-        known = KNOWN["providers"]
-        return str(
-            known.get(f"{self.provider} {self.named}", known.get(self.provider, self.provider))
-        )
+        known, name = KNOWN["providers"], self.provider
+        written = name if name in BY_SLUG else name.replace(".", "-")
+        return str(known.get(f"{name} {self.named}", known.get(name, written)))
 
     @property
     def file(self) -> CatalogueFile:

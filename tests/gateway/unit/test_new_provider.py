@@ -39,8 +39,8 @@ LATEST = {
 NO_PAIR = {
     **LATEST,
     "serve": "exact",
-    "params": {"base": "EUR", "quote": "XXX"},
-    "request": {"method": "GET", "url": "/rates/EUR?to=XXX"},
+    "params": {"base": "EUR", "quote": "XTS"},
+    "request": {"method": "GET", "url": "/rates/EUR?to=XTS"},
     "response": {
         "status": 404,
         "content_type": "application/json",
@@ -93,6 +93,6 @@ async def asked(make_rig: Callable[..., Rig], sandbox: SandboxServer, tables: An
     rig.gateway.live.snapshot = tables
     key = rig.callers.add(mode=Mode.TEST)
     path = "/api/v1/finance/fx_rate?base=EUR&quote="
-    answers = [await rig.ask(path + quote, key=key) for quote in ("NOK", "XXX")]
+    answers = [await rig.ask(path + quote, key=key) for quote in ("NOK", "XTS")]
     await rig.gateway.stop()
     return answers
