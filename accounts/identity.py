@@ -63,6 +63,7 @@ class Identity:
     quotas_since: int = 0  # µs: all gateways count by these quotas from then on
     markup: int = 0  # the plan's, in hundredths of a per cent
     hit_price: int = 0  # the plan's: µUSD for a call that the cache answers
+    fan_out: int = 20  # the plan's: how many providers a call may ask at once
     expires_at: float | None = None
     allow_house_fallback: bool = False
     keep_warm: bool = False  # what it asks for often may be learned, and fetched again for it
@@ -441,6 +442,7 @@ def _tenant_fields(tenant: Any) -> dict[str, Any]:
         "time_zone": tenant.time_zone,
         "markup": tenant.plan.markup,
         "hit_price": tenant.plan.cache_hit_microusd,
+        "fan_out": tenant.plan.fan_out,
         "allow_house_fallback": tenant.allow_house_fallback,
         "keep_warm": tenant.keep_warm,
     }

@@ -12,7 +12,7 @@ from django.contrib.admin import EmptyFieldListFilter
 from django.core.exceptions import ValidationError
 from django.db.models import Count, JSONField, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import redirect
+from django.shortcuts import get_object_or_404, redirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
@@ -81,13 +81,24 @@ class ProviderAdmin(CatalogueAdmin):
     list_display = ["slug", "name", "category", "adapter", "enabled", "credentials_held", "source"]
     list_filter = ["enabled", "category", "adapter", "source"]
     search_fields = ["slug", "name", "public_id"]
-    readonly_fields = ["public_id", "source", "checksum", "created_at"]
+    readonly_fields = ["public_id", "manifest", "source", "checksum", "created_at"]
     actions = ["enable", "disable", "override_breaker"]
+    actions_list = ["all_definitions"]
+    actions_detail = ["definitions"]
     left_alone = frozenset({"enabled"})
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Provider]:
         rows: QuerySet[Provider] = super().get_queryset(request)
         return rows.annotate(held=Count("credentials", filter=Q(credentials__enabled=True)))
+
+    @action(description="Definitions", url_path="all-definitions", permissions=["view"])  # type: ignore[untyped-decorator]
+    def all_definitions(self, request: HttpRequest) -> HttpResponse:
+        """What a provider is has versions, and pages of its own: it is never edited in place."""
+        return redirect("definitions-index")
+
+    @action(description="Definition", url_path="definition", permissions=["view"])  # type: ignore[untyped-decorator]
+    def definitions(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return redirect("definitions", slug=get_object_or_404(Provider, pk=object_id).slug)
 
     @admin.display(description="credentials", ordering="held")
     def credentials_held(self, provider: Any) -> str:

@@ -194,6 +194,7 @@ class Answer:
     AI operations fill `body` with OpenAI-shaped JSON, and `document` with what is in it where they
     have read it anyway; data operations fill `data` (an object
     or a list in the operation's canonical schema), from which the gateway makes the envelope.
+    `meta` is what that tells besides of an answer made of several providers'.
     """
 
     body: bytes = b""
@@ -202,6 +203,7 @@ class Answer:
     page: dict[str, Any] | None = None
     as_of: str | None = None
     attribution: list[dict[str, Any]] = field(default_factory=list)
+    meta: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,12 @@ from functools import partial
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.core.validators import MinValueValidator
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models, transaction
 from django.db.models import TextChoices
 from django.utils import timezone
 
+import providers.definition_models  # noqa: F401 - Django looks for models here
 from lib.ids import prefixed
 from lib.models import Published, Topic
 from providers import answer_checks, cache_rules
@@ -270,6 +271,13 @@ class Route(Published):
         default=False,
         help_text="Ask a second target when the first is slower than its 95th percentile. "
         "Only data operations, which read.",
+    )
+    fan_out = models.PositiveSmallIntegerField(
+        default=5,
+        db_default=5,
+        validators=[MinValueValidator(1), MaxValueValidator(20)],
+        help_text="How many targets a data call may ask at once with `?strategy=`; 1: one at a "
+        "time. See docs/api/aggregation.md.",
     )
     checks = models.JSONField(
         default=dict,

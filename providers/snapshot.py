@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import orjson
 import structlog
+from django.db.models import Exists, OuterRef, QuerySet
 from django.utils import timezone
 
 from lib.sealing import SealBroken
@@ -25,6 +26,7 @@ from providers.breaker import Override, State
 from providers.breaker_policy import Policies
 from providers.cache_rules import Rules
 from providers.call import Grant, Upstream
+from providers.definition_models import Drift
 from providers.dialects import adapter_for
 from providers.retry_policy import RetryPolicy
 from providers.secret_form import parts_of
@@ -70,6 +72,7 @@ class ProviderSpec:
     breaker: Policies = field(default_factory=Policies)
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     version: str = ""  # of all that its answers depend on
+    drifting: bool = False  # it answers in another shape than its definition tells
 
     def credentials_of(self, tenant_id: int | None) -> tuple[CredentialSpec, ...]:
         return self.secrets.get(tenant_id) or self.secrets.get(None) or ()
@@ -152,6 +155,7 @@ class RouteSpec:
     targets: tuple[TargetSpec, ...]
     timeouts: Mapping[str, int] = field(default_factory=dict)
     hedge: bool = False
+    fan_out: int = 5
     rescue: str = "none"
     checks: Checks | None = None
     cache: Rules = field(default_factory=dict)
@@ -195,11 +199,20 @@ def load() -> Snapshot:
     )
 
 
+def spec_of(row: models.Provider) -> ProviderSpec:
+    """One provider, whether or not it is enabled. Raises ValueError, KeyError or TypeError for
+    a row that cannot work."""
+    held = models.Credential.objects.filter(enabled=True, provider=row)
+    return _provider(row, _load_secrets(held).get(row.pk, {}), HousePolicy.current())
+
+
 def _load_providers() -> dict[int, ProviderSpec]:
-    secrets = _load_secrets()
+    secrets = _load_secrets(models.Credential.objects.filter(enabled=True))
     house = HousePolicy.current()
     specs = {}
-    for row in models.Provider.objects.filter(enabled=True).order_by("pk"):
+    drifting = Exists(Drift.objects.filter(slug=OuterRef("slug")))
+    rows = models.Provider.objects.filter(enabled=True).annotate(drifting=drifting)
+    for row in rows.order_by("pk"):
         with _left_out_if_broken("provider", row.slug):
             specs[row.pk] = _provider(row, secrets.get(row.pk, {}), house)
     return specs
@@ -243,6 +256,7 @@ def _provider(
         breaker=policy.breaker,
         retry=policy.retry,
         version=_version(row.adapter, row.base_url, row.settings, row.manifest),
+        drifting=getattr(row, "drifting", False),
     )
 
 
@@ -283,9 +297,11 @@ def _quotas(row: models.Provider, house: HousePolicy) -> tuple[Quota, ...]:
     return merge_quotas(quotas, compile_quotas(row.quotas, QuotaScope.PROVIDER))
 
 
-def _load_secrets() -> dict[int, dict[int | None, tuple[CredentialSpec, ...]]]:
+def _load_secrets(
+    rows: QuerySet[models.Credential],
+) -> dict[int, dict[int | None, tuple[CredentialSpec, ...]]]:
     secrets: dict[int, dict[int | None, tuple[CredentialSpec, ...]]] = {}
-    for row in models.Credential.objects.filter(enabled=True).order_by("pk"):
+    for row in rows.order_by("pk"):
         try:
             spec = CredentialSpec(row.public_id, row.secret(), row.drained_at is not None)
         except SealBroken as error:
@@ -338,6 +354,7 @@ def _route(
         targets=tuple(targets),
         timeouts=row.timeouts,
         hedge=row.hedge,
+        fan_out=row.fan_out,
         rescue=row.rescue,
         checks=answer_checks.parse(row.checks),  # rather no route than answers unchecked
         cache=cache_rules.parse(row.cache),

@@ -81,6 +81,13 @@ class Plan(QuotaHolder):
         validators=[MaxValueValidator(1_000_000_000)],
         help_text="What a call that the cache answers costs, in millionths of a dollar.",
     )
+    fan_out = models.PositiveSmallIntegerField(
+        default=20,
+        db_default=20,
+        validators=[MinValueValidator(1), MaxValueValidator(20)],
+        help_text="How many providers a data call may ask at once with `?strategy=`, where its "
+        "route allows as many; 1: one at a time.",
+    )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
     class Meta:

@@ -16,6 +16,7 @@ from unfold.decorators import action
 
 from accounts.admin import ReadOnlyAdmin
 from api import undoing
+from api.console import tenants  # noqa: F401 - registers its page
 from lib.audit import AuditEntry
 
 

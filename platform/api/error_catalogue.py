@@ -32,8 +32,8 @@ EXPLAINED: Mapping[str, Explained] = {
     "key_revoked": Explained("401", "Someone revoked the API key.", "Use another key."),
     "forbidden": Explained(
         "403",
-        "You are known, but your role does not allow this.",
-        "Ask an owner of the tenant for another role.",
+        "You are known, but your role does not allow this, or staff switched off what you ask for.",
+        "Do as `detail` says, or ask an owner of the tenant for another role.",
     ),
     "insufficient_scope": Explained(
         "403", "The key has no scope for this.", "Use a key with the scope that `detail` names."

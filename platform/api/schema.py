@@ -20,6 +20,7 @@ from api.schema_parts import (
     MODEL,
     OPENAI_ERROR,
     PAGE,
+    PART,
     PROBLEM,
     REPLAYED,
     ref,
@@ -91,7 +92,7 @@ def add_data_path(
     schemas = result.setdefault("components", {}).setdefault("schemas", {})
     schemas |= {"Problem": PROBLEM, "OpenAIError": OPENAI_ERROR}
     if not isinstance(generator, InternalGenerator):
-        schemas |= {"Meta": META, "Page": PAGE, "Model": MODEL}
+        schemas |= {"Meta": META, "Page": PAGE, "Part": PART, "Model": MODEL}
         schemas |= {"Batch": BATCH, "BatchRequest": BATCH_SCHEMA}
         result["paths"] = _data_path(schemas) | result["paths"]
     for item in result["paths"].values():
@@ -190,7 +191,8 @@ def _success(operation: Operation, name: str) -> dict[str, Any]:
 
 
 def _enveloped(operation: Operation, item: dict[str, Any]) -> dict[str, Any]:
-    data = {"type": "array", "items": item} if operation.is_list else item
+    own = {"type": "array", "items": item} if operation.is_list else item
+    data = {"anyOf": [own, {"type": "array", "items": ref("Part")}]}
     properties = {"data": data, "meta": ref("Meta")}
     if operation.is_list:
         properties["page"] = ref("Page")

@@ -90,6 +90,28 @@ META: Final[dict[str, Any]] = {
             },
         },
         "request_id": {"type": "string", "format": "uuid"},
+        "strategy": {
+            "description": "How several providers' answers were combined.",
+            "enum": ["all", "merge"],
+        },
+        "sources": {
+            "description": "With `strategy=merge`: what each provider gave to it.",
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["provider", "as_of"],
+                "properties": {
+                    "provider": _TEXT,
+                    "as_of": _TEXT,
+                    "items": {"description": "Of a list, how many.", "type": "integer"},
+                    "value": {"description": "Of one record, its own.", "type": "string"},
+                    "left_out": {
+                        "description": "The field in which it differs; its value does not count.",
+                        "type": "string",
+                    },
+                },
+            },
+        },
         "explain": {
             "description": "With `explain=true`: each provider once, with one reason.",
             "type": "object",
@@ -124,6 +146,31 @@ PAGE: Final[dict[str, Any]] = {
         "limit": {"type": ["integer", "null"]},
         "next_cursor": _MAYBE_TEXT,
     },
+}
+
+PART: Final[dict[str, Any]] = {
+    "description": "With `strategy=all`: one provider's answer, or the problem it had.",
+    "type": "object",
+    "required": ["provider"],
+    "properties": {
+        "provider": _TEXT,
+        "data": {"description": "As this operation's `data`.", "type": ["object", "array"]},
+        "page": ref("Page"),
+        "as_of": _TEXT,
+        "attribution": META["properties"]["attribution"],
+        "problem": {
+            "type": "object",
+            "required": ["type", "title", "status", "detail", "code"],
+            "properties": {
+                "type": _TEXT,
+                "title": _TEXT,
+                "status": {"type": "integer"},
+                "detail": _TEXT,
+                "code": _TEXT,
+            },
+        },
+    },
+    "oneOf": [{"required": ["data"]}, {"required": ["problem"]}],
 }
 
 BATCH: Final[dict[str, Any]] = {

@@ -85,6 +85,15 @@ class PriceBook:
         prices = self.price(provider, model, operation, at).prices
         return prices.worst(usage) if prices.covers(usage) else None
 
+    def differing(self, other: PriceBook) -> set[tuple[str, str]]:
+        """The providers, each with a model or with "" for all, of which `other` tells otherwise."""
+        ours, theirs = self._versions, other._versions
+        return {
+            (provider, "" if model == models.EVERY_MODEL else model)
+            for provider, model, operation in ours.keys() | theirs.keys()
+            if ours.get((provider, model, operation)) != theirs.get((provider, model, operation))
+        }
+
 
 def load() -> PriceBook:
     """All versions, the past ones included (blocking)."""

@@ -16,15 +16,16 @@ from django.db.models import Sum
 from billing.book import PriceBook, PriceVersion
 from billing.models import Correction, Price
 from lib.money import marked_up
-from providers.call import Usage
+from providers.call import Usage, Verdict
 from providers.prices import Prices
-from usage.models import UsageRecord
+from usage.models import Attempt, UsageRecord
 
 PAGE = 2000
 SHOWN = 10  # ids of differing rows that are told
 
 Progress = Callable[[int], None]
 Told = Mapping[str, tuple[int, int]]  # request id: charge and cost
+Together = Mapping[str, Sequence[Attempt]]  # request id: those that answered
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +65,9 @@ def reproduce(period: Period, progress: Progress = lambda _: None) -> Report:
     """Every row again, from its own usage, price version and markup. Changes nothing."""
     own, report = _own_prices(), Report()
     for page in _pages(period):
+        together = _together(page)
         for row in page:
-            report.note(row, row.charge, marked_up(_cost(row, own), row.markup))
+            report.note(row, row.charge, marked_up(_cost(row, own, together), row.markup))
         progress(report.rows)
     return report
 
@@ -95,22 +97,42 @@ def usage_of(row: UsageRecord) -> Usage:
 def _correct_page(
     page: Sequence[UsageRecord], book: PriceBook, own: Mapping[int, Prices], report: Report
 ) -> None:
-    earlier = _corrected([row.request_id for row in page])
+    earlier, together = _corrected([row.request_id for row in page]), _together(page)
     made = []
     for row in page:
         added, added_cost = earlier.get(row.request_id, (0, 0))
-        charged, cost = row.charge + added, _cost(row, own) + added_cost
+        charged, cost = row.charge + added, _cost(row, own, together) + added_cost
         if not _is_rated(row):
             report.note(row, charged, charged)
             continue
-        version = book.price(row.provider, row.model, row.operation, row.created_at.timestamp())
-        right = version.prices.cost(usage_of(row))
+        version, right = _right(row, book, together)
         charge = marked_up(right, row.markup)
         report.note(row, charged, charge)
         if (charge, right) != (charged, cost):
             made.append(_correction(row, version, charge=charge - charged, cost=right - cost))
     # Another run at the same time may have made the same ones.
     Correction.objects.bulk_create(made, ignore_conflicts=True)
+
+
+def _together(page: Sequence[UsageRecord]) -> Together:
+    """Of calls that several providers answered, whose rows name no price: each one's attempt."""
+    asked = [row.request_id for row in page if row.price_id is None and row.attempts > 1]
+    found: dict[str, list[Attempt]] = {}
+    if asked:
+        for attempt in Attempt.objects.filter(request_id__in=asked, verdict=Verdict.OK):
+            found.setdefault(attempt.request_id, []).append(attempt)
+    return {request_id: answered for request_id, answered in found.items() if len(answered) > 1}
+
+
+def _right(row: UsageRecord, book: PriceBook, together: Together) -> tuple[PriceVersion, int]:
+    """What a row should have cost, and by which version: of several providers' the newest."""
+    at, answered = row.created_at.timestamp(), together.get(row.request_id)
+    if answered is None:
+        version = book.price(row.provider, row.model, row.operation, at)
+        return version, version.prices.cost(usage_of(row))
+    each = [(book.price(a.provider, a.model, row.operation, at), a) for a in answered]
+    right = sum(version.prices.cost(Usage(units=a.units)) for version, a in each)
+    return max((version for version, _ in each), key=lambda version: version.id or 0), right
 
 
 def _is_rated(row: UsageRecord) -> bool:
@@ -133,8 +155,11 @@ def _own_prices() -> dict[int, Prices]:
     return {price.pk: price.prices for price in Price.objects.iterator(chunk_size=PAGE)}
 
 
-def _cost(row: UsageRecord, own: Mapping[int, Prices]) -> int:
-    """At the version that the row names. None was known for a row that names none."""
+def _cost(row: UsageRecord, own: Mapping[int, Prices], together: Together) -> int:
+    """At the version that the row names. None was known for a row that names none, unless several
+    answered: then it is the sum of what their attempts say."""
+    if row.request_id in together:
+        return sum(attempt.cost for attempt in together[row.request_id])
     prices = None if row.price_id is None else own.get(row.price_id)
     return 0 if prices is None else prices.cost(usage_of(row))
 

@@ -29,8 +29,9 @@ class Place(NamedTuple):
 
     `tenant_id` is None where everybody has the same answer. `route` is its name, and
     `configuration` says which state of it and of its providers: an answer under an older one is
-    not found any more. `provider` and `fallback` are the caller's own constraints. `own` are the
-    tenant's own credentials that may be used; an answer got with them is never anybody else's.
+    not found any more. `provider` and `fallback` are the caller's own constraints, `together` is
+    how many providers' answers are combined, and how. `own` are the tenant's own credentials that
+    may be used; an answer got with them is never anybody else's.
     """
 
     tenant_id: int | None
@@ -43,6 +44,7 @@ class Place(NamedTuple):
     fallback: bool = True
     own: tuple[str, ...] = ()
     extra: bool = False
+    together: str = ""
 
 
 class Keys:
@@ -98,4 +100,5 @@ def _parts(place: Place) -> list[bytes]:
     own = [len(place.own).to_bytes(4, "big"), *(name.encode() for name in place.own)]
     names = (place.mode, place.operation, place.version, place.route, place.configuration)
     flags = b"%d%d" % (place.fallback, place.extra)
-    return [whose, *(name.encode() for name in names), place.provider.encode(), flags, *own]
+    asked = (place.provider.encode(), place.together.encode())
+    return [whose, *(name.encode() for name in names), *asked, flags, *own]

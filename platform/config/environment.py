@@ -151,6 +151,29 @@ class Environment(BaseSettings):
         description="Ledger rows older than so many whole months go, their sums by day "
         "stay. 0 keeps them for ever; otherwise 2 or more.",
     )
+    VERIFY_PROVIDERS: Literal["off", "keyed", "all"] = Field(
+        "keyed",
+        description="Which enabled providers the worker verifies with a real call now and then: "
+        "off (none), keyed (those with a credential) or all (keyless ones too).",
+    )
+    VERIFY_EVERY_MINUTES: int = Field(
+        60, ge=5, le=1440, description="How long after a verification the next one is due."
+    )
+    VERIFY_CALLS_PER_HOUR: int = Field(
+        6,
+        ge=1,
+        le=60,
+        description="Verifications and trials by staff that a provider is sent in an hour at most.",
+    )
+    VERIFY_CALLS_PER_DAY: int = Field(
+        48, ge=1, le=200, description="The same in a day, that is in any 24 hours."
+    )
+    VERIFY_SHARE_PERCENT: int = Field(
+        5,
+        ge=1,
+        le=50,
+        description="What verification may use of a provider's hourly, daily and monthly limits.",
+    )
     ACCESS_TOKEN_MINUTES: int = Field(10, ge=1, le=60, description="Life of an access token.")
     REFRESH_TOKEN_DAYS: int = Field(14, ge=1, le=90, description="Life of a refresh token.")
     CORS_ORIGINS: CommaSeparated = Field([], description="Browser origins that may call the API.")

@@ -228,6 +228,7 @@ SPECTACULAR_SETTINGS = {
         "KeyMode": "api.v1.keys.MODES",
         "BreakerState": "api.v1.health.BREAKER_STATES",
         "BreakerOverrideState": "providers.models.BreakerOverride.To",
+        "DefinitionState": "providers.definition_models.Definition.State",
     },
     "PREPROCESSING_HOOKS": ["api.schema.without_aliases"],
     "POSTPROCESSING_HOOKS": [

@@ -45,6 +45,12 @@ _SIDE: Final = (
                 "providers.view_provider",
             ),
             (
+                "Definitions",
+                "draft",
+                "definitions-index",
+                "providers.view_definition",
+            ),
+            (
                 "Credentials",
                 "key_vertical",
                 "admin:providers_credential_changelist",
@@ -89,6 +95,7 @@ _SIDE: Final = (
                 "admin:usage_usagerecord_changelist",
                 "usage.view_usagerecord",
             ),
+            ("Export", "download", "export", "usage.view_usagerecord"),
             ("Plans", "sell", "admin:tenants_plan_changelist", "tenants.view_plan"),
             ("Prices", "payments", "admin:billing_price_changelist", "billing.view_price"),
             (

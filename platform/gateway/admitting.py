@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from accounts.identity import WARM, Identity
 from billing.book import PriceBook
+from gateway.aggregating import ALL_COUNT
 from gateway.exchange import Exchange
 from gateway.headers import limit_headers
 from gateway.routing import Plan
@@ -80,7 +81,12 @@ class Admitting:
             claims = demand.claims(now)
             if identity.kind == WARM:
                 claims = (*claims, self._warm)
-            base = Part(claims, worst.amounts(size))
+            amounts = (
+                worst.amounts_of_all(size, len(plan.candidates))
+                if plan.together in ALL_COUNT
+                else worst.amounts(size)
+            )
+            base = Part(claims, amounts)
             options = [
                 Part(
                     offer.claims(now) if offer else (),

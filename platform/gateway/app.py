@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
@@ -19,7 +20,7 @@ from accounts.identity import WARM, Credential, Identities, Identity
 from cache import metrics as cache_metrics
 from cache.cache import Cache
 from cache.looking import Look
-from gateway import cursors, listing, surfacing
+from gateway import aggregating, cursors, listing, surfacing
 from gateway.admitting import Admitting
 from gateway.arranging import Arranger
 from gateway.batch import Batch
@@ -28,6 +29,7 @@ from gateway.caching import LOOK, Caching
 from gateway.credential_metrics import DrainedMetrics
 from gateway.cursors import Cursors
 from gateway.dispatch import Dispatcher
+from gateway.drift_metrics import DriftMetrics
 from gateway.exchange import Exchange, Receive, Scope, Send
 from gateway.explanation import HEADER as EXPLAIN
 from gateway.idempotency import HEADER as IDEMPOTENCY_KEY
@@ -36,7 +38,7 @@ from gateway.live import Live
 from gateway.observation import Observer
 from gateway.paths import Door
 from gateway.reading import read_data
-from gateway.routing import Plan, Wish, resolve
+from gateway.routing import Narrowing, Plan, resolve
 from gateway.scores import Scores
 from gateway.semantic import Semantic
 from gateway.serving import Admitted, Serving
@@ -108,6 +110,7 @@ class Gateway:
     _loop: asyncio.AbstractEventLoop | None = None
     _beside: list[asyncio.Task[None]] = field(default_factory=list)
     _drained: DrainedMetrics = field(default_factory=DrainedMetrics)
+    _drifting: DriftMetrics = field(default_factory=DriftMetrics)
     idempotency: Idempotency = field(init=False)
     caching: Caching = field(init=False)
     serving: Serving = field(init=False)
@@ -127,6 +130,7 @@ class Gateway:
         self.live.on_snapshot = self._follow
         self.arranger = Arranger(self.scores, self.dispatcher.resting)
         self.caching = Caching(self.cache)
+        self.live.on_prices = self.caching.repriced
         self.serving = Serving(
             self.dispatcher,
             self.caching,
@@ -209,6 +213,7 @@ class Gateway:
         self.dispatcher.breakers.apply(snapshot.breaker_overrides)
         self.dispatcher.retrying.pool.settled()
         self._drained.publish(snapshot.providers)
+        self._drifting.publish(snapshot.providers)
 
     def _drain(self, upstream: Upstream, reason: str) -> None:
         pool = self.dispatcher.retrying.pool
@@ -230,10 +235,10 @@ class Gateway:
         except HungUp:
             exchange.status = HUNG_UP
         except Problem as problem:
-            await exchange.refuse(problem)
+            await _refuse(exchange, problem)
         except Exception:
             log.exception("call_failed", request_id=exchange.request_id)
-            await exchange.refuse(Problem())
+            await _refuse(exchange, Problem())
         finally:
             self.observer.in_flight -= 1
             self.observer.observe(exchange, door.name)
@@ -272,36 +277,40 @@ class Gateway:
         self, exchange: Exchange, identity: Identity, door: Door, operation: Operation
     ) -> None:
         await self.admitting.admit_listing(exchange, identity, door.name)
-        call, wish, _ = await self._read(exchange, operation)
+        call, narrowing, _ = await self._read(exchange, operation)
         snapshot, url = self.live.snapshot, self.options.sandbox_url
-        plan = resolve(snapshot, identity, operation, call, wish=wish, sandbox_url=url)
+        plan = resolve(snapshot, identity, operation, call, narrowing=narrowing, sandbox_url=url)
         surfacing.translate(exchange)
         await exchange.answer(surfacing.counted(call, plan))
 
     async def _answer_call(
         self, exchange: Exchange, identity: Identity, door: Door, operation: Operation
     ) -> None:
-        call, wish, asked = await self._read(exchange, operation)
+        call, narrowing, asked = await self._read(exchange, operation)
         plan = resolve(
             self.live.snapshot,
             identity,
             operation,
             call,
-            wish=wish,
+            narrowing=narrowing,
             sandbox_url=self.options.sandbox_url,
         )
         # One moment and one book from end to end: what is billed is what was reserved for.
         now, prices = self.clock.now(), self.live.prices
         name = exchange.header_bytes(SESSION)
         session = session_of(name, identity, plan) if name else None
-        plan = self.arranger.arrange(plan, call, wish, session, prices=prices, at=now)
+        plan = self.arranger.arrange(plan, call, narrowing, session, prices=prices, at=now)
+        if narrowing.together:
+            plan = aggregating.planned(plan, narrowing.together, identity.fan_out)
         if exchange.explains:
             exchange.explanation = self.arranger.explain(plan, call, session, prices=prices, at=now)
         deadline = self._deadline(exchange, plan)
         look: Look | None = exchange.scope.get(LOOK)
         ask = None
         if look is None:
-            ask = self.caching.ask(exchange, identity, call, plan, wish=wish, until=deadline)
+            ask = self.caching.ask(
+                exchange, identity, call, plan, narrowing=narrowing, until=deadline
+            )
         entry = None if ask is None else self.cache.fresh(ask)
         admitting = self.admitting
         try:
@@ -365,32 +374,38 @@ class Gateway:
             self.identities.note_failure(address)
             raise
 
-    async def _read(self, exchange: Exchange, operation: Operation) -> tuple[Call, Wish, bytes]:
+    async def _read(
+        self, exchange: Exchange, operation: Operation
+    ) -> tuple[Call, Narrowing, bytes]:
         """The call, validated, and its body as it came. Raises InvalidRequest and what
         Exchange.json_body raises."""
         if operation.kind is not Kind.DATA:
             exchange.explains = exchange.header_bytes(EXPLAIN) == b"true"
             body, params = await exchange.json_body(self.options.max_body_bytes)
             if exchange.surface is not None:
-                return surfacing.read(exchange, operation, params), Wish(), body
+                return surfacing.read(exchange, operation, params), Narrowing(), body
             validate(operation, params)
-            return Call(operation.name, params, body, exchange.request_id), Wish(), body
-        call, wish, exchange.explains = read_data(operation, exchange.query, exchange.request_id)
+            return Call(operation.name, params, body, exchange.request_id), Narrowing(), body
+        call, narrowing, exchange.explains = read_data(
+            operation, exchange.query, exchange.request_id
+        )
         if operation.is_list:
             exchange.cursors = self.cursors
             if (cursor := call.params.get("cursor")) is not None:
-                wish = self._go_on(operation, call.params, cursor, wish)
-        return call, wish, b""
+                narrowing = self._go_on(operation, call.params, cursor, narrowing)
+        return call, narrowing, b""
 
-    def _go_on(self, operation: Operation, params: dict[str, Any], cursor: str, wish: Wish) -> Wish:
+    def _go_on(
+        self, operation: Operation, params: dict[str, Any], cursor: str, narrowing: Narrowing
+    ) -> Narrowing:
         """A cursor belongs to the provider that gave it. Raises InvalidRequest."""
         provider, params["cursor"] = self.cursors.open(operation.name, cursor)
-        if wish.provider not in ("", provider):
+        if narrowing.provider not in ("", provider):
             raise cursors.refusal(
                 f"This cursor goes on with {provider}. Leave `provider` out, or begin again there "
                 "without `cursor`."
             )
-        return Wish(provider, wish.fallback)
+        return Narrowing(provider, narrowing.fallback)
 
     def _reserve(
         self, exchange: Exchange, identity: Identity, plan: Plan, grant: Grant, *, now: float
@@ -421,6 +436,11 @@ class Gateway:
         if asked is not None:
             seconds = min(seconds, _milliseconds(asked) / 1000)
         return asyncio.get_running_loop().time() + seconds
+
+
+async def _refuse(exchange: Exchange, problem: Problem) -> None:
+    with suppress(HungUp):
+        await exchange.refuse(problem)
 
 
 def _milliseconds(text: str) -> int:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from billing.book import PriceBook
 from gateway.explanation import Explanation
-from gateway.routing import PRIORITY, Candidate, Plan, Wish, houses_after_own
+from gateway.routing import PRIORITY, Candidate, Narrowing, Plan, houses_after_own
 from gateway.scores import Scores
 from gateway.sessions import Sessions
 from gateway.strategies import Ask, Random, estimated, figure, order
@@ -28,7 +28,7 @@ class Arranger:
         self,
         plan: Plan,
         call: Call,
-        wish: Wish,
+        narrowing: Narrowing,
         session: bytes | None,
         *,
         prices: PriceBook,
@@ -51,7 +51,7 @@ class Arranger:
             )
         if session is not None:
             plan = self._stick(plan, self.sessions.target(session))
-        if not wish.fallback and len(plan.candidates) > 1:
+        if not narrowing.fallback and len(plan.candidates) > 1:
             plan = plan.without(plan.candidates[1:], "no_fallback")
         return plan
 

@@ -16,29 +16,30 @@ from typing import Any
 import orjson
 
 from accounts.identity import Identity
+from billing.book import PriceBook
 from cache import naming, replay
 from cache.cache import Answer, Ask, Cache, Place
-from cache.compression import MOST_BYTES
 from cache.entry import Entry, Origin
-from cache.freshness import State, Times
+from cache.freshness import State, Times, freshness
 from cache.looking import Look
-from cache.policy import NO_WISH, is_by_chance, parse_wish
+from cache.policy import NO_WISH, CachePolicy, is_by_chance, parse_wish
+from gateway.aggregating import Part, heard
 from gateway.attempt import Known, Served
 from gateway.exchange import EVENT_STREAM, Exchange, Receive, Scope, Send
-from gateway.relay import COMMENT, envelope
-from gateway.routing import Plan, Wish
+from gateway.relay import envelope
+from gateway.routing import Narrowing, Plan
 from lib.clock import rfc3339, utc
 from lib.problems import Problem, Unavailable
 from providers import call as calls
 from providers.call import Call, Usage
-from providers.operations import Kind, Operation
-from providers.sse import DONE
+from providers.operations import OF_MODELS, Kind, Operation
 from tenants.keys import Mode
 from usage.reservation import Reservation
 
 HEADER = b"x-patchbay-cache-control"
 TAGS = b"x-patchbay-cache-tags"
 LOOK = "patchbay.look"  # in the scope of a call that fetches again what is kept
+_NOT_TO_BE_KEPT = {"cache-control": "no-store"}
 _NOT_ASKED_AGAIN = frozenset({HEADER, b"idempotency-key", b"if-none-match"})
 HIT, STALE = "hit", "stale"
 
@@ -59,7 +60,7 @@ class Caching:
         call: Call,
         plan: Plan,
         *,
-        wish: Wish,
+        narrowing: Narrowing,
         until: float,
     ) -> Ask | None:
         """What to look for; None for a call that the cache has nothing to do with. Test mode's
@@ -74,30 +75,31 @@ class Caching:
                 return None
         elif not policy.ttl or (chance and not policy.sampled) or identity.mode is Mode.TEST:
             return None
-        place = _place(identity, call, plan, wish)
+        place = _place(identity, call, plan, narrowing)
         tags = _tags(place, call)
-        names = exchange.header(TAGS)
-        if names is not None and identity.tenant_id is not None:
-            tags += naming.of_client(identity.tenant_id, naming.parse_names(names))
+        named = exchange.header(TAGS)
+        names = naming.parse_names(named) if named is not None else ()
+        if names and place.tenant_id is not None:  # what is everybody's is not theirs to forget
+            tags += naming.of_client(place.tenant_id, names)
         exchange.cache = b"miss"
         ask = self.cache.ask(place, call.params, policy, until=until, wish=wanted, tags=tags)
         if (
             self.asked is not None
             and (place.tenant_id is None or identity.keep_warm)
             and wanted is NO_WISH
-            and call.operation not in MODELS
+            and call.operation not in OF_MODELS
         ):
             self.asked.append((ask.key, place, call.params))
         return ask
 
     def question(
-        self, identity: Identity, call: Call, plan: Plan, *, wish: Wish, until: float
+        self, identity: Identity, call: Call, plan: Plan, *, narrowing: Narrowing, until: float
     ) -> Ask | None:
         """As `ask`, for a call that the gateway makes itself."""
         policy = plan.cache
         if not policy.keeps(NO_WISH, chance=is_by_chance(call.operation, call.params)):
             return None
-        place = _place(identity, call, plan, wish)
+        place = _place(identity, call, plan, narrowing)
         return self.cache.ask(place, call.params, policy, until=until, tags=_tags(place, call))
 
     async def instead(self, ask: Ask | None, problem: Problem) -> Entry | None:
@@ -106,6 +108,12 @@ class Caching:
             return None
         async with self.cache.look(ask) as look:
             return look.entry or look.failed(problem)
+
+    async def repriced(self, before: PriceBook, now: PriceBook) -> None:
+        """What is kept says what it cost: that is forgotten with the price."""
+        tags = [naming.of_answer(*of)[-1] for of in before.differing(now)]
+        if tags:
+            await self.cache.invalidate(tags)
 
     async def settled(
         self,
@@ -150,9 +158,11 @@ class Caching:
         asked: float,
         events: Sequence[bytes] = (),
     ) -> Entry | None:
-        """Keep what was answered: whole, or as the `events` of a stream that came to its end.
-        `asked` is when the provider was (unix seconds)."""
+        """Keep what was answered: whole, or as the `events` of a stream that came to its end,
+        and from one provider. `asked` is when that was (unix seconds)."""
         record, now = reservation.record, self.cache.clock.now()
+        if served.answer is None and not (events and served.meter.complete and not served.heir):
+            return None
         if served.unchanged:
             return look.still_holds(served.response.headers, Times(asked, now))
         answer, as_of = served.answer, rfc3339(utc(int(now)))
@@ -182,8 +192,62 @@ class Caching:
             exchange.note([_etag(entry)])
         return entry
 
+    def keep_of_all(
+        self,
+        look: Look,
+        exchange: Exchange,
+        answer: calls.Answer,
+        *,
+        parts: Sequence[Part],
+        reservation: Reservation,
+        asked: float,
+    ) -> None:
+        """Keep what was made of several providers' answers, for as long as the first of them to
+        grow stale; not at all where one failed that might answer the next time."""
+        record, times = reservation.record, Times(asked, self.cache.clock.now())
+        policy = _shortest(look, parts, times)
+        tags = [naming.of_answer(each.candidate.provider, "") for each in heard(parts)]
+        entry = look.keep(
+            Answer(
+                body=_document(answer, answer.as_of or ""),
+                times=times,
+                origin=Origin(
+                    provider=record.provider,
+                    as_of=answer.as_of or "",
+                    cost=record.cost,
+                    price_id=record.price_id,
+                    took_ms=max(note.latency_ms for note in reservation.attempts),
+                    usage=_usage(reservation),
+                ),
+                headers=_NOT_TO_BE_KEPT if policy is None else {},
+                tags=[name for names in tags for name in names],
+                empty=not answer.data,
+                policy=policy,
+            )
+        )
+        if entry is not None:
+            exchange.note([_etag(entry)])
 
-MODELS = frozenset({"chat.completions", "embeddings"})
+
+def _shortest(look: Look, parts: Sequence[Part], times: Times) -> CachePolicy | None:
+    """The spans of what is made of these parts; None where it may not be kept."""
+    if not all(part.is_final for part in parts if part.served is None):
+        return None
+    spans = []
+    for each in heard(parts):
+        policy, headers = each.candidate.cache, each.response.headers
+        span = freshness(headers, times, policy, ttl=policy.ttl_for(look.ask.wish))
+        if span is None or span.fresh_for <= 0:
+            return None
+        spans.append(span)
+    kept = min(span.fresh_for for span in spans)
+    return CachePolicy(
+        ttl=kept,
+        max_ttl=kept,
+        stale_while_revalidate=min(span.while_revalidating for span in spans),
+        stale_if_error=min(span.if_error for span in spans),
+        public=look.ask.policy.public,
+    )
 
 
 def known(look: Look) -> Known | None:
@@ -204,7 +268,7 @@ def _etag(entry: Entry) -> tuple[bytes, bytes]:
     return b"etag", f"W/{entry.etag}".encode()
 
 
-def _place(identity: Identity, call: Call, plan: Plan, wish: Wish) -> Place:
+def _place(identity: Identity, call: Call, plan: Plan, narrowing: Narrowing) -> Place:
     """A tenant's own, unless the answer is everybody's and no credential of its own is used."""
     own = {up.credential for each in plan.candidates if each.own for up in each.upstreams}
     is_everybodys = plan.cache.public and not own and identity.mode is Mode.LIVE
@@ -214,17 +278,18 @@ def _place(identity: Identity, call: Call, plan: Plan, wish: Wish) -> Place:
         call.operation,
         route=plan.route.name,
         configuration=plan.configuration,
-        provider=wish.provider,
-        fallback=wish.fallback,
+        provider=narrowing.provider,
+        fallback=narrowing.fallback,
         own=tuple(sorted(own)),
         extra=call.include_extra,
+        together=f"{plan.together}/{len(plan.candidates)}" if plan.together else "",
     )
 
 
 def _tags(place: Place, call: Call) -> list[str]:
     """Those that are known beforehand, the client's own apart."""
     tags = naming.of_call(place)
-    if call.operation not in MODELS:
+    if call.operation not in OF_MODELS:
         tags += naming.of_fields(call.params)
     return tags
 
@@ -233,14 +298,13 @@ def _document(answer: calls.Answer, as_of: str) -> bytes:
     """Of a data operation, what the envelope is made of again."""
     if answer.body:
         return answer.body
-    return orjson.dumps(
-        {
-            "data": answer.data,
-            "page": answer.page,
-            "as_of": as_of,
-            "attribution": answer.attribution,
-        }
-    )
+    document = {
+        "data": answer.data,
+        "page": answer.page,
+        "as_of": as_of,
+        "attribution": answer.attribution,
+    }
+    return orjson.dumps(document if answer.meta is None else document | {"meta": answer.meta})
 
 
 def _body(
@@ -272,32 +336,6 @@ def _usage(reservation: Reservation) -> Usage:
         record.reasoning_tokens,
         units=record.units,
     )
-
-
-class Recording:
-    """Sees a stream's bytes pass on their way to the client."""
-
-    def __init__(self) -> None:
-        self._parts: list[bytes] = []
-        self._size = 0
-
-    def through(self, send: Send) -> Send:
-        async def pass_on(message: dict[str, Any]) -> None:
-            body = message.get("body", b"")
-            if body and body != COMMENT:
-                self._size += len(body)
-                if self._size <= MOST_BYTES:
-                    self._parts.append(body)
-            await send(message)
-
-        return pass_on
-
-    def events(self) -> list[bytes]:
-        """None where it was longer than what is kept, or did not come to its end."""
-        text = b"".join(self._parts)
-        if self._size > MOST_BYTES or not text.endswith(DONE):
-            return []
-        return [event + b"\n\n" for event in text.split(b"\n\n") if event]
 
 
 def again(exchange: Exchange, body: bytes, look: Look) -> tuple[Scope, Receive, Send]:

@@ -30,6 +30,8 @@ def _price(provider: str, model: str, record: Record, prices: PriceBook) -> Pric
 def used(served: Served, *, broken: bool) -> tuple[Usage, bool]:
     """What an attempt used, and whether the provider told it. Of an answer that was broken off
     the provider's count so far may be less than it made; then the larger figure counts."""
+    if served.unchanged:
+        return Usage(units=1), True  # it was asked, and used nothing that is counted in tokens
     told = served.meter.usage
     if told is not None and (served.meter.complete or not broken):
         return as_one_unit(told), True

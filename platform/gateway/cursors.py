@@ -10,6 +10,8 @@ import base64
 import binascii
 import hashlib
 import hmac
+from collections.abc import Mapping
+from typing import Any
 
 import orjson
 
@@ -27,6 +29,13 @@ class Cursors:
     def seal(self, operation: str, provider: str, position: str) -> str:
         told = orjson.dumps([provider, position])
         return base64.urlsafe_b64encode(self._mac(operation, told) + told).rstrip(b"=").decode()
+
+    def page(self, operation: str, provider: str, page: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A provider's page as callers see it."""
+        position = page["next_cursor"]
+        if not position:
+            return page
+        return {**page, "next_cursor": self.seal(operation, provider, position)}
 
     def open(self, operation: str, cursor: str) -> tuple[str, str]:
         """The provider that goes on, and the position. Raises InvalidRequest for what we never

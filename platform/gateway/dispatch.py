@@ -57,7 +57,11 @@ class Dispatcher:
 
         Raises the Problem the caller should see when nobody does.
         """
-        return _Search(self, call, plan, reservation=reservation, sending=sending).run()
+        return Search(self, call, plan, reservation=reservation, sending=sending).run()
+
+    def search(self, call: Call, plan: Plan, reservation: Reservation, sending: Sending) -> Search:
+        """For those who ask the plan's targets in another way than one after another."""
+        return Search(self, call, plan, reservation=reservation, sending=sending)
 
     def resting(self, candidate: Candidate) -> bool:
         """Whether a breaker before it is open, or none of its credentials may be used now."""
@@ -77,7 +81,7 @@ def call_may_be_rescued(call: Call, plan: Plan) -> bool:
     return plan.route.rescue != NO_RESCUE and call.stream
 
 
-class _Search:
+class Search:
     """One call's way from target to target, until one answers."""
 
     def __init__(
@@ -96,8 +100,8 @@ class _Search:
         self._reservation = reservation
         self._sending = sending
         self._retries: Retries | None = None
-        self._unsupported: Unsupported | None = None
-        self._last: Problem | None = None
+        self.unsupported: Unsupported | None = None
+        self.last: Problem | None = None
         self._helper: int | None = None  # who was asked besides, -1: nobody was needed yet
 
     async def run(self) -> Served:
@@ -114,23 +118,23 @@ class _Search:
                 served = await self._try(again)
                 if served is not None:
                     return served
-        raise self._nobody()
+        raise self.nobody()
 
     async def _try(self, place: int) -> Served | None:
         """None where the target was passed over, or failed as another one may not. Raises the
         Problem that ends the call."""
         candidate = self._plan.candidates[place]
-        while (attempt := await self._let_in(place, candidate)) is not None:
+        while (attempt := await self.let_in(place, candidate)) is not None:
             try:
                 served = await self._answer(place, attempt)
             except Unsupported as problem:
-                self._unsupported = problem
+                self.unsupported = problem
                 return None
             except Failed as failed:
                 if self._goes_on(place, failed):
                     continue
                 return None
-            self._count(place)
+            self.count(place)
             if call_may_be_rescued(self._call, self._plan):
                 self._place, served.search = place, self
             return served
@@ -190,21 +194,21 @@ class _Search:
     def _goes_on(self, place: int, failed: Failed) -> bool:
         """Whether to try another credential of the same target. Raises the Problem of what is
         the caller's own fault."""
-        self._count(place)
-        self._last = failed.problem
+        self.count(place)
+        self.last = failed.problem
         if not failed.outcome.falls_back:
             raise failed.problem from None
         if self._retries is None:
             self._retries = Retries(self._dispatcher.retrying, self._plan)
         return self._retries.failed(place, failed.outcome)
 
-    def _count(self, place: int) -> None:
+    def count(self, place: int) -> None:
         """A first try pays for a part of the retries to come."""
         if self._retries is None or not self._retries.tried(place):
             candidate = self._plan.candidates[place]
             self._dispatcher.retrying.budget(candidate).first(candidate.target.provider.retry)
 
-    async def _let_in(self, place: int, candidate: Candidate) -> Attempt | None:
+    async def let_in(self, place: int, candidate: Candidate) -> Attempt | None:
         """An attempt that credentials, breakers and quotas allow; else why not is noted."""
         attempt = await self._admitted(place, candidate)
         if isinstance(attempt, str):
@@ -250,19 +254,20 @@ class _Search:
             candidate = self._plan.candidates[place]
             note_skipped(self._reservation, candidate, self._dispatcher.clock, why)
 
-    def _nobody(self) -> Problem:
+    def nobody(self) -> Problem:
+        """What to tell where no target answered."""
         notes = self._reservation.attempts
         tried = [note for note in notes if note.verdict not in SKIPS]
-        if self._unsupported and not tried:
-            return self._unsupported
+        if self.unsupported and not tried:
+            return self.unsupported
         attempts = attempts_of(self._reservation)
         attempts += [skip.as_attempt() for skip in self._plan.skipped if not skip.wished]
         if not tried:
             return self._nobody_tried(attempts)
         alone = len({(note.provider, note.model) for note in tried}) == 1
-        if self._last is not None and (alone or tried[-1].verdict == Verdict.INVALID_ANSWER):
-            self._last.extra.setdefault("attempts", attempts)
-            return self._last
+        if self.last is not None and (alone or tried[-1].verdict == Verdict.INVALID_ANSWER):
+            self.last.extra.setdefault("attempts", attempts)
+            return self.last
         return Unavailable(attempts=attempts, retry_after=self._retry_after())
 
     def _nobody_tried(self, attempts: list[dict[str, Any]]) -> Problem:

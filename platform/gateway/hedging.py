@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_left, insort
 from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -114,6 +114,19 @@ class Race(Generic[R, T]):
             await self._end()
         if self._winner is None:
             return first, next(iter(self._tasks)).result()
+        return self._tasks[self._winner], self._winner.result()
+
+    async def run_all(self, runners: Iterable[R]) -> tuple[R, T] | None:
+        """All of them at once: who answered first, and what; None where nobody did. What is
+        said of the others' end is true here too."""
+        try:
+            for runner in runners:
+                self._start(runner)
+            self._winner = await self._first_to_answer()
+        finally:
+            await self._end()
+        if self._winner is None:
+            return None
         return self._tasks[self._winner], self._winner.result()
 
     def _start(self, runner: R) -> None:

@@ -29,6 +29,7 @@ import structlog
 from accounts.identity import Identity
 from gateway.exchange import Exchange, Send
 from gateway.paths import Door
+from gateway.recording import Parts
 from lib.clock import Clock
 from lib.problems import InvalidRequest
 from lib.stores import StoreAway
@@ -84,12 +85,12 @@ class Idempotency:
             await _replay(exchange, answered)
             yield False
             return
-        recording = _Recording(exchange, claim, self.calls, is_batch=door.batch)
-        exchange.send_through(recording.through)
+        memory = _Remembering(exchange, claim, self.calls, is_batch=door.batch)
+        exchange.send_through(memory.through)
         try:
             yield True
         except (HungUp, asyncio.CancelledError):
-            await recording.end_without_answer()
+            await memory.end_without_answer()
             raise
 
     def _claim(self, exchange: Exchange, identity: Identity, door: Door, body: bytes) -> Claim:
@@ -107,7 +108,7 @@ class Idempotency:
         )
 
 
-class _Recording:
+class _Remembering:
     """Sees the answer pass by, and tells the store what to remember before the end is out."""
 
     def __init__(
@@ -117,13 +118,12 @@ class _Recording:
         self._claim = claim
         self._calls = calls
         self._is_batch = is_batch
-        self._parts: list[bytes] = []
-        self._size = 0
+        self._parts = Parts(MAX_KEPT_BYTES)
 
     def through(self, send: Send) -> Send:
         async def pass_on(message: dict[str, Any]) -> None:
             if message["type"] == "http.response.body":
-                self._keep(message["body"])
+                self._parts.add(message["body"])
                 if not message.get("more_body", False):
                     await self._remember()
             await send(message)
@@ -134,13 +134,6 @@ class _Recording:
         """The client left, or this process is told to end."""
         self._parts.clear()
         await self._remember()
-
-    def _keep(self, part: bytes) -> None:
-        self._size += len(part)
-        if self._size <= MAX_KEPT_BYTES:
-            self._parts.append(part)
-        else:
-            self._parts.clear()
 
     async def _remember(self) -> None:
         """The client gets its answer, which is paid for, whether this works or not."""
@@ -164,7 +157,7 @@ class _Recording:
     def _whole_answer(self) -> Answer | None:
         """None for an answer that is not all there: cut, too large, or none at all; and for one
         that says other than the ledger, whose row could not be written when it should."""
-        exchange, body = self._exchange, b"".join(self._parts)
+        exchange, body = self._exchange, self._parts.joined()
         reservation = exchange.reservation
         if reservation is not None and reservation.record.status != exchange.status:
             return None

@@ -6,7 +6,10 @@ whose deadline passed while the answer came, says nothing: neither need be the t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from gateway import quality
+from gateway.aggregating import Part
 from gateway.attempt import Served
 from gateway.scores import Scores
 from usage.reservation import Reservation
@@ -25,6 +28,17 @@ def learn(scores: Scores, served: Served, reservation: Reservation, *, in_time: 
     elif in_time:
         scores.failed(name, seconds=0.0)
     return served.answer is not None or served.meter.complete
+
+
+def learn_of_all(scores: Scores, parts: Sequence[Part]) -> None:
+    """The same of a call that was answered by several."""
+    for part in parts:
+        served, note = part.served, part.note
+        if served is not None and note is not None:
+            cost = None if served.price.id is None else note.cost
+            seconds = note.latency_ms / 1000
+            quality_of = _of_whole(served)
+            scores.answered(served.candidate.name, whole=seconds, cost=cost, quality=quality_of)
 
 
 def _of_whole(served: Served) -> float | None:

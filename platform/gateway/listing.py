@@ -10,6 +10,7 @@ from accounts.identity import Identity
 from billing.book import PriceBook
 from lib.money import marked_up, to_usd
 from lib.problems import NotFound
+from providers.operations import OF_MODELS
 from providers.snapshot import ModelSpec, RouteSpec, Snapshot, TargetSpec
 from tenants.keys import Mode
 
@@ -31,7 +32,7 @@ def models(
 
 
 def _one(snapshot: Snapshot, identity: Identity, name: str) -> RouteSpec:
-    for operation in ("chat.completions", "embeddings"):
+    for operation in sorted(OF_MODELS):
         route = snapshot.route(operation, name)
         if route is not None and _callable(route, identity):
             return route

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 import structlog
@@ -41,6 +41,7 @@ class Live:
         self.on_word: Callable[[Word], None] | None = None
         self._last_word, self._listens_at = 0, 0.0
         self.on_snapshot: Callable[[Snapshot], None] = lambda _: None
+        self.on_prices: Callable[[PriceBook, PriceBook], Awaitable[None]] | None = None
         self._numbers: dict[str, int] | None = None
         self._look_ups = LookUps()
         self._task: asyncio.Task[None] | None = None
@@ -123,8 +124,10 @@ class Live:
         if self._numbers is None or known.get(Topic.ROUTING) != numbers.get(Topic.ROUTING):
             prices = await self._look_ups.run(book.load)
             self.snapshot = await self._look_ups.run(snapshot.load)
-            self.prices = prices
+            before, self.prices = self.prices, prices
             self.on_snapshot(self.snapshot)
+            if self.on_prices is not None and self._numbers is not None:
+                await self.on_prices(before, prices)
             log.info("snapshot_loaded", routes=len(self.snapshot.routes))
         self._numbers = numbers
 

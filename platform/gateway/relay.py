@@ -240,16 +240,11 @@ def envelope(
     """A data operation's answer: data, page for lists, and meta that says whence and how
     fresh."""
     body: dict[str, Any] = {"data": answer.data}
-    if operation.is_list:
-        body["page"] = answer.page or {
-            "total": None,
-            "limit": len(answer.data),
-            "next_cursor": None,
-        }
     record = reservation.record
-    if operation.is_list and exchange.cursors and (position := body["page"]["next_cursor"]):
-        sealed = exchange.cursors.seal(operation.name, record.provider, position)
-        body["page"] = {**body["page"], "next_cursor": sealed}
+    if operation.is_list and (answer.page is not None or answer.meta is None):
+        page = answer.page or {"total": None, "limit": len(answer.data), "next_cursor": None}
+        cursors = exchange.cursors
+        body["page"] = cursors.page(operation.name, record.provider, page) if cursors else page
     body["meta"] = {
         "operation": operation.name,
         "api_version": "v1",
@@ -261,6 +256,8 @@ def envelope(
         "attribution": answer.attribution,
         "request_id": exchange.request_id,
     }
+    if answer.meta is not None:
+        body["meta"] |= answer.meta
     if exchange.explanation is not None:
         body["meta"]["explain"] = exchange.explanation.document(reservation.attempts)
     return body

@@ -100,7 +100,9 @@ class Plan:
     was tried with the tenant's own credential, the house's is out of the question. `cache` says
     whether an answer is looked for in the cache; how long a new one is kept there is the
     candidate's to say. `configuration` names the state of all that its answers depend on.
-    `semantic`: answers to questions that are nearly the same are served too.
+    `semantic`: answers to questions that are nearly the same are served too. `together` is how the
+    answers of all candidates, asked at once, are combined; empty: they are asked one after another,
+    until one answers.
     """
 
     route: RouteSpec
@@ -113,6 +115,7 @@ class Plan:
     cache: CachePolicy = field(default_factory=CachePolicy)
     configuration: str = ""
     semantic: Semantic | None = None
+    together: str = ""
 
     def reordered(self, candidates: Sequence[Candidate]) -> Plan:
         return replace(self, candidates=tuple(candidates), timeouts=candidates[0].timeouts)
@@ -127,11 +130,13 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
-    """What the caller says about providers: `?provider=`, `?fallback=false`."""
+class Narrowing:
+    """What the caller says about providers: `?provider=`, `?fallback=false`, and with `?strategy=`
+    how several are asked `together`; empty: one after another."""
 
     provider: str = ""
     fallback: bool = True
+    together: str = ""
 
 
 _NONE: frozenset[str] = frozenset()
@@ -146,7 +151,7 @@ def resolve(
     operation: Operation,
     call: Call,
     *,
-    wish: Wish,
+    narrowing: Narrowing,
     sandbox_url: str,
 ) -> Plan:
     """The plan for one call. Raises Forbidden, NotFound, InvalidRequest or Unavailable."""
@@ -163,7 +168,7 @@ def resolve(
         route,
         operation=operation,
         needs=needs,
-        wish=wish,
+        narrowing=narrowing,
         sandbox_url=sandbox_url,
     )
     if plan.least_context and _may_exceed(call, needs, plan.least_context):
@@ -175,7 +180,7 @@ def resolve(
                 route,
                 operation=operation,
                 needs=needs,
-                wish=wish,
+                narrowing=narrowing,
                 sandbox_url=sandbox_url,
                 tokens=tokens,
             )
@@ -189,7 +194,7 @@ def _remembered(
     *,
     operation: Operation,
     needs: frozenset[str],
-    wish: Wish,
+    narrowing: Narrowing,
     sandbox_url: str,
 ) -> Plan:
     """The same few plans over and over: each is made once a snapshot."""
@@ -200,7 +205,7 @@ def _remembered(
         identity.tenant_id,
         identity.allow_house_fallback,
         needs,
-        wish.provider,
+        narrowing.provider,
     )
     plan: Plan | None = snapshot.plans.get(key)
     if plan is None:
@@ -210,7 +215,7 @@ def _remembered(
             route,
             operation=operation,
             needs=needs,
-            wish=wish,
+            narrowing=narrowing,
             sandbox_url=sandbox_url,
         )
         _remember(snapshot, key, plan)
@@ -230,14 +235,14 @@ def _plan(
     *,
     operation: Operation,
     needs: frozenset[str],
-    wish: Wish,
+    narrowing: Narrowing,
     sandbox_url: str,
     tokens: int = 0,
 ) -> Plan:
     candidates: list[Candidate] = []
     skipped: list[Skipped] = []
     for target in route.targets:
-        reason = _unfit(target, needs, wish, tokens)
+        reason = _unfit(target, needs, narrowing, tokens)
         upstreams = () if reason else _upstreams(target, identity, sandbox_url)
         if upstreams:
             candidates.append(_candidate(target, upstreams, identity, route, operation))
@@ -245,7 +250,7 @@ def _plan(
             model = target.model.model_id if target.model else ""
             skipped.append(Skipped(target.provider.slug, reason or "no_credential", model))
     if not candidates:
-        raise _nobody(operation, skipped, wish)
+        raise _nobody(operation, skipped, narrowing)
     plan = Plan(
         route,
         tuple(candidates),
@@ -372,8 +377,8 @@ def _route(snapshot: Snapshot, operation: Operation, call: Call) -> RouteSpec:
     )
 
 
-def _unfit(target: TargetSpec, needs: frozenset[str], wish: Wish, tokens: int) -> str:
-    if wish.provider and target.provider.slug != wish.provider:
+def _unfit(target: TargetSpec, needs: frozenset[str], narrowing: Narrowing, tokens: int) -> str:
+    if narrowing.provider and target.provider.slug != narrowing.provider:
         return "not_asked_for"
     if target.model and not needs <= target.model.capabilities:
         return "incapable"
@@ -398,10 +403,10 @@ def _whose(identity: Identity) -> str:
     return f"{OF_A_TENANT}{identity.tenant_id}:" if identity.mode is Mode.TEST else ""
 
 
-def _nobody(operation: Operation, skipped: list[Skipped], wish: Wish) -> Exception:
+def _nobody(operation: Operation, skipped: list[Skipped], narrowing: Narrowing) -> Exception:
     reasons = {skip.reason for skip in skipped}
-    if wish.provider and reasons == {"not_asked_for"}:
-        detail = f"The provider {wish.provider[:60]!r} does not serve {operation.name} here."
+    if narrowing.provider and reasons == {"not_asked_for"}:
+        detail = f"The provider {narrowing.provider[:60]!r} does not serve {operation.name} here."
         return InvalidRequest(
             detail, param="provider", errors=[{"detail": detail, "pointer": "/provider"}]
         )

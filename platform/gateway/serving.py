@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from billing.book import PriceBook
 from cache.entry import Entry
 from cache.looking import Ask, Look
-from gateway import caching, surfacing
+from gateway import caching, combining, surfacing
+from gateway.aggregating import ALL_COUNT, Part, Together
 from gateway.attempt import Sending, Served
 from gateway.caching import Caching
 from gateway.costs import note_hedged_away, price_of
@@ -20,8 +21,9 @@ from gateway.dispatch import Dispatcher
 from gateway.exchange import Exchange, Receive, Scope, Send
 from gateway.hangup import CancelWhenClientLeaves
 from gateway.headers import child_traceparent
-from gateway.learning import learn
+from gateway.learning import learn, learn_of_all
 from gateway.paths import Door
+from gateway.recording import Recording
 from gateway.relay import relay_stream, relay_whole
 from gateway.routing import Plan
 from gateway.scores import Scores
@@ -34,6 +36,8 @@ from tenants.keys import Mode
 from usage.reservation import Reservation
 
 Handle = Callable[[Door, Scope, Receive, Send], Awaitable[None]]
+T = TypeVar("T")
+
 OURS = "store_unavailable"  # no fault of a provider's
 
 
@@ -77,7 +81,7 @@ class Serving:
         if it.exchange.surface is not None:
             surfacing.translate(it.exchange)
         if it.ask is None:
-            return self._ask_providers(it, it.look)
+            return self._fetch(it, it.look)
         return self._look(it, it.ask) if it.entry is None else self._tell(it, it.entry)
 
     async def _tell(self, it: Admitted, entry: Entry) -> None:
@@ -96,7 +100,7 @@ class Serving:
                 sought = await self._seek(it, ask)
                 entry = sought.entry if sought is not None else None
                 if sought is None or entry is None:
-                    await self._ask_providers(it, look)
+                    await self._fetch(it, look)
                     if sought is not None:
                         self.semantic.keep(sought, ask)
                     return
@@ -118,27 +122,79 @@ class Serving:
     async def _fetch_again(self, it: Admitted, look: Look) -> None:
         await self.handle(it.door, *caching.again(it.exchange, it.asked, look))
 
-    async def _ask_providers(self, it: Admitted, look: Look | None) -> None:
-        """From the first attempt to the last byte, which leaves when the row is durable."""
+    def _fetch(self, it: Admitted, look: Look | None) -> Coroutine[Any, Any, None]:
+        if it.plan.together in ALL_COUNT:
+            return self._ask_several(it, look)
+        is_recorded = look is not None and it.call.stream
+        return self._record(it, look) if is_recorded else self._ask_providers(it, look)
+
+    async def _record(self, it: Admitted, look: Look | None) -> None:
+        with Recording(it.deadline) as recording:
+            it.exchange.send_through(recording.through)
+            await self._ask_providers(it, look, recording)
+
+    async def _ask_several(self, it: Admitted, look: Look | None) -> None:
+        """As `_ask_providers`, for what is made of all their answers."""
         exchange, reservation = it.exchange, it.reservation
-        recording = None
-        if look is not None and it.call.stream:
-            recording = caching.Recording()
-            exchange.send_through(recording.through)
+        parts: Sequence[Part] = ()
+        async with reservation:
+            reservation.deadline = it.deadline
+            with CancelWhenClientLeaves(exchange.receive):
+                asked = exchange.clock.now()
+                together = self._together(it, _sending(it, None)).all()
+                found = await (together if look is None else _or_spare(together, it, look))
+                if isinstance(found, Entry):
+                    last = await self._settled(it, found)
+                else:
+                    parts, now = found, exchange.clock.now()
+                    answer = combining.combined(
+                        it.operation, it.plan.together, parts, cursors=exchange.cursors, now=now
+                    )
+                    last = await combining.settle(
+                        exchange, it.operation, answer, parts=parts, reservation=reservation
+                    )
+                    if look is not None:
+                        self.caching.keep_of_all(
+                            look,
+                            exchange,
+                            answer,
+                            parts=parts,
+                            reservation=reservation,
+                            asked=asked,
+                        )
+        await exchange.answer(last)
+        learn_of_all(self.scores, parts)
+
+    def _together(self, it: Admitted, sending: Sending) -> Together:
+        search = self.dispatcher.search(it.call, it.plan, it.reservation, sending)
+        return Together(search, it.plan, it.reservation, sending)
+
+    async def _ask_providers(
+        self, it: Admitted, look: Look | None, recording: Recording | None = None
+    ) -> None:
+        """From the first attempt to the last byte, which leaves when the row is durable. By then
+        all who wait for the answer have it, however long this client takes over it."""
+        exchange, reservation = it.exchange, it.reservation
         async with reservation:
             reservation.record.streamed = it.call.stream
             reservation.deadline = it.deadline
             with CancelWhenClientLeaves(exchange.receive):
                 asked = exchange.clock.now()
                 sending = _sending(it, look)
-                dispatched = self.dispatcher.serve(it.call, it.plan, reservation, sending)
+                if it.plan.together:
+                    dispatched = self._together(it, sending).fastest()
+                else:
+                    dispatched = self.dispatcher.serve(it.call, it.plan, reservation, sending)
                 served = await (dispatched if look is None else _or_spare(dispatched, it, look))
                 if isinstance(served, Entry):
                     last = await self._settled(it, served)
                 else:
                     last = await self._relayed(it, served)
-                    if look is not None and served.answer is not None:
-                        self.caching.keep(look, exchange, served, reservation, asked=asked)
+                    if look is not None:
+                        events = recording.events(last) if recording is not None else ()
+                        self.caching.keep(
+                            look, exchange, served, reservation, asked=asked, events=events
+                        )
         if isinstance(served, Entry):
             await caching.answer(exchange, it.call, last)
             return
@@ -147,10 +203,6 @@ class Serving:
         ended_well = learn(self.scores, served.last, reservation, in_time=in_time)
         if it.session is not None and ended_well:
             self.sessions.keep(it.session, served.last.candidate.name)
-        if look is not None and recording is not None and ended_well and served.heir is None:
-            events = recording.events()
-            if events:
-                self.caching.keep(look, exchange, served, reservation, asked=asked, events=events)
 
     async def _relayed(self, it: Admitted, served: Served) -> bytes:
         """The answer's last bytes, or all of one that is whole, once its row is durable."""
@@ -178,7 +230,7 @@ class Serving:
         )
 
 
-async def _or_spare(dispatched: Awaitable[Served], it: Admitted, look: Look) -> Served | Entry:
+async def _or_spare(dispatched: Awaitable[T], it: Admitted, look: Look) -> T | Entry:
     """The attempt that answers; where none does, a stale answer that may be served instead.
     Raises the Problem the caller should see."""
     try:

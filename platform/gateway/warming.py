@@ -30,7 +30,7 @@ from gateway.exchange import Receive, Scope, Send
 from gateway.live import Live
 from gateway.paths import Door, find
 from gateway.reading import read_data
-from gateway.routing import Candidate, Wish, resolve
+from gateway.routing import Candidate, Narrowing, resolve
 from lib.problems import Problem
 from providers.call import Call
 from providers.operations import Kind, registry
@@ -182,18 +182,20 @@ class Warming:
         shown = WarmCredential(question.tenant_id)
         identity = await self._identity(shown)
         operation = registry()[question.operation]
-        query, body, wish = b"", b"", Wish()
+        query, body, narrowing = b"", b"", Narrowing()
         if operation.kind is Kind.DATA:
             query = urlencode(written(question.params)).encode()
-            call, wish, _ = read_data(operation, query, "")
+            call, narrowing, _ = read_data(operation, query, "")
         else:
             body = orjson.dumps(question.params)
             call = Call(operation.name, dict(question.params), body, "")
-        plan = resolve(self.live.snapshot, identity, operation, call, wish=wish, sandbox_url="")
+        plan = resolve(
+            self.live.snapshot, identity, operation, call, narrowing=narrowing, sandbox_url=""
+        )
         if self.resting(plan.candidates[0]):
             return RESTS
         until = asyncio.get_running_loop().time() + LONGEST
-        ask = self.caching.question(identity, call, plan, wish=wish, until=until)
+        ask = self.caching.question(identity, call, plan, narrowing=narrowing, until=until)
         door = find(operation.path)
         if ask is None or door is None:
             return NOT_KEPT

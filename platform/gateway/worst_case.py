@@ -14,11 +14,11 @@ from lib.money import marked_up
 from lib.problems import PriceUnknown, Problem, QuotaExceeded
 from providers.call import Call, Usage
 from providers.openai_wire import DEFAULT_MAX_OUTPUT
+from providers.operations import OF_MODELS
 from tenants.quotas import Metric
 from usage.counters.claims import Amounts
 
 CHAT = "chat.completions"
-TOKENS_ARE_COUNTED = frozenset({CHAT, "embeddings"})
 OUTPUT_LIMITS = ("max_completion_tokens", "max_tokens")
 LEAST_OUTPUT = 64  # tokens; an answer shorter than this helps nobody
 BY_OUTPUT = frozenset({Metric.TOKENS, Metric.COST})
@@ -44,6 +44,10 @@ class WorstCase(NamedTuple):
             max(self.units, default=1),
             size,
         )
+
+    def amounts_of_all(self, size: int, count: int) -> Amounts:
+        """Of a call that all `count` candidates answer."""
+        return Amounts(1, sum(self.tokens), sum(self.charges), sum(self.units) or count, size)
 
     def amounts_at(self, place: int) -> Amounts:
         """Of one try at one candidate's provider."""
@@ -100,7 +104,7 @@ def worst_case(
 ) -> WorstCase:
     """What each candidate can use at worst, as far as any of `metrics` counts it. `size` is the
     request's in bytes, `at` unix seconds. Raises PriceUnknown."""
-    if metrics <= (_PLAIN_OF_AI if call.operation in TOKENS_ARE_COUNTED else _PLAIN):
+    if metrics <= (_PLAIN_OF_AI if call.operation in OF_MODELS else _PLAIN):
         return _NOTHING_COUNTED
     tokens, costs, charges, units = [], [], [], []
     for candidate in plan.candidates:
@@ -118,7 +122,7 @@ _NOTHING_COUNTED = WorstCase()
 
 def _usage(call: Call, candidate: Candidate, size: int) -> Usage:
     told = candidate.target.provider.adapter.estimate(call, candidate.upstream)
-    if call.operation not in TOKENS_ARE_COUNTED:
+    if call.operation not in OF_MODELS:
         return told
     return Usage(max(told.input_tokens, size), told.output_tokens, estimated=True)
 

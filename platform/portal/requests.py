@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import datetime as dt
-from dataclasses import dataclass
 from typing import Any
 
 from django.http import Http404, HttpResponse
+from django.http.response import HttpResponseBase
 from django.utils import timezone
 
+from api.pacing import EXPORTS, slow_down
+from api.v1 import exports
 from lib.ids import is_uuid
+from lib.problems import Problem
 from portal.page import Visit, page
 from providers.operations import registry
 from tenants.keys import Mode
 from tenants.models import ApiKey
-from usage.models import Attempt, UsageRecord
+from usage.export import FOR_TENANTS
+from usage.models import UsageRecord
+from usage.waterfall import bars
 
 PAGE = 50
 SPANS = {"1": "24 hours", "7": "7 days", "30": "30 days", "90": "90 days"}
-WIDTH = 100  # of the waterfall, in per cent
 
 
 @page()
@@ -69,15 +73,6 @@ def _older(visit: Visit, last: UsageRecord) -> str:
     return str(query.urlencode())
 
 
-@dataclass(frozen=True, slots=True)
-class Bar:
-    """When an attempt ran, as shares of the whole call."""
-
-    attempt: Attempt
-    starts: float
-    width: float
-
-
 @page()
 def request(visit: Visit, request_id: str) -> HttpResponse:
     rows = UsageRecord.objects.of_tenant(visit.tenant.pk)
@@ -89,13 +84,14 @@ def request(visit: Visit, request_id: str) -> HttpResponse:
     return visit.render("portal/request.html", context)
 
 
-def bars(record: UsageRecord) -> list[Bar]:
-    """The attempts' waterfall."""
-    whole = max(1, record.latency_ms)
-    drawn = []
-    for attempt in record.tries():
-        after = (attempt.created_at - record.created_at) / dt.timedelta(milliseconds=1)
-        starts = min(WIDTH - 1.0, max(0.0, WIDTH * after / whole))
-        width = min(WIDTH - starts, max(1.0, WIDTH * attempt.latency_ms / whole))
-        drawn.append(Bar(attempt, round(starts, 2), round(width, 2)))
-    return drawn
+@page()
+def export(visit: Visit) -> HttpResponseBase:
+    """The same rows as over the API: as CSV or JSON lines, in constant memory."""
+    try:
+        slow_down(visit.request, group="exports", rate=EXPORTS, tenant=visit.tenant.public_id)
+        return exports.answer(
+            visit.request.GET, FOR_TENANTS, visit.tenant.pk, visit.tenant.time_zone
+        )
+    except Problem as problem:
+        context = {"detail": problem.detail}
+        return visit.render("portal/wrong.html", context, status=problem.status)

@@ -37,7 +37,7 @@ def samples(
     operation: Operation, parameters: Mapping[str, Any], base_url: str, key: str
 ) -> dict[str, str]:
     """Each ready to be pasted. `base_url` is the service's own, without a last slash."""
-    url = f"{base_url}/api/v1{operation.path}"
+    url = f"{base_url}{operation.path}"
     if operation.method == "GET":
         query = urlencode({name: _text(value) for name, value in parameters.items()})
         return _reading(f"{url}?{query}" if query else url, key)

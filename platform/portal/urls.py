@@ -60,6 +60,7 @@ urlpatterns: list[URLPattern] = [
     path("<slug:slug>/usage/", usage.usage, name="usage"),
     path("<slug:slug>/quotas/", quotas.quotas, name="quotas"),
     path("<slug:slug>/requests/", requests.requests, name="requests"),
+    path("<slug:slug>/requests/export/", requests.export, name="requests-export"),
     path("<slug:slug>/requests/<uuid:request_id>/", requests.request, name="request"),
     path("<slug:slug>/keys/", keys.keys, name="keys"),
     path("<slug:slug>/keys/<key_id:key_id>/", keys.key, name="key"),

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import Any
 
 from django.contrib import admin
 from django.db.models import OuterRef, QuerySet, Subquery
 from django.http import HttpRequest
+from django.utils import timezone
 from unfold.admin import ModelAdmin
 from unfold.paginator import InfinitePaginator
 
+from lib.ids import first_uuid7
 from lib.money import to_usd
 from tenants.models import Tenant
 from usage.feedback_models import Feedback
 from usage.models import Attempt, OpenCall, UsageRecord
 from usage.rollup_models import AttemptDay, UsageDay
+from usage.waterfall import bars
 
 
 class LedgerAdmin(ModelAdmin):  # type: ignore[misc]
@@ -56,6 +60,78 @@ class TenantsLedgerAdmin(LedgerAdmin):
         return to_usd(row.cost)
 
 
+class MonthFilter(admin.SimpleListFilter):
+    """Request ids are made in the order of time, so a span of time is a span of the primary
+    key: found at once among however many rows."""
+
+    title = "month"
+    parameter_name = "month"
+    MOST = 13
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        first = timezone.now().replace(day=1)
+        months = []
+        for _ in range(self.MOST):
+            months.append(f"{first:%Y-%m}")
+            first = (first - dt.timedelta(days=1)).replace(day=1)
+        return [(month, month) for month in months]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        if (begin := _date(f"{self.value()}-01")) is None:
+            return queryset
+        return _between(queryset, begin, (begin + dt.timedelta(days=32)).replace(day=1))
+
+
+class DayFilter(admin.SimpleListFilter):
+    """The days of the month that is chosen; without one, the last two weeks."""
+
+    title = "day"
+    parameter_name = "day"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        today = timezone.now().date()
+        begin = _date(f"{request.GET.get('month')}-01")
+        if begin is None:
+            days = [today - dt.timedelta(days=n) for n in range(14)]
+        else:
+            days = [begin + dt.timedelta(days=n) for n in range(31)]
+            days = [day for day in days if day.month == begin.month and day <= today]
+        return [(f"{day}", f"{day}") for day in days]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        if (begin := _date(self.value() or "")) is None:
+            return queryset
+        return _between(queryset, begin, begin + dt.timedelta(days=1))
+
+
+def _date(text: str) -> dt.date | None:
+    try:
+        return dt.date.fromisoformat(text)
+    except ValueError:
+        return None
+
+
+def _between(queryset: QuerySet[Any], begin: dt.date, end: dt.date) -> QuerySet[Any]:
+    """Of UTC."""
+    first, last = (
+        first_uuid7(dt.datetime.combine(day, dt.time(), dt.UTC).timestamp()) for day in (begin, end)
+    )
+    return queryset.filter(request_id__gte=first, request_id__lt=last)
+
+
+class OutcomeFilter(admin.SimpleListFilter):
+    title = "outcome"
+    parameter_name = "outcome"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("ok", "answered"), ("error", "error")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        if self.value() == "ok":
+            return queryset.filter(code="ok")
+        return queryset.exclude(code="ok") if self.value() == "error" else queryset
+
+
 @admin.register(UsageRecord)
 class UsageRecordAdmin(TenantsLedgerAdmin):
     list_display = [
@@ -70,10 +146,24 @@ class UsageRecordAdmin(TenantsLedgerAdmin):
         "cost_usd",
         "latency_ms",
     ]
-    list_filter = ["mode", "streamed", "estimate"]
+    list_filter = [MonthFilter, DayFilter, OutcomeFilter, "mode", "streamed", "estimate"]
     search_fields = ["request_id__exact"]
     search_help_text = "A whole request id"
     ordering = ["-request_id"]
+    change_form_after_template = "usage/story.html"
+
+    def change_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> Any:
+        """With the attempts, as they ran. Of headers and bodies nothing is kept."""
+        record = UsageRecord.objects.filter(pk=object_id).first()
+        drawn = [] if record is None else bars(record)
+        context = {"bars": drawn, **(extra_context or {})}
+        return super().change_view(request, object_id, form_url, context)
 
 
 @admin.register(Attempt)

@@ -130,9 +130,10 @@ class Reservation:
         return max(self.deadline, asyncio.get_running_loop().time() + ROW_SECONDS)
 
     def _note_what_the_last_took(self) -> None:
-        """Of all attempts only the last can have answered, and so used anything we know of."""
+        """Of all attempts only the last can have answered, and so used anything we know of; those
+        that were asked together say what they took themselves."""
         last = self.attempts[-1] if self.attempts else None
-        if last is not None and last.verdict == Verdict.OK:
+        if last is not None and last.verdict == Verdict.OK and not last.units:
             last.tokens = self.record.input_tokens + self.record.output_tokens
             last.units, last.cost = self.record.units, self.record.cost
 

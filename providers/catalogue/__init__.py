@@ -8,18 +8,24 @@ from __future__ import annotations
 from providers.catalogue.documents import (
     CatalogueError,
     CatalogueFile,
+    Line,
     catalogue_schema,
     load_documents,
+    parse_document,
     read_document,
 )
-from providers.catalogue.examples import Example, load_examples
+from providers.catalogue.examples import Example, example_of, load_examples, read_examples
 
 __all__ = [
     "CatalogueError",
     "CatalogueFile",
     "Example",
+    "Line",
     "catalogue_schema",
+    "example_of",
     "load_documents",
     "load_examples",
+    "parse_document",
     "read_document",
+    "read_examples",
 ]

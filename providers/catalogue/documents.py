@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import yaml
 from jsonschema_rs import Draft202012Validator
@@ -25,27 +25,42 @@ from providers.operations.checking import faults
 from providers.secret_form import written
 
 FOLDER: Final = Path(__file__).parent
+MAX_CHARACTERS: Final = 128 * 1024
+
+
+class Line(NamedTuple):
+    """What is wrong, and where."""
+
+    file: str
+    number: int
+    words: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.number}: {self.words}"
 
 
 class CatalogueError(ValueError):
-    """A file of the catalogue is not right. Each of `faults` begins with `file:line:`."""
+    """A file of the catalogue is not right. `faults` are `lines` as text: `file:line: words`."""
 
-    def __init__(self, faults: list[str]) -> None:
-        super().__init__("\n".join(faults))
-        self.faults = faults
+    def __init__(self, lines: list[Line]) -> None:
+        self.lines = lines
+        self.faults = [str(line) for line in lines]
+        super().__init__("\n".join(self.faults))
 
 
 @dataclass(frozen=True, slots=True)
 class CatalogueFile:
     """One provider as shipped. `manifest` is None for an AI provider.
 
-    `checksum` is of the content: it stays when only comments or layout change.
+    `checksum` is of the content: it stays when only comments or layout change. `text` is the
+    document as it was written.
     """
 
     path: Path
     document: Mapping[str, Any]
     checksum: str
     manifest: Manifest | None
+    text: str = ""
 
     @property
     def slug(self) -> str:
@@ -98,12 +113,12 @@ class CatalogueFile:
 def load_documents(folder: Path = FOLDER) -> list[CatalogueFile]:
     """Every provider, by file name. Raises CatalogueError with the faults of all files."""
     files: list[CatalogueFile] = []
-    found: list[str] = []
+    found: list[Line] = []
     for path in sorted(folder.glob("*.yaml")):
         try:
             files.append(read_document(path))
         except CatalogueError as error:
-            found += error.faults
+            found += error.lines
     if found:
         raise CatalogueError(found)
     return files
@@ -111,17 +126,36 @@ def load_documents(folder: Path = FOLDER) -> list[CatalogueFile]:
 
 def read_document(path: Path) -> CatalogueFile:
     """Raises CatalogueError."""
+    return parse_document(path.read_text("utf-8"), path)
+
+
+def parse_document(text: str, path: Path) -> CatalogueFile:
+    """The provider that a text writes, whoever wrote it; `path` is what faults are told with, and
+    its name that of the provider. Raises CatalogueError with every fault."""
+    if len(text) > MAX_CHARACTERS:
+        raise CatalogueError([Line(path.name, 1, f"Has more than {MAX_CHARACTERS} characters.")])
     try:
-        located = read_yaml(path.read_text("utf-8"))
+        located = read_yaml(text)
     except YamlError as error:
-        raise CatalogueError([f"{path.name}:{error.line}: {error}"]) from None
+        raise CatalogueError([Line(path.name, error.line, str(error))]) from None
     document = located.document
+    if not _is_json(document):
+        raise CatalogueError([Line(path.name, 1, "Holds what JSON has no form for.")])
     if not _validator().is_valid(document):
         found = [Fault(place, told) for told, place in faults(_validator(), document)]
         raise CatalogueError(_told(path, located, found))
     if document["slug"] != path.stem:
-        raise CatalogueError(_told(path, located, [Fault(("slug",), "Is not the file's name.")]))
-    return CatalogueFile(path, document, _checksum(document), _compiled(path, located))
+        fault = Fault(("slug",), f"Is not the file's name, {path.stem}.")
+        raise CatalogueError(_told(path, located, [fault]))
+    return CatalogueFile(path, document, _checksum(document), _compiled(path, located), text)
+
+
+def _is_json(document: Mapping[str, Any]) -> bool:
+    """No bytes, sets, NaN and so on; and no NUL, which not every database keeps."""
+    try:
+        return "\\u0000" not in json.dumps(document, allow_nan=False)
+    except (TypeError, ValueError):
+        return False
 
 
 def _compiled(path: Path, located: LocatedDocument) -> Manifest | None:
@@ -133,8 +167,13 @@ def _compiled(path: Path, located: LocatedDocument) -> Manifest | None:
         raise CatalogueError(_told(path, located, error.faults)) from None
 
 
-def _told(path: Path, located: LocatedDocument, found: list[Fault]) -> list[str]:
-    return [f"{path.name}:{located.line(fault.place)}: {fault}" for fault in found]
+def _told(path: Path, located: LocatedDocument, found: list[Fault]) -> list[Line]:
+    return [Line(path.name, located.line(fault.place), _printable(str(fault))) for fault in found]
+
+
+def _printable(words: str) -> str:
+    """A key of the text may be anything, also what a terminal takes for an order."""
+    return "".join(each if each.isprintable() else "?" for each in words)
 
 
 def _checksum(document: Mapping[str, Any]) -> str:

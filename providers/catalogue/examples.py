@@ -68,14 +68,22 @@ class Example:
 @cache
 def load_examples(slug: str) -> tuple[Example, ...]:
     """A provider's examples by name; none for a provider without a folder."""
-    paths = sorted((FOLDER / slug).glob("*.json"))
-    return tuple(_example(path.stem, orjson.loads(path.read_bytes())) for path in paths)
+    return tuple(example_of(document) for document in read_examples(FOLDER / slug))
 
 
-def _example(name: str, document: dict[str, Any]) -> Example:
+def read_examples(folder: Path) -> list[dict[str, Any]]:
+    """The documents of a folder's files, by name, each with its own name in it."""
+    return [
+        {"name": path.stem, **orjson.loads(path.read_bytes())}
+        for path in sorted(folder.glob("*.json"))
+    ]
+
+
+def example_of(document: Mapping[str, Any]) -> Example:
+    """A document that schemas/example.yaml takes."""
     request, response = document["request"], document["response"]
     return Example(
-        name=name,
+        name=document["name"],
         operation=document["operation"],
         serve=Serve(document["serve"]),
         params=document["params"],

@@ -7,8 +7,8 @@ with them, the manifests map into them, the catalogue and the OpenAPI document s
 from __future__ import annotations
 
 from providers.operations.checking import validate
-from providers.operations.operation import RESERVED, Kind, Operation
+from providers.operations.operation import OF_MODELS, RESERVED, Kind, Operation
 from providers.operations.query import parse_query
 from providers.operations.registry import registry
 
-__all__ = ["RESERVED", "Kind", "Operation", "parse_query", "registry", "validate"]
+__all__ = ["OF_MODELS", "RESERVED", "Kind", "Operation", "parse_query", "registry", "validate"]

@@ -9,8 +9,15 @@ from typing import Any, Final
 
 from jsonschema_rs import Draft202012Validator
 
-RESERVED: Final = frozenset({"provider", "fallback", "include", "explain", "limit", "cursor"})
+from providers.operations.merging import Merge
+
+RESERVED: Final = frozenset(
+    {"provider", "fallback", "strategy", "include", "explain", "limit", "cursor"}
+)
 """Parameters that every data operation takes and that steer the gateway, not the provider."""
+
+OF_MODELS: Final = frozenset({"chat.completions", "embeddings"})
+"""Operations that a model answers: what it reads and writes is counted in tokens."""
 
 
 class Kind(enum.StrEnum):
@@ -27,7 +34,8 @@ class Operation:
 
     `path` is the route of version 1. `is_list`: the answer's `data` is a list of items in
     `response_schema`. `as_of` names the item's field that tells its age ("" where none does).
-    `cache` are its rules (providers/cache_rules.py), which a route may change.
+    `cache` are its rules (providers/cache_rules.py), which a route may change; `merge` says how
+    several providers' answers become one, where they can (merging.py).
     """
 
     name: str
@@ -41,6 +49,7 @@ class Operation:
     is_list: bool = False
     as_of: str = ""
     cache: Mapping[str, Any] = field(default_factory=dict)
+    merge: Merge | None = None
     request_validator: Draft202012Validator = field(init=False, repr=False)
     response_validator: Draft202012Validator = field(init=False, repr=False)
 

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from providers import cache_rules
+from providers.operations import merging
 from providers.operations.operation import Kind, Operation
 
 FOLDER = Path(__file__).parent
@@ -36,9 +37,10 @@ def _operation(name: str, document: dict[str, Any], shared: dict[str, Any]) -> O
     kind = Kind(document.get("kind", Kind.DATA))
     request = {"type": "object", "additionalProperties": False, **document["request"]}
     response = {"type": "object", "additionalProperties": False, **document["response"]}
+    merge = merging.parse(document.get("merge"))
     if kind is Kind.DATA:
-        request["properties"] = {**request["properties"], **shared["reserved"]}
-        response["properties"] = {**response["properties"], "extra": {"$ref": "#/$defs/extra"}}
+        request["properties"] = {**request["properties"], **_reserved(shared["reserved"], merge)}
+        response["properties"] = {**response["properties"], **_added(merge)}
     category, _, verb = name.partition(".")
     return Operation(
         name=name,
@@ -52,7 +54,25 @@ def _operation(name: str, document: dict[str, Any], shared: dict[str, Any]) -> O
         is_list=document["response_kind"] == "list",
         as_of=document.get("as_of", ""),
         cache=cache_rules.parse(document.get("cache", {})),
+        merge=merge,
     )
+
+
+def _reserved(properties: dict[str, Any], merge: merging.Merge | None) -> dict[str, Any]:
+    """What every data operation takes; `strategy=merge` only where answers can be merged."""
+    strategy = properties["strategy"]
+    if merge is None:
+        words = [word for word in strategy["enum"] if word != "merge"]
+        strategy = {**strategy, "enum": words}
+    return {**properties, "strategy": strategy}
+
+
+def _added(merge: merging.Merge | None) -> dict[str, Any]:
+    """What an item may have besides the operation's own fields."""
+    names = ["extra"]
+    if merge is not None:
+        names.append(merging.SPREAD if merge.median else merging.SOURCES)
+    return {name: {"$ref": f"#/$defs/{name}"} for name in names}
 
 
 def _with_used_defs(schema: dict[str, Any], defs: dict[str, Any]) -> dict[str, Any]:

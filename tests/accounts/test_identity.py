@@ -36,7 +36,13 @@ from tenants import keys, services
 from tenants.keys import Mode
 from tenants.models import ApiKey, HousePolicy
 from tests.clocks import ManualClock
-from tests.factories import ApiKeyFactory, MembershipFactory, TenantFactory, UserFactory
+from tests.factories import (
+    ApiKeyFactory,
+    MembershipFactory,
+    PlanFactory,
+    TenantFactory,
+    UserFactory,
+)
 
 HOME = "192.0.2.1"
 db = pytest.mark.django_db
@@ -711,3 +717,10 @@ def test_as_the_house_it_is_no_tenant() -> None:
     identities.load(gone)
     with pytest.raises(Unauthenticated):
         identities.check(gone, "")
+
+
+@db
+def test_a_plan_says_how_many_providers_a_call_may_ask_at_once() -> None:
+    tenant = TenantFactory(plan=PlanFactory(fan_out=3))
+    _, text = made(project__tenant=tenant)
+    assert ask(x_api_key, text).fan_out == 3

@@ -20,7 +20,7 @@ NO_TARGETS = {"targets-TOTAL_FORMS": "0", "targets-INITIAL_FORMS": "0"}
 
 def write(browser: Client, route: Route, checks: Any) -> Any:
     form = {"operation": route.operation, "alias": route.alias, "strategy": "priority"}
-    form |= {"rescue": "none", "timeouts": "{}", "enabled": "on", **NO_TARGETS}
+    form |= {"rescue": "none", "fan_out": 5, "timeouts": "{}", "enabled": "on", **NO_TARGETS}
     where = reverse("admin:providers_route_change", args=[route.pk])
     return browser.post(where, {**form, "checks": json.dumps(checks)})
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -158,15 +157,12 @@ def test_the_admins_page_shares_the_limit(kind_of_cache: str) -> None:
 class TestWithTheStoreAway:
     @pytest.fixture(params=["killed", "frozen", "full"])
     def away(self, request: pytest.FixtureRequest, in_valkey: Valkey) -> Iterator[None]:
-        process = in_valkey._server.process
-        assert process is not None
         if request.param == "killed":
             in_valkey.kill()
             yield
         elif request.param == "frozen":
-            process.send_signal(signal.SIGSTOP)
-            yield
-            process.send_signal(signal.SIGCONT)
+            with in_valkey.frozen():
+                yield
         else:
             with in_valkey.client() as client:
                 client.config_set("maxmemory", "1")

@@ -20,7 +20,13 @@ from billing.rerating import Period, correct, reproduce
 from lib.money import marked_up
 from providers.call import Usage
 from providers.prices import Prices
-from tests.factories import PriceFactory, ProviderFactory, TenantFactory, UsageRecordFactory
+from tests.factories import (
+    AttemptFactory,
+    PriceFactory,
+    ProviderFactory,
+    TenantFactory,
+    UsageRecordFactory,
+)
 from usage.models import UsageRecord
 
 START = dt.datetime(2027, 1, 1, tzinfo=dt.UTC)
@@ -34,6 +40,9 @@ COUNTS = (
     "reasoning_tokens",
     "units",
 )
+
+
+ONLY_CALLS = dict.fromkeys(("input", "output", "cached_input", "reasoning", "unit"))
 
 
 def bill(price: Price | None, *, markup: int = 0, **fields: Any) -> UsageRecord:
@@ -220,6 +229,35 @@ def test_what_was_asked_to_keep_it_warm_is_rated_like_any_call(lab: Any) -> None
     bill(None, cache="warm")
     PriceFactory(provider=lab, model_id="*", effective_from=START, call=5)
     assert "1 rows corrected" in reprice()
+
+
+def test_what_several_answered_is_the_sum_of_what_each_takes(lab: Any) -> None:
+    """`?strategy=all`: one row, whose cost is that of each answer at its own price."""
+    other = ProviderFactory(slug="other")
+    long_ago = START - dt.timedelta(days=9)
+    for provider, call in ((lab, 40), (other, 7)):
+        PriceFactory(
+            provider=provider, model_id="", effective_from=long_ago, **ONLY_CALLS | {"call": call}
+        )
+    row = UsageRecordFactory(
+        created_at=START, model="", units=2, cost=47, charge=52, markup=1000, attempts=3
+    )
+    for number, (slug, cost) in enumerate((("lab", 40), ("other", 7)), 1):
+        AttemptFactory(
+            request_id=row.request_id, number=number, provider=slug, model="", units=1, cost=cost
+        )
+    AttemptFactory(
+        request_id=row.request_id, number=3, provider="third", verdict="timeout", cost=99
+    )
+    assert "difference 0 USD" in reprice("--dry-run")
+    assert "0 rows corrected" in reprice()
+    late = PriceFactory(
+        provider=other, model_id="", effective_from=START, **ONLY_CALLS | {"call": 17}
+    )
+    assert "1 rows corrected" in reprice()
+    correction = Correction.objects.get()
+    assert (correction.cost, correction.charge, correction.price_id) == (10, 11, late.pk)
+    assert "0 rows corrected" in reprice()
 
 
 def test_any_number_of_rows_in_pages_of_one_size(

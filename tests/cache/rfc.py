@@ -6,7 +6,7 @@ Whole seconds throughout. It knows nothing of headers' spelling: `Said.headers` 
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from email.utils import formatdate
 
 from hypothesis import strategies as st
@@ -19,12 +19,26 @@ NOON = 1_800_000_000
 
 @dataclass
 class Said:
-    """Directives (None: without an argument), and times as seconds from NOON; -1 is invalid."""
+    """Directives (None: without an argument), and times as seconds from NOON; -1 is invalid.
+    `vary` names one request header, or all of them."""
 
     directives: dict[str, int | None] = field(default_factory=dict)
     date: int | None = None
     expires: int | None = None
     age: int | None = None
+    etag: str = ""
+    modified: int | None = None
+    vary: str = ""
+
+    @property
+    def conditions(self) -> set[str]:
+        """RFC 9110 §13.1: what can be asked of an answer with these validators."""
+        found = set()
+        if self.etag.endswith('"'):
+            found.add("if-none-match")
+        if self.modified is not None and self.modified >= 0:
+            found.add("if-modified-since")
+        return found
 
     def headers(self, chance: random.Random, noon: float = NOON) -> dict[str, str]:
         headers = {}
@@ -32,12 +46,14 @@ class Said:
             words = [_spelled(name, value, chance) for name, value in self.directives.items()]
             chance.shuffle(words)
             headers["cache-control"] = chance.choice([",", ", ", " ,\t"]).join(words)
-        for name, value in (("date", self.date), ("expires", self.expires)):
+        dates = (("date", self.date), ("expires", self.expires), ("last-modified", self.modified))
+        for name, value in dates:
             if value is not None:
                 headers[name] = "0" if value < 0 else formatdate(noon + value, usegmt=True)
         if self.age is not None:
             headers["age"] = "young" if self.age < 0 else str(self.age)
-        return headers
+        others = {"etag": self.etag, "vary": self.vary}
+        return headers | {name: text for name, text in others.items() if text}
 
 
 def _spelled(name: str, value: int | None, chance: random.Random) -> str:
@@ -65,6 +81,9 @@ said = st.builds(
     date=st.none() | st.integers(0, 30),
     expires=st.none() | st.integers(-1, 120),
     age=st.none() | st.integers(-1, 30),
+    etag=st.sampled_from(["", '"a"', '"a"', 'W/"a"', '"b"', "bare"]),
+    modified=st.none() | st.integers(-1, 0),
+    vary=st.sampled_from(["", "", "", "lang", "Lang", "*"]),
 )
 
 policies = st.builds(
@@ -80,10 +99,33 @@ policies = st.builds(
 
 
 def may_store(told: Said, policy: CachePolicy) -> bool:
-    """§3: no no-store, and no private where the cache is shared by tenants."""
-    if "no-store" in told.directives:
+    """§3: no no-store, and no private where the cache is shared by tenants; §4.1: no answer that
+    no request can be matched with."""
+    if "no-store" in told.directives or told.vary == "*":
         return False
     return not (policy.public and "private" in told.directives)
+
+
+def suits(told: Said, asked_with: str, now_with: str) -> bool:
+    """§4.1: `lang` of the request that was answered, and of this one."""
+    return told.vary.lower() != "lang" or asked_with == now_with
+
+
+def renewed(told: Said, by: Said) -> Said | None:
+    """§4.3.4 and §3.2: the answer after a 304 that says `by`; None where that is about another
+    one. What the 304 does not say is as it was, but for when and how old it was."""
+    if by.etag and by.etag.removeprefix("W/") != told.etag.removeprefix("W/"):
+        return None
+    return replace(
+        told,
+        directives=by.directives or told.directives,
+        date=by.date,
+        age=by.age,
+        expires=told.expires if by.expires is None else by.expires,
+        etag=by.etag or told.etag,
+        modified=told.modified if by.modified is None else by.modified,
+        vary=by.vary or told.vary,
+    )
 
 
 def lifetime(told: Said, policy: CachePolicy, came: int) -> float:

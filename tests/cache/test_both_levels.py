@@ -1,5 +1,6 @@
 """The standards' rules through both levels: what two workers on one store serve, and as what, is
-what RFC 9111 and RFC 5861 say of the newest answer that each may know."""
+what RFC 9111 and RFC 5861 say of the newest answer that each may know: how long it is fresh, of
+any use, for which requests it is, and what a 304 makes of it."""
 
 from __future__ import annotations
 
@@ -7,12 +8,13 @@ import asyncio
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cache.cache import Answer, Cache
+from cache.cache import Answer, Cache, Look
 from cache.freshness import State, Times
 from cache.policy import CachePolicy, Wish
 from cache.shared import SharedCache
@@ -32,6 +34,7 @@ class Told:
     number: int
     said: Said
     times: tuple[int, int]
+    lang: str
 
 
 @dataclass
@@ -42,11 +45,19 @@ class Model:
     memory: dict[int, Told] = field(default_factory=dict)
     store: Told | None = None
 
-    def look(self, worker: int) -> None:
-        """Who looks into the store keeps what it finds there, whatever it wants of a provider."""
-        newer, known = self.store, self.memory.get(worker)
-        if newer is not None and (known is None or newer.times[1] >= known.times[1]):
-            self.memory[worker] = newer
+    def look(self, worker: int, lang: str) -> Told | None:
+        """Who looks into the store keeps what it finds there, whatever it wants of a provider;
+        what is not for its request it does not see."""
+        newer, known = self.store, self.in_memory(worker, lang)
+        if newer is None or not rfc.suits(newer.said, newer.lang, lang):
+            return known
+        if known is None or newer.times[1] >= known.times[1]:
+            known = self.memory[worker] = newer
+        return known
+
+    def in_memory(self, worker: int, lang: str) -> Told | None:
+        known = self.memory.get(worker)
+        return known if known is not None and rfc.suits(known.said, known.lang, lang) else None
 
     def keep(self, worker: int, told: Told, now: int) -> None:
         if not rfc.may_store(told.said, self.policy):
@@ -55,11 +66,12 @@ class Model:
         if self._state(told, now) is not State.DEAD:
             self.store = told
 
-    def read(self, worker: int, now: int, max_age: int | None) -> tuple[State, Told | None]:
-        known = self.memory.get(worker)
+    def read(
+        self, worker: int, lang: str, now: int, max_age: int | None
+    ) -> tuple[State, Told | None]:
+        known = self.in_memory(worker, lang)
         if known is None or self._state(known, now, max_age) is not State.FRESH:
-            self.look(worker)
-            known = self.memory.get(worker)
+            known = self.look(worker, lang)
         return (State.DEAD, None) if known is None else (self._state(known, now, max_age), known)
 
     def _state(self, told: Told, now: int, max_age: int | None = None) -> State:
@@ -100,61 +112,77 @@ def stage(valkey_server: Valkey) -> Iterator[Stage]:
 
 
 workers = st.integers(0, WORKERS - 1)
+langs = st.sampled_from(["", "sv"])
 steps = st.lists(
     st.one_of(
-        st.tuples(st.just("fetch"), workers, rfc.said),
-        st.tuples(st.just("read"), workers, st.none() | st.sampled_from([0, 3, 30])),
-        st.tuples(st.just("read"), workers, st.none()),
-        st.tuples(st.just("wait"), workers, st.sampled_from([1, 2, 5, 15, 60])),
+        st.tuples(st.just("fetch"), workers, langs, rfc.said),
+        st.tuples(st.just("holds"), workers, langs, rfc.said),
+        st.tuples(st.just("holds"), workers, langs, st.just(Said())),
+        st.tuples(st.just("read"), workers, langs, st.none() | st.sampled_from([0, 3, 30])),
+        st.tuples(st.just("read"), workers, langs, st.none()),
+        st.tuples(st.just("wait"), workers, langs, st.sampled_from([1, 2, 5, 15, 60])),
     ),
     min_size=2,
     max_size=12,
 )
 
 
-@settings(max_examples=150)
-@given(steps, rfc.policies, st.randoms())
-def test_what_is_served_is_what_the_standards_say(
-    stage: Stage, taken: list[tuple[str, int, object]], policy: CachePolicy, chance: random.Random
-) -> None:
-    policy, symbol = replace(policy, ttl=policy.ttl or 9), stage.new_symbol()
-    begun = stage.clock.now()
-    model = Model(policy)
+class Story:
+    """One key's, told to the caches and to the model at once. Times from when it `began`."""
 
-    def now() -> int:
-        return round(stage.clock.now() - begun)
+    def __init__(self, stage: Stage, policy: CachePolicy, chance: random.Random) -> None:
+        self.stage, self.policy, self.chance = stage, policy, chance
+        self.symbol, self.began = stage.new_symbol(), stage.clock.now()
+        self.model = Model(policy)
 
-    async def run() -> None:
-        for number, (step, worker, value) in enumerate(taken):
-            cache = stage.caches[worker]
-            if step == "wait":
-                assert isinstance(value, int)
-                stage.clock.advance(value)
-            elif step == "fetch":
-                assert isinstance(value, Said)
-                delay = chance.randrange(4)
-                told = Told(number, value, (now(), now() + delay))
-                stage.clock.advance(delay)
-                headers = value.headers(chance, begun)
-                await fetch(cache, headers, told, delay)
-                model.look(worker)
-                model.keep(worker, told, now())
-            else:
-                assert value is None or isinstance(value, int)
-                await read(cache, worker, value)
+    async def tell(self, number: int, step: str, worker: int, lang: str, value: object) -> None:
+        if step == "wait":
+            assert isinstance(value, int)
+            self.stage.clock.advance(value)
+        elif step == "fetch":
+            assert isinstance(value, Said)
+            await self.fetch(worker, Told(number, value, self.times(), lang))
+        elif step == "holds":
+            assert isinstance(value, Said)
+            await self.holds(worker, replace(value, vary=""), self.times(), lang)
+        else:
+            assert value is None or isinstance(value, int)
+            await self.read(worker, lang, value)
 
-    async def fetch(cache: Cache, headers: dict[str, str], told: Told, delay: int) -> None:
-        asked = ask(cache, symbol, policy=policy, wish=Wish(no_cache=True))
-        async with cache.look(asked) as look:
-            end = stage.clock.now()
-            look.keep(Answer(b"%d" % told.number, Times(end - delay, end), headers=headers))
-        assert isinstance(cache.shared, SharedCache)
-        await cache.shared._store.call("PING")
+    def now(self) -> int:
+        return round(self.stage.clock.now() - self.began)
 
-    async def read(cache: Cache, worker: int, max_age: int | None) -> None:
-        wish = Wish(max_age=max_age, only_if_cached=True)
-        expected, told = model.read(worker, now(), max_age)
-        async with cache.look(ask(cache, symbol, policy=policy, wish=wish)) as look:
+    def times(self) -> tuple[int, int]:
+        return self.now(), self.now() + self.chance.randrange(4)
+
+    async def fetch(self, worker: int, told: Told) -> None:
+        async with self.looking(worker, told.lang, no_cache=True) as look:
+            headers = told.said.headers(self.chance, self.began)
+            times = self.answered(told.times)
+            look.keep(Answer(b"%d" % told.number, times, headers=headers))
+        await self.written(worker)
+        self.model.look(worker, told.lang)
+        self.model.keep(worker, told, self.now())
+
+    async def holds(self, worker: int, said: Said, times: tuple[int, int], lang: str) -> None:
+        """A provider is asked whether what is kept still holds, and says so in these words."""
+        known = self.model.look(worker, lang)
+        async with self.looking(worker, lang, no_cache=True) as look:
+            conditions = set() if known is None else known.said.conditions
+            assert {*look.conditional} == conditions
+            if known is None or not conditions:
+                return
+            headers = said.headers(self.chance, self.began)
+            entry = look.still_holds(headers, self.answered(times))
+        await self.written(worker)
+        by = rfc.renewed(known.said, said)
+        assert (entry is None) == (by is None or not rfc.may_store(by, self.policy))
+        if by is not None:
+            self.model.keep(worker, replace(known, said=by, times=times), self.now())
+
+    async def read(self, worker: int, lang: str, max_age: int | None) -> None:
+        expected, told = self.model.read(worker, lang, self.now(), max_age)
+        async with self.looking(worker, lang, max_age=max_age, only_if_cached=True) as look:
             assert look.state is expected
             may_serve = expected <= State.WHILE_REVALIDATING
             served = look.entry if may_serve else look.spare
@@ -162,5 +190,35 @@ def test_what_is_served_is_what_the_standards_say(
             if served is not None:
                 assert told is not None and served.body() == b"%d" % told.number
             assert not look.leads
+
+    def looking(self, worker: int, lang: str, **wish: Any) -> Look:
+        cache, asked_with = self.stage.caches[worker], {"lang": lang} if lang else {}
+        asked = ask(
+            cache, self.symbol, policy=self.policy, wish=Wish(**wish), asked_with=asked_with
+        )
+        return cache.look(asked)
+
+    def answered(self, times: tuple[int, int]) -> Times:
+        self.stage.clock.advance(times[1] - times[0])
+        return Times(self.began + times[0], self.began + times[1])
+
+    async def written(self, worker: int) -> None:
+        shared = self.stage.caches[worker].shared
+        assert isinstance(shared, SharedCache)
+        await shared._store.call("PING")
+
+
+@settings(max_examples=250)
+@given(steps, rfc.policies, st.randoms())
+def test_what_is_served_is_what_the_standards_say(
+    stage: Stage,
+    taken: list[tuple[str, int, str, object]],
+    policy: CachePolicy,
+    chance: random.Random,
+) -> None:
+    async def run() -> None:
+        story = Story(stage, replace(policy, ttl=policy.ttl or 9), chance)
+        for number, step in enumerate(taken):
+            await story.tell(number, *step)
 
     stage.runner.run(run())

@@ -22,6 +22,7 @@ from tests.cache.entries import entry
 
 CODEC = Codec(b"secret")
 KEY = b"k" * 32
+RECORDINGS = Path(__file__).resolve().parents[2] / "../shared/recordings"
 
 spans = st.floats(0, 1e9)
 pairs = st.lists(st.tuples(st.text(max_size=5), st.text(max_size=5)), max_size=2).map(tuple)
@@ -118,6 +119,16 @@ def test_small_bodies_stay_as_they_are() -> None:
     body = b"a" * (THRESHOLD - 1)
     assert pack(body) == b"\0" + body
     assert len(pack(body + b"a")) < 100
+
+
+@pytest.mark.skipif(not RECORDINGS.exists(), reason="the recorded answers are not here")
+def test_recorded_answers_take_a_fifth_to_two_fifths_of_their_room() -> None:
+    recorded = [json.loads(path.read_bytes()) for path in sorted(RECORDINGS.rglob("*--*.json"))]
+    bodies = [orjson.dumps(each["response"]["body"]) for each in recorded]
+    large = [body for body in bodies if len(body) >= THRESHOLD]
+    assert len(large) > 100
+    saved = 1 - sum(len(pack(body)) for body in large) / sum(map(len, large))
+    assert 0.6 < saved < 0.85
 
 
 def test_what_providers_answer_becomes_small() -> None:

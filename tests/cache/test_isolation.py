@@ -85,10 +85,15 @@ async def hears(cache: Cache, asked: Ask, truth: bytes) -> bool:
     return provider.asked == 0
 
 
-@on_loop
-async def test_ten_thousand_mixed_calls_cross_nowhere() -> None:
-    async with running(1) as caches:
-        assert await canaries(caches, 10_000) > 1500
+def test_thousands_of_mixed_calls_cross_nowhere(is_long: bool) -> None:
+    count = 10_000 if is_long else 3_000
+
+    @on_loop
+    async def run() -> None:
+        async with running(1) as caches:
+            assert await canaries(caches, count) > count // 10
+
+    run()
 
 
 @on_loop

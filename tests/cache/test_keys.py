@@ -114,7 +114,9 @@ def test_how_an_answer_is_delivered_does_not_count() -> None:
 
 
 def test_every_part_of_a_place_counts() -> None:
-    other = Place(8, "test", "embeddings", "v2", "smart", "c1", "lab", False, ("cred_1",), True)
+    other = Place(
+        8, "test", "embeddings", "v2", "smart", "c1", "lab", False, ("cred_1",), True, "merge/3"
+    )
     places = [PLACE._replace(**{name: getattr(other, name)}) for name in Place._fields]
     assert len({KEYS.key(place, {}) for place in [PLACE, *places]}) == len(places) + 1
     assert Keys(b"another").key(PLACE, {}) != KEYS.key(PLACE, {})

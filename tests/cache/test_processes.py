@@ -56,6 +56,7 @@ def workers(*made: Worker) -> Iterator[None]:
 
 
 @pytest.mark.chaos
+@pytest.mark.only_long  # tests/chaos/test_cached.py asks whole gateways in either form
 def test_equal_calls_of_two_processes_ask_once_and_a_killed_leader_is_replaced(
     valkey: Valkey, tmp_path: Path
 ) -> None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -35,16 +34,6 @@ async def written(cache: Cache) -> None:
     """What was sent behind is there."""
     assert isinstance(cache.shared, SharedCache)
     await cache.shared._store.call("PING")
-
-
-@contextlib.contextmanager
-def frozen(server: Valkey) -> Iterator[None]:
-    assert server._server.process is not None
-    server._server.process.send_signal(signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        server._server.process.send_signal(signal.SIGCONT)
 
 
 @contextlib.asynccontextmanager
@@ -319,7 +308,7 @@ def test_a_bad_store_fails_nothing_and_costs_little(valkey: Valkey, fault: str) 
             faults = {
                 "slow": lambda: proxy.slow(0.2),
                 "black_hole": proxy.black_hole,
-                "stopped": lambda: frozen(valkey),
+                "stopped": valkey.frozen,
             }
             for name in "ABC":
                 with faults[fault]():
@@ -465,7 +454,7 @@ async def test_what_could_not_be_told_is_not_read_though_the_store_answers_again
     async with running(2, valkey.url) as (one, two):
         await serve(two, ask(two), provider)
         await written(two)
-        with frozen(valkey):
+        with valkey.frozen():
             await serve(one, ask(one, "OTHER"), provider)  # from here on nobody waits for it
             await one.invalidate(["symbol:AAPL"])
         until = time.monotonic() + 0.35

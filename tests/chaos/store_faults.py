@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,13 +46,8 @@ class FallibleStore:
 
     def stopped(self, seconds: float) -> None:
         """It does nothing for so long, and keeps what it knows."""
-        process = self._server._server.process
-        assert process is not None
-        os.kill(process.pid, signal.SIGSTOP)
-        try:
+        with self._server.frozen():
             time.sleep(seconds)
-        finally:
-            os.kill(process.pid, signal.SIGCONT)
 
     def restarted_empty(self, seconds: float) -> None:
         self._server.kill()

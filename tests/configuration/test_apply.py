@@ -402,6 +402,8 @@ REFUSED = {
         "lab does not serve finance.quote",
     ),
     "a route's hedge": ("routes: [{alias: a, hedge: maybe}]", "routes[0].hedge (line 1)"),
+    "a route's fan_out": ("routes: [{alias: a, fan_out: 0}]", "routes[0].fan_out (line 1)"),
+    "a plan's fan_out": ("plans: [{slug: p, fan_out: 21}]", "plans[0].fan_out (line 1)"),
     "a route's checks": (
         "routes:\n- alias: a\n  checks:\n    not_empty: 1",
         "routes[0].checks.not_empty (line 4)",

@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import signal
 import statistics
 import time
 from collections import Counter
@@ -186,15 +184,8 @@ def killed(bench: Bench) -> Iterator[None]:
         bench.valkey.start()
 
 
-@contextlib.contextmanager
-def stopped(bench: Bench) -> Iterator[None]:
-    process = bench.valkey._server.process
-    assert process is not None
-    os.kill(process.pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(process.pid, signal.SIGCONT)
+def stopped(bench: Bench) -> AbstractContextManager[None]:
+    return bench.valkey.frozen()
 
 
 def slow(bench: Bench) -> AbstractContextManager[None]:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-import signal
 import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -48,16 +47,6 @@ async def connected(url: str, **options: Any) -> AsyncIterator[Valkey]:
         yield store
     finally:
         await store.close()
-
-
-@contextlib.contextmanager
-def frozen(server: Server) -> Iterator[None]:
-    assert server._server.process is not None
-    server._server.process.send_signal(signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        server._server.process.send_signal(signal.SIGCONT)
 
 
 async def answers(store: Valkey) -> bool:
@@ -208,7 +197,7 @@ async def test_answers_stay_matched_over_freezes_and_deaths(valkey: Server) -> N
 
         callers = [asyncio.create_task(caller(number)) for number in range(20)]
         for pause in (0.03, 0.06, 0.35):
-            with frozen(valkey):
+            with valkey.frozen():
                 await asyncio.sleep(pause)
             seen = right
             await eventually(lambda seen=seen: right > seen)
@@ -226,7 +215,7 @@ async def test_answers_stay_matched_over_freezes_and_deaths(valkey: Server) -> N
 async def test_a_frozen_server_delays_nobody_for_long(valkey: Server) -> None:
     async with connected(valkey.url, timeout=0.04) as store:
         await serves_again(store)
-        with frozen(valkey):
+        with valkey.frozen():
             waits = []
             first = store.call("PING")
             for _ in range(300):

@@ -12,7 +12,6 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
-from portal.requests import bars
 from portal.samples import example_of, samples
 from providers.operations import Kind, registry
 from tenants.models import ApiKey, Tenant
@@ -24,8 +23,13 @@ from tests.factories import (
     TenantFactory,
     UsageRecordFactory,
 )
+from usage.waterfall import bars
 
-pytestmark = pytest.mark.django_db
+pytestmark = [
+    pytest.mark.django_db,
+    # The test client is synchronous; that it streams is shown in tests/chaos/test_export.py.
+    pytest.mark.filterwarnings("ignore:StreamingHttpResponse must consume:Warning"),
+]
 REQUESTS = "/app/acme/requests/"
 
 
@@ -56,6 +60,15 @@ def test_older_ones_are_on_the_next_page(tenant: Tenant, owner: Client) -> None:
     older = owner.get(f"{REQUESTS}?{page.context['older']}")
     seen = [record.request_id for p in (page, older) for record in p.context["records"]]
     assert seen == all_of_them and not older.context["older"]
+
+
+def test_all_of_them_as_a_file(tenant: Tenant, owner: Client) -> None:
+    mine = called(tenant, 2, cost=77_777).request_id
+    called(TenantFactory(), 2)
+    answer = owner.get(f"{REQUESTS}export/")
+    rows = b"".join(answer).decode().splitlines()
+    assert len(rows) == 2 and mine in rows[1] and "77777" not in rows[1]
+    assert owner.get(f"{REQUESTS}export/?format=xml").status_code == 400
 
 
 def test_a_calls_story(tenant: Tenant, owner: Client) -> None:
@@ -125,6 +138,7 @@ def test_every_operation_has_code(name: str, tenant: Tenant, owner: Client) -> N
     example = example_of(operation)
     code = samples(operation, example, "http://127.0.0.1:1", "a'\"key")
     compile(code["Python"], name, "exec")
+    assert all(f"http://127.0.0.1:1/api/v1/{operation.path[8:]}" in text for text in code.values())
     assert set(code) == {"curl", "Python", "JavaScript"}
     if operation.kind is Kind.DATA:
         assert operation.request_validator.is_valid(example), example

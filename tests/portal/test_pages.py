@@ -34,6 +34,7 @@ MATRIX: dict[str, tuple[set[Role], set[Role]]] = {
     "quotas": (ALL, ALL),
     "requests": (ALL, ALL),
     "request": (ALL, ALL),
+    "requests-export": (ALL, ALL),
     "keys": (ALL, BUILDERS),
     "key": (ALL, BUILDERS),
     "key-rotate": (set(), BUILDERS),

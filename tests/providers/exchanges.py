@@ -1,46 +1,5 @@
-"""An example of the catalogue as the request that the adapter makes for it, whichever step it shows."""
+"""An example of the catalogue as the request that the adapter makes for it, and taken apart."""
 
-from __future__ import annotations
+from providers.exchanges import document_of, request_of, taken_apart
 
-from typing import Any
-
-from providers.adapters.manifest import Manifest, ManifestAdapter, RecordMeter, decoding
-from providers.adapters.manifest.stepping import SteppedMeter
-from providers.call import Answer, Call, Further, Outcome, Upstream, UpstreamRequest, Verdict
-from providers.catalogue import Example
-
-
-def request_of(manifest: Manifest, example: Example, upstream: Upstream) -> UpstreamRequest:
-    """Of a later step: what is sent once those before it have given what the example says."""
-    adapter = ManifestAdapter(manifest)
-    plan = manifest.operations[example.operation]
-    if not example.given:
-        return adapter.request(Call(example.operation, dict(example.params)), upstream)
-    template = dict(plan.requests)[example.step]
-    step = next((step for step in plan.earlier if step.name == example.step), None)
-    return adapter.built(
-        template,
-        {**example.params, **example.given},
-        upstream=upstream,
-        rules=step.rules if step else None,
-    )
-
-
-def document_of(manifest: Manifest, example: Example) -> Any:
-    return decoding.document(example.body(example.params), manifest.xml_lists)
-
-
-def taken_apart(
-    manifest: Manifest, example: Example, call: Call, outcome: Outcome
-) -> Answer | Further:
-    """What the meter makes of the answer to the example's request. Raises StreamFault."""
-    plan = manifest.operations[example.operation]
-    if not example.step:
-        if plan.each and outcome.verdict is Verdict.OK:
-            outcome = outcome._replace(document=[outcome.document])
-        return RecordMeter(manifest, plan, call, given=example.given).whole(outcome, b"")
-    upstream = Upstream(manifest.slug, manifest.base_url)
-    meter = ManifestAdapter(manifest).meter(call, upstream)
-    assert isinstance(meter, SteppedMeter)
-    meter.records.given = example.given
-    return meter.after([step.name for step in plan.earlier].index(example.step), [outcome])
+__all__ = ["document_of", "request_of", "taken_apart"]

@@ -102,6 +102,14 @@ def test_a_data_operation_has_targets_without_models() -> None:
     assert found and found.name == "finance.quote"
 
 
+def test_how_many_may_be_asked_at_once_is_the_routes() -> None:
+    for operation, fields in (("finance.quote", {"fan_out": 2}), ("finance.fx_rate", {})):
+        route = RouteFactory(operation=operation, alias="", **fields)
+        TargetFactory(route=route, model=None, provider=ProviderFactory())
+    told = {name: load().routes[name, ""].fan_out for name in ("finance.quote", "finance.fx_rate")}
+    assert told == {"finance.quote": 2, "finance.fx_rate": 5}
+
+
 def test_a_models_columns_arrive() -> None:
     ModelFactory(
         provider=ProviderFactory(slug="lab"),

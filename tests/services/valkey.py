@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,9 @@ class Valkey:
 
     def kill(self) -> None:
         self._server.kill()
+
+    def frozen(self) -> AbstractContextManager[None]:
+        return self._server.frozen()
 
     @property
     def running(self) -> bool:

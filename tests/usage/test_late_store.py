@@ -4,9 +4,8 @@ without asking it is counted by it all the same."""
 from __future__ import annotations
 
 import contextlib
-import signal
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 from prometheus_client import REGISTRY
@@ -28,16 +27,6 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """However busy the machine is, the connection is not given up within a test."""
     monkeypatch.setattr("lib.resp.SILENCE", 20.0)
     monkeypatch.setattr("lib.resp.LONGEST", 20.0)
-
-
-@contextlib.contextmanager
-def late(server: Valkey) -> Iterator[None]:
-    assert server._server.process is not None
-    server._server.process.send_signal(signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        server._server.process.send_signal(signal.SIGCONT)
 
 
 @contextlib.asynccontextmanager
@@ -75,7 +64,7 @@ async def test_a_full_limit_stays_full(valkey: Valkey) -> None:
     async with gateways(valkey, 1) as [gateway]:
         while await in_time(gateway, limit):
             pass
-        with late(valkey):
+        with valkey.frozen():
             assert await let_in(gateway, 30, limit) == 0
 
 
@@ -85,7 +74,7 @@ async def test_each_gateway_gives_out_its_share_of_what_was_left(valkey: Valkey)
     limit = rate(10)
     async with gateways(valkey, 2) as both:
         assert [await in_time(each, limit) for each in (*both, *both)] == [True] * 4
-        with late(valkey):
+        with valkey.frozen():
             assert [await let_in(each, 20, limit) for each in both] == [3, 3]  # of 7 and of 6
         assert not await in_time(both[0], limit)
         assert not await in_time(both[1], limit)
@@ -97,7 +86,7 @@ async def test_what_was_not_asked_is_counted_beside_what_is_settled(valkey: Valk
     limit, others = rate(10), [rate(1000, metric="tokens"), slots(9)]
     async with gateways(valkey, 1) as [gateway]:
         assert await in_time(gateway, limit, *others)
-        with late(valkey):
+        with valkey.frozen():
             assert await let_in(gateway, 20, limit, *others) == 9
         assert not await in_time(gateway, limit)
         with valkey.client() as client:
@@ -108,7 +97,7 @@ async def test_what_was_not_asked_is_counted_beside_what_is_settled(valkey: Valk
 async def test_a_limit_that_it_never_spoke_of_is_kept_alone(valkey: Valkey) -> None:
     async with gateways(valkey, 1) as [gateway]:
         assert await in_time(gateway, rate(5, whose="b"))
-        with late(valkey):
+        with valkey.frozen():
             assert await let_in(gateway, 20, rate(5, whose="a")) == 5
             assert await let_in(gateway, 20, rate(5, whose="b")) == 4
 
@@ -121,7 +110,7 @@ async def test_an_old_word_does_not_bind(valkey: Valkey) -> None:
         while await in_time(gateway, limit):
             pass
         said = time.monotonic()
-        with late(valkey):
+        with valkey.frozen():
             await eventually(lambda: time.monotonic() > said + 1.1)
             assert await let_in(gateway, 20, limit) == 5
 
@@ -140,7 +129,7 @@ async def test_it_is_told_while_it_is_late(valkey: Valkey) -> None:
     async with gateways(valkey, 1) as [gateway]:
         assert await in_time(gateway, rate(4))
         before = unasked()
-        with late(valkey):
+        with valkey.frozen():
             assert await let_in(gateway, 5, rate(4)) == 3
             with pytest.raises(Unavailable):
                 await let_in(gateway, 1, quota(4, time.time()))

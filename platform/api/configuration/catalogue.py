@@ -7,7 +7,7 @@ routes may lead there.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,7 @@ from billing.services import add_price, prices_in_force
 from lib import audit
 from lib.money import to_micro
 from providers.catalogue import CatalogueFile
+from providers.definitions import record_shipped
 from providers.models import Model, Operation, Provider, Route
 from providers.operations import Kind as OperationKind
 from providers.operations import registry
@@ -49,6 +50,8 @@ def load(files: Sequence[CatalogueFile]) -> Loaded:
         for file in files:
             _load_provider(file, rows.get(file.slug), loaded)
         _switch_off(Provider, {file.slug for file in files}, loaded)
+        following = {row.slug: row.source == BUILTIN for row in Provider.objects.all()}
+        record_shipped(files, following)
         _load_operations(loaded)
         _load_routes(files, loaded)
     for name in staff_roles.bring():
@@ -70,15 +73,15 @@ def _load_provider(file: CatalogueFile, row: Provider | None, loaded: Loaded) ->
         return
     else:
         kind = Kind.CHANGED
-    for name, value in _columns(file).items():
+    for name, value in columns(file).items():
         setattr(row, name, value)
     row.save()
-    count = _load_models(file, row)
-    _load_prices(file, row)
+    count = load_models(file, row)
+    load_prices(file, row)
     loaded.tell(kind, f"provider {file.slug}", [f"{count} models"] if count else ())
 
 
-def _columns(file: CatalogueFile) -> dict[str, Any]:
+def columns(file: CatalogueFile) -> dict[str, Any]:
     document = file.document
     return {
         "name": document["name"],
@@ -94,7 +97,7 @@ def _columns(file: CatalogueFile) -> dict[str, Any]:
     }
 
 
-def _load_models(file: CatalogueFile, provider: Provider) -> int:
+def load_models(file: CatalogueFile, provider: Provider) -> int:
     rows = {row.model_id: row for row in Model.objects.filter(provider=provider)}
     for item in file.models:
         row = rows.get(item["id"]) or Model(provider=provider, model_id=item["id"], source=BUILTIN)
@@ -116,7 +119,7 @@ def _model_columns(item: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _load_prices(file: CatalogueFile, provider: Provider) -> None:
+def load_prices(file: CatalogueFile, provider: Provider) -> None:
     """What ships is a new version where it differs from the one in force, unless that is
     staff's. What a data provider's free plan allows costs nothing."""
     present = prices_in_force(provider)
@@ -171,32 +174,63 @@ def _load_operations(loaded: Loaded) -> None:
 
 
 def _load_routes(files: Sequence[CatalogueFile], loaded: Loaded) -> None:
-    """Each data operation's route."""
-    providers = {row.slug: row.pk for row in Provider.objects.all()}
-    for name, serving in shipped_routes(files).items():
-        _load_route(name, [providers[file.slug] for file in serving], loaded)
+    """Each data operation's route: every provider that serves it, keyless ones first, and then
+    those that staff's definitions brought."""
+    providers = {row.slug: row for row in Provider.objects.all()}
+    shipped = [providers[file.slug] for file in in_order(files)]
+    own = [row for row in providers.values() if row.source != BUILTIN]
+    for name, operation in registry().items():
+        if operation.kind is OperationKind.DATA:
+            serving = [row.pk for row in shipped if name in served_by(row)]
+            also = {row.pk for row in own if name in served_by(row)}
+            _load_route(name, serving, also, loaded)
 
 
-def shipped_routes(files: Sequence[CatalogueFile]) -> dict[str, list[CatalogueFile]]:
-    """By data operation, every provider that serves it, keyless ones first."""
-    ordered = sorted(files, key=lambda file: (not file.enabled, file.needs_credential, file.slug))
-    return {
-        name: [file for file in ordered if name in file.operations]
-        for name, operation in registry().items()
-        if operation.kind is OperationKind.DATA
-    }
+def in_order(files: Sequence[CatalogueFile]) -> list[CatalogueFile]:
+    """As a shipped route has them: those that are on first, and of these the keyless ones."""
+    return sorted(files, key=lambda file: (not file.enabled, file.needs_credential, file.slug))
 
 
-def _load_route(operation: str, providers: Sequence[int], loaded: Loaded) -> None:
+def served_by(provider: Provider) -> Container[str]:
+    """The data operations in its definition that is in force."""
+    operations: Container[str] = (provider.manifest or {}).get("operations", ())
+    return operations
+
+
+def follow_routes(provider: Provider, led: list[str], left: list[str]) -> None:
+    """The shipped routes of what it serves lead there, last, and those of what it does not serve
+    no longer. `led` gets the operations that are new; `left` those whose routes are staff's."""
+    for route in Route.objects.filter(alias="").prefetch_related("targets"):
+        present = [target.provider_id for target in route.targets.all()]
+        serves, leads = route.operation in served_by(provider), provider.pk in present
+        if serves == leads:
+            continue
+        if route.source != BUILTIN:
+            left.extend([route.operation] if serves else [])
+            continue
+        wanted = [pk for pk in present if pk != provider.pk] + [provider.pk] * serves
+        _replace(route, wanted)
+        led.extend([route.operation] if serves else [])
+
+
+def _load_route(
+    operation: str, providers: Sequence[int], also: Container[int], loaded: Loaded
+) -> None:
+    """`also` may be among its targets, and then stay behind what ships."""
     route, is_new = Route.objects.get_or_create(
         operation=operation, alias="", defaults={"source": BUILTIN}
     )
     present = list(route.targets.values_list("provider_id", flat=True))
-    if route.source != BUILTIN or present == providers:
+    wanted = [*providers, *(pk for pk in present if pk in also and pk not in providers)]
+    if route.source != BUILTIN or present == wanted:
         return
+    _replace(route, wanted)
+    loaded.tell(
+        Kind.ADDED if is_new else Kind.CHANGED, f"route {operation}", [f"{len(wanted)} targets"]
+    )
+
+
+def _replace(route: Route, providers: Sequence[int]) -> None:
     replace_targets(
         route, [{"provider_id": pk, "position": index} for index, pk in enumerate(providers)]
-    )
-    loaded.tell(
-        Kind.ADDED if is_new else Kind.CHANGED, f"route {operation}", [f"{len(providers)} targets"]
     )

@@ -73,7 +73,7 @@ def _house() -> Item:
 
 
 def _plan(row: Plan) -> Item:
-    item = _columns(row, ("slug", "name", "rate_limits", "quotas"))
+    item = _columns(row, ("slug", "name", "rate_limits", "quotas", "fan_out"))
     if row.cache_hit_microusd:
         item["cache_hit_microusd"] = row.cache_hit_microusd
     return item | ({"markup_percent": to_percent(row.markup)} if row.markup else {})

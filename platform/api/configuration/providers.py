@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from django.core.exceptions import ValidationError
+
 from api.configuration.addresses import leads_inside
 from api.configuration.document import Place
 from api.configuration.prices import apply_model_price, apply_price
@@ -12,6 +14,7 @@ from api.configuration.run import Kind, Run
 from lib.sealing import SealBroken
 from providers import services
 from providers.adapters.manifest import ManifestError, compile_manifest
+from providers.definitions import adopt
 from providers.dialects import DIALECTS
 from providers.models import Credential, Model, Provider
 from providers.secret_form import parts_of, written
@@ -49,6 +52,8 @@ def apply_provider(run: Run, item: Mapping[str, Any], place: Place) -> None:
     _check_adapter(run, values.get("adapter", row.adapter), place)
     _check_address(run, row, values, place)
     run.put(row, values, what=f"provider {slug}", place=place)
+    if "manifest" in values:
+        _adopt(run, row, place)
     for index, credential in enumerate(item.get("credentials", ())):
         _apply_credential(run, row, credential, (*place, "credentials", index))
     for index, model in enumerate(item.get("models", ())):
@@ -105,6 +110,13 @@ def _manifest(run: Run, item: Mapping[str, Any], row: Provider, place: Place) ->
     except ManifestError as error:
         raise run.fault((*place, "manifest"), "; ".join(map(str, error.faults))) from None
     return manifest
+
+
+def _adopt(run: Run, provider: Provider, place: Place) -> None:
+    try:
+        adopt(provider=provider, by="manage.py apply")
+    except ValidationError as error:
+        raise run.refusal((*place, "manifest"), error) from None
 
 
 def _apply_credential(run: Run, provider: Provider, item: Mapping[str, Any], place: Place) -> None:

@@ -11,7 +11,7 @@ from providers.models import Model, Provider, Route, Target
 from providers.operations import Kind as OperationKind
 from providers.operations import registry
 
-FIELDS = ("strategy", "rescue", "hedge", "checks", "cache", "timeouts", "enabled")
+FIELDS = ("strategy", "rescue", "hedge", "fan_out", "checks", "cache", "timeouts", "enabled")
 CHAT = "chat.completions"
 
 

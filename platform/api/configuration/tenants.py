@@ -19,7 +19,7 @@ from tenants.scopes import check_scopes
 from tenants.services import create_key, revoke_key
 
 DEFAULT_PROJECT = "default"
-PLAN_FIELDS = ("name", "rate_limits", "quotas", "cache_hit_microusd")
+PLAN_FIELDS = ("name", "rate_limits", "quotas", "cache_hit_microusd", "fan_out")
 TENANT_FIELDS = (
     "name",
     "status",

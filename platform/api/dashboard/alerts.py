@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.conf import settings
-from django.db.models import Max
+from django.db.models import CharField, F, Max, QuerySet, Value
 from django.utils import timezone
 
 from api import vitals
 from lib.clock import rfc3339
 from providers.breaker import State
+from providers.definition_models import Drift
 from providers.models import Credential
 from tenants.models import ApiKey, Tenant
 from usage import sizes
@@ -30,6 +31,7 @@ KEY_ENDS = dt.timedelta(days=14)
 LAG = dt.timedelta(minutes=2)  # until calls are in the roll-ups
 FEW_DAYS, LITTLE_DISK = 14, 0.1
 MOST_TOLD = 100
+_SAID = ("said_code", "said_slug", "said_name", "said_why")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +58,8 @@ def of_service() -> list[Alert]:
     if database["status"] != "ok":
         text = "It does not answer: no call is taken. See whether it runs and can be reached."
         return [Alert("critical", "database_down", database["kind"], text)]
-    found = [*_store(), *_breakers(), *_credentials(), *_providers(), *_quotas(None)]
-    return _worst_first([*found, *_lag(), *_disk()])
+    found = [*_store(), *_breakers(), *_refusals(), *_providers()]
+    return _worst_first([*found, *_quotas(None), *_lag(), *_disk()])
 
 
 def of_tenant(tenant: Tenant) -> list[Alert]:
@@ -92,12 +94,29 @@ def _breakers() -> Iterator[Alert]:
         yield Alert(severity, f"breaker_{state.lower()}", breaker["name"], text)
 
 
-def _credentials() -> Iterator[Alert]:
+def _refusals() -> Iterator[Alert]:
+    """Drained credentials and drifting providers, by one query: the home page asks often."""
     drained = Credential.objects.filter(drained_at__isnull=False, enabled=True)
-    for row in drained.select_related("provider").order_by("drained_at")[:MOST_TOLD]:
-        text = f"The provider refused it ({row.drained_reason}). Put it right, then use it again."
-        subject = f"{row.provider.slug}/{row.name}"
-        yield Alert("critical", "credential_drained", subject, text, row.drained_at)
+    shown = _as("credential_drained", drained, "provider__slug", "name", "drained_reason")
+    drifting = _as("provider_drift", Drift.objects.all(), "slug", "operation", "message")
+    rows = shown.values_list(*_SAID, "drained_at").union(drifting.values_list(*_SAID, "since"))
+    for code, slug, name, why, since in rows.order_by("drained_at")[:MOST_TOLD]:
+        if code == "credential_drained":
+            text = f"The provider refused it ({why}). Put it right, then use it again."
+            yield Alert("critical", code, f"{slug}/{name}", text, since)
+        else:
+            text = (
+                f"It answers {name} in another shape than its definition tells. Edit a copy of "
+                "the definition, activate it, and verify it."
+            )
+            yield Alert("warning", code, slug, text, since)
+
+
+def _as(code: str, rows: QuerySet[Any], slug: str, name: str, why: str) -> QuerySet[Any]:
+    named: QuerySet[Any] = rows.order_by().annotate(
+        said_code=Value(code, CharField()), said_slug=F(slug), said_name=F(name), said_why=F(why)
+    )
+    return named
 
 
 def _providers() -> Iterator[Alert]:

@@ -30,4 +30,4 @@ class UsageExport(APIView):
         """Export all tenants' calls as CSV or JSON lines. Dates are UTC's."""
         slug = request.query_params.get("tenant")
         tenant_id = None if slug is None else tenant_id_of(slug)
-        return exports.answer(request, FOR_STAFF, tenant_id, "UTC", also=("tenant",))
+        return exports.answer(request.query_params, FOR_STAFF, tenant_id, "UTC", also=("tenant",))

@@ -13,6 +13,16 @@ from api.internal.breakers import (
     ResilienceBreakers,
 )
 from api.internal.cache import CacheAnalytics, CacheInvalidation, CacheStatus
+from api.internal.definitions import (
+    DefinitionActivation,
+    DefinitionDifference,
+    DefinitionProof,
+    Definitions,
+    DefinitionTrial,
+    DefinitionValidation,
+    DefinitionVersion,
+    RollBack,
+)
 from api.internal.exports import UsageExport
 from api.internal.providers import ProviderViewSet, RouteViewSet
 from api.internal.quotas import Quotas
@@ -21,7 +31,11 @@ from api.internal.resilience_figures import Benchmark, Metrics, ResilienceHealth
 from api.internal.scores import Scores
 from api.internal.tenants import TenantViewSet
 from api.internal.usage import Usage
+from api.internal.verification import Checks, Verification
 from api.internal.warm import CacheWarming
+
+OF_PROVIDER = "providers/<slug:slug>/definitions"
+VERSION = f"{OF_PROVIDER}/<int:version>"
 
 router = SimpleRouter(trailing_slash=False)
 router.register("providers", ProviderViewSet, basename="provider")
@@ -41,6 +55,16 @@ resilience: list[URLPattern | URLResolver] = [
     path("benchmark", Benchmark.as_view(), name="benchmark"),
 ]
 urlpatterns: list[URLPattern | URLResolver] = [
+    path(OF_PROVIDER, Definitions.as_view(), name="definitions"),
+    path(f"{OF_PROVIDER}/validate", DefinitionValidation.as_view(), name="definitions-validate"),
+    path(f"{OF_PROVIDER}/roll-back", RollBack.as_view(), name="definitions-roll-back"),
+    path(VERSION, DefinitionVersion.as_view(), name="definition"),
+    path(f"{VERSION}/validate", DefinitionProof.as_view(), name="definition-validate"),
+    path(f"{VERSION}/try", DefinitionTrial.as_view(), name="definition-try"),
+    path(f"{VERSION}/activate", DefinitionActivation.as_view(), name="definition-activate"),
+    path(f"{VERSION}/diff", DefinitionDifference.as_view(), name="definition-diff"),
+    path("providers/<slug:slug>/verify", Verification.as_view(), name="provider-verify"),
+    path("providers/<slug:slug>/checks", Checks.as_view(), name="provider-checks"),
     path("breakers", Breakers.as_view(), name="breakers"),
     path("breakers/<path:name>/<slug:action>", BreakerAction.as_view(), name="breaker-action"),
     path("cache/status", CacheStatus.as_view(), name="cache-status"),

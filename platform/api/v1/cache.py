@@ -19,7 +19,9 @@ from cache import naming
 
 class OwnInvalidation(Body):
     tag = serializers.CharField(
-        max_length=64, help_text="A name that your calls gave in X-Patchbay-Cache-Tags."
+        max_length=64,
+        help_text="A name that your calls gave in X-Patchbay-Cache-Tags. It reaches answers that "
+        "are yours alone.",
     )
 
     def validate_tag(self, tag: str) -> str:

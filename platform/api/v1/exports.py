@@ -7,7 +7,7 @@ no database connection in between: a slow reader keeps nobody else waiting.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
 
 from asgiref.sync import sync_to_async
@@ -74,11 +74,11 @@ class UsageExport(APIView):
             raise Forbidden("You act for no tenant. Staff ask /internal/v1/usage/export.")
         tenant = Tenant.objects.get(pk=identity.tenant_id)
         slow_down(request, group="exports", rate=EXPORTS, tenant=tenant.public_id)
-        return answer(request, FOR_TENANTS, tenant.pk, tenant.time_zone)
+        return answer(request.query_params, FOR_TENANTS, tenant.pk, tenant.time_zone)
 
 
 def answer(
-    request: Request,
+    query: Mapping[str, str],
     columns: tuple[Column, ...],
     tenant_id: int | None,
     zone: str,
@@ -87,7 +87,6 @@ def answer(
 ) -> StreamingHttpResponse:
     """What the query asks for. `also` are parameters that the caller reads. Raises
     InvalidRequest."""
-    query = request.query_params
     for name in query:
         if name not in {"from", "to", "format", "cursor", "limit", *also}:
             raise usage.refusal(name[:80], "Unknown. Leave it out.")
@@ -97,7 +96,7 @@ def answer(
     cursor = query.get("cursor", "").lower()
     if cursor and not is_uuid(cursor):
         raise usage.refusal("cursor", "Must be the `request_id` of a row you have.")
-    selection = _selection(request, tenant_id, zone)
+    selection = _selection(query, tenant_id, zone)
     export = Export(selection, columns, chosen)
     until, has_more = export.last(cursor, _limit(query.get("limit")))
     response = StreamingHttpResponse(_stream(export, cursor, until), content_type=FORMATS[chosen])
@@ -107,9 +106,9 @@ def answer(
     return response
 
 
-def _selection(request: Request, tenant_id: int | None, zone: str) -> Selection:
-    begin = usage.moment(request.query_params, "from", zone)
-    end = usage.moment(request.query_params, "to", zone)
+def _selection(query: Mapping[str, str], tenant_id: int | None, zone: str) -> Selection:
+    begin = usage.moment(query, "from", zone)
+    end = usage.moment(query, "to", zone)
     if end is None:
         end = settled(dt.timedelta(milliseconds=settings.ENV.DEADLINE_MS))
     elif begin and begin >= end:

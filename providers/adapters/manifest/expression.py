@@ -9,6 +9,8 @@ import jmespath
 from jmespath.exceptions import JMESPathError
 from jmespath.parser import ParsedResult
 
+from providers.adapters.manifest.growth import MAX_GROWTH, growth
+
 _MAX_LENGTH = 500
 
 
@@ -29,9 +31,13 @@ class Expression:
         if len(source) > _MAX_LENGTH:
             raise ExpressionError(f"longer than {_MAX_LENGTH} characters")
         try:
-            return cls(source, jmespath.compile(source))
+            compiled = jmespath.compile(source)
+            grown = growth(compiled.parsed)
         except (JMESPathError, RecursionError, ValueError) as error:
             raise ExpressionError(f"no JMESPath: {str(error).splitlines()[0]}") from None
+        if grown > MAX_GROWTH:
+            raise ExpressionError(f"makes more than {MAX_GROWTH} copies of what it reads")
+        return cls(source, compiled)
 
     def search(self, document: Any) -> Any:
         """What is there, or None; a function that meets the wrong type finds nothing."""

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from gateway.caching import Recording
 from providers.snapshot import TargetSpec
 from tenants.keys import Mode
 from tenants.limits import RateLimit, Scope
@@ -323,7 +322,9 @@ async def test_a_provider_is_asked_whether_what_it_said_still_holds(rig: Rig) ->
     assert (renewed.status, renewed.headers[SAID]) == (200, "miss")
     assert renewed.json["data"] == first.json["data"]
     assert renewed.json["meta"]["attempts"][0]["outcome"] == "ok"
-    assert rig.journal.finals[1].record.provider == "frankfurter"
+    row = rig.journal.finals[1].record
+    assert (row.provider, row.cache, row.units) == ("frankfurter", "", 1)
+    assert (row.estimate, row.input_tokens, row.output_tokens) == ("", 0, 0)
     assert (await rig.ask(RATE)).headers[SAID] == "hit"
     assert len(rig.upstreams.sent) == 2
 
@@ -503,6 +504,20 @@ async def test_what_is_invalidated_by_its_name_is_fetched_again(rig: Rig) -> Non
 
 
 @on_loop
+async def test_no_tenant_has_a_name_on_what_is_everybodys(rig: Rig) -> None:
+    rates(rig)
+    named = {"X-Patchbay-Cache-Tags": "nightly"}
+    other = rig.callers.add(tenant=2)
+    assert await said([await rig.ask(RATE, headers=named) for _ in range(2)]) == ["miss", "hit"]
+    await rig.gateway.cache.invalidate(["client:1:nightly", "client:2:nightly"])
+    told = [await rig.ask(RATE, key=key, headers=named) for key in (rig.key, other)]
+    assert await said(told) == ["hit", "hit"]
+    assert (await rig.ask(RATE, headers={"X-Patchbay-Cache-Tags": "né"})).status == 400
+    await rig.gateway.cache.invalidate(["base:EUR"])
+    assert (await rig.ask(RATE)).headers[SAID] == "miss"
+
+
+@on_loop
 async def test_quotas_count_a_hit_as_one_call_without_tokens(rig: Rig) -> None:
     quotas = tuple(
         Quota(QuotaScope.TENANT, metric, Window.DAY, limit)
@@ -513,24 +528,3 @@ async def test_quotas_count_a_hit_as_one_call_without_tokens(rig: Rig) -> None:
     told = [await cold(rig) for _ in range(4)]
     assert [client.status for client in told] == [200, 200, 200, 429]
     assert sum(f.record.input_tokens + f.record.output_tokens for f in rig.journal.finals) == 10
-
-
-def test_a_recording_keeps_no_comment_and_no_half(  # what is sent is what is replayed
-) -> None:
-    async def run() -> None:
-        passed: list[bytes] = []
-
-        async def send(message: dict[str, Any]) -> None:
-            passed.append(message.get("body", b""))
-
-        recording = Recording()
-        through = recording.through(send)
-        for body in (b"data: 1\n\n", b": keep-alive\n\n", b"data: 2\n\ndata: [DO", b"NE]\n\n"):
-            await through({"type": "http.response.body", "body": body})
-        assert recording.events() == [b"data: 1\n\n", b"data: 2\n\n", DONE]
-        assert b"".join(passed).count(b"keep-alive") == 1
-        half = Recording()
-        await half.through(send)({"type": "http.response.body", "body": b"data: 1\n\n"})
-        assert half.events() == []
-
-    asyncio.run(run())

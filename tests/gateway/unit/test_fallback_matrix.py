@@ -14,13 +14,13 @@ from urllib.parse import urlencode, urlsplit
 
 import pytest
 
-from api.configuration.catalogue import shipped_routes
+from api.configuration.catalogue import in_order
 from providers.adapter import Unsupported
 from providers.adapters.manifest import Manifest, ManifestAdapter
 from providers.adapters.manifest.templates import as_text
 from providers.call import Call, Upstream
 from providers.catalogue import CatalogueFile, load_examples
-from providers.operations import registry
+from providers.operations import Kind, registry
 from providers.sandbox.server import SandboxServer
 from providers.snapshot import ProviderSpec, TargetSpec
 from providers.transport import Http1Transport
@@ -30,7 +30,11 @@ from tests.gateway.unit.rig import Client, Rig, held, route
 from tests.loops import on_loop
 from tests.shipped import FILES
 
-ROUTES = shipped_routes(FILES)
+ROUTES = {
+    name: [file for file in in_order(FILES) if name in file.operations]
+    for name, operation in registry().items()
+    if operation.kind is Kind.DATA
+}
 DEATHS = ("status=500", "cut_after=0;cut=reset", "malformed_json", "truncated_json")
 KEPT = {"ttl": 300, "stale_while_revalidate": 0, "stale_if_error": 3600}
 MANY = 30  # failures in a row that are enough for any breaker

@@ -28,12 +28,13 @@ from tests.gateway.unit.rig import (
     event,
     failure,
     route,
+    slug_of,
     stream,
     target,
     whole,
 )
-from usage.models import UsageRecord
-from usage.record import RECORD_COLUMNS, Record
+from usage.models import Attempt, UsageRecord
+from usage.record import ATTEMPT_COLUMNS, RECORD_COLUMNS, Record
 
 pytestmark = pytest.mark.django_db
 CALLS = 120
@@ -43,6 +44,11 @@ RATES = {
     "base_code": "EUR",
     "time_last_update_unix": 1_800_000_000,
     "rates": {"SEK": 11.5},
+}
+
+BOTH = {
+    "open-er-api": RATES,
+    "frankfurter": {"base": "EUR", "date": "2026-11-20", "rates": {"SEK": 11.02}},
 }
 
 
@@ -75,8 +81,8 @@ def test_all_that_is_billed_can_be_billed_again(rig: Rig, seed: int) -> None:
     pick = random.Random(seed)
     rig.clock.advance(time.time() - rig.clock.now())  # a row is looked for by its id's moment
     now = utc(rig.clock.now())
-    lab, rates = ProviderFactory(slug="lab"), ProviderFactory(slug="open-er-api")
-    for provider, model in ((lab, "gpt-x"), (lab, "*"), (rates, "")):
+    lab, (rates, others) = ProviderFactory(slug="lab"), [ProviderFactory(slug=s) for s in BOTH]
+    for provider, model in ((lab, "gpt-x"), (lab, "*"), (rates, ""), (others, "")):
         for age in (-2 * DAY, -DAY, dt.timedelta(seconds=pick.randrange(60))):
             kinds = ("input", "output", "cached_input", "reasoning", "unit", "call")
             amounts = {kind: pick.choice([None, 0, 1, 123_000, 7_000_000]) for kind in kinds}
@@ -84,7 +90,7 @@ def test_all_that_is_billed_can_be_billed_again(rig: Rig, seed: int) -> None:
     rig.serve(
         route(target("lab"), name="m"),
         route(target("lab", "other"), name="other"),
-        route(data_target("open-er-api"), operation="finance.fx_rate", name="finance.fx_rate"),
+        route(*map(data_target, BOTH), operation="finance.fx_rate", name="finance.fx_rate"),
     )
     rig.gateway.live.prices = book.load()
 
@@ -95,7 +101,13 @@ def test_all_that_is_billed_can_be_billed_again(rig: Rig, seed: int) -> None:
         )
         streamed = pick.random() < 0.5
         rig.upstreams.script = lambda request: reply(pick, streamed)
-        if number % 5 == 0:
+        if number % 7 == 0:
+            rig.upstreams.script = lambda request: whole(BOTH[slug_of(request)])
+            strategy = pick.choice(["all", "merge", "fastest"])
+            await rig.ask(
+                f"/api/v1/finance/fx_rate?base=EUR&quote=SEK&strategy={strategy}", key=key
+            )
+        elif number % 5 == 0:
             rig.upstreams.script = lambda request: whole(RATES)
             await rig.ask("/api/v1/finance/fx_rate?base=EUR&quote=SEK", key=key)
         else:
@@ -111,6 +123,12 @@ def test_all_that_is_billed_can_be_billed_again(rig: Rig, seed: int) -> None:
     UsageRecord.objects.bulk_create(
         UsageRecord(**{name: getattr(row, name) for name in RECORD_COLUMNS}) for row in rows
     )
+    Attempt.objects.bulk_create(
+        Attempt(**{name: getattr(note, name) for name in ATTEMPT_COLUMNS})
+        for final in rig.journal.finals
+        for note in final.attempts
+    )
+    assert any(row.units == 2 and row.price_id is None and row.charge for row in rows)
     assert len(rows) > CALLS and sum(row.charge for row in rows) > 0
     assert any(row.estimate == "cut" for row in rows)
     assert len({row.price_id for row in rows if row.model}) > 4
