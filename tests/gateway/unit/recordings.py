@@ -118,7 +118,7 @@ class Recording:
         response = self.document["response"]
         headers = {"content-type": response["content_type"], **response["headers"]}
         lines = [f"{name}: {value}".encode() for name, value in headers.items()]
-        return _wire(response["status"], lines, self.body)
+        return _wire(KNOWN["statuses"].get(self.path, response["status"]), lines, self.body)
 
 
 def recordings() -> list[Recording]:
