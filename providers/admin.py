@@ -28,6 +28,7 @@ from unfold.widgets import (
 
 from providers import services
 from providers.models import BreakerOverride, Credential, Model, Operation, Provider, Route, Target
+from providers.target_forms import RoutesTargets, TargetForm
 from providers.warm_models import WarmRequest
 
 
@@ -250,6 +251,7 @@ class OperationAdmin(ModelAdmin):  # type: ignore[misc]
 
 class TargetInline(TabularInline):  # type: ignore[misc]
     model = Target
+    formset = RoutesTargets
     extra = 0
     autocomplete_fields = ["provider", "model"]
 
@@ -281,6 +283,7 @@ class RouteAdmin(CatalogueAdmin):
 class TargetAdmin(CatalogueAdmin):
     """A target is part of its route, which it never leaves."""
 
+    form = TargetForm
     actions_list = ["scores"]
     list_display = ["__str__", "route", "provider", "position", "weight", "enabled"]
     list_filter = ["enabled", "provider"]

@@ -13,8 +13,9 @@ class Usage(NamedTuple):
     """What one call used, in whole units.
 
     `input_tokens` counts all input, cache reads and writes included; `output_tokens` counts
-    the reasoning too. `units` is what a data provider bills by (calls unless its manifest
-    says otherwise). `estimated` marks a figure the provider did not tell.
+    the reasoning too. `units` is what else a provider bills by: a data provider's calls (unless
+    its manifest says otherwise), characters spoken, seconds heard, images, searches
+    (providers/amounts.py). `estimated` marks a figure the provider did not tell.
     """
 
     input_tokens: int = 0
@@ -26,14 +27,24 @@ class Usage(NamedTuple):
     estimated: bool = False
 
 
+class Upload(NamedTuple):
+    """A file that came with a call. `sent` is the size of the whole request's body in bytes."""
+
+    name: str
+    content_type: str
+    content: bytes
+    sent: int
+
+
 @dataclass(slots=True)
 class Call:
     """One inbound request in canonical form.
 
     `params` is the parsed and validated body (OpenAI's shape for AI operations) or the typed
     query of a data operation. `body` holds the client's bytes, so that an adapter that
-    changes nothing may forward them as they are. `annotated`: a chat call that may say more
-    than OpenAI's shape has words for (providers/annotations.py).
+    changes nothing may forward them as they are. Of a call that came as a form, `file` is its
+    file and `body` empty. `annotated`: a chat call that may say more than OpenAI's shape has
+    words for (providers/annotations.py).
     """
 
     operation: str
@@ -42,6 +53,7 @@ class Call:
     request_id: str = ""
     include_extra: bool = False
     annotated: bool = False
+    file: Upload | None = None
 
     @property
     def stream(self) -> bool:
@@ -192,13 +204,14 @@ class Answer:
     """A whole (non-streamed) answer in the client's words.
 
     AI operations fill `body` with OpenAI-shaped JSON, and `document` with what is in it where they
-    have read it anyway; data operations fill `data` (an object
-    or a list in the operation's canonical schema), from which the gateway makes the envelope.
-    `meta` is what that tells besides of an answer made of several providers'.
+    have read it anyway; a transcript may be plain text, as `content_type` says. Data operations
+    fill `data` (an object or a list in the operation's canonical schema), from which the gateway
+    makes the envelope. `meta` is what that tells besides of an answer made of several providers'.
     """
 
     body: bytes = b""
     document: Any = None
+    content_type: bytes = b"application/json"
     data: Any = None
     page: dict[str, Any] | None = None
     as_of: str | None = None

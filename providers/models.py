@@ -15,7 +15,7 @@ from django.utils import timezone
 import providers.definition_models  # noqa: F401 - Django looks for models here
 from lib.ids import prefixed
 from lib.models import Published, Topic
-from providers import answer_checks, cache_rules
+from providers import amounts, answer_checks, cache_rules
 from providers.breaker import State
 from providers.resilience import faults
 from providers.secret_form import parts_of
@@ -312,8 +312,8 @@ class Route(Published):
             answer_checks.parse(self.checks)
         except answer_checks.CheckFault as fault:
             raise ValidationError({"checks": ItemFault(fault.path, fault.text, "checks")}) from None
-        if self.checks and self.operation == "embeddings":
-            raise ValidationError({"checks": "Vectors are not checked. Leave it empty."})
+        if self.checks and self.operation in ("embeddings", *amounts.OF):
+            raise ValidationError({"checks": "Only chats and data are checked. Leave it empty."})
         try:
             cache_rules.parse(self.cache)
         except cache_rules.CacheFault as fault:

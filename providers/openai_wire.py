@@ -18,11 +18,13 @@ from typing import Any
 import orjson
 
 from lib.problems import InvalidRequest
+from providers import amounts
 from providers.call import Call, Upstream, Usage
 from providers.rejection import clean_message, parsed, problem, retry_after
 from providers.sse import encode
 
 __all__ = [
+    "ABSURD",
     "BYTES_PER_TOKEN",
     "CHARACTERS_PER_TOKEN",
     "DEFAULT_MAX_OUTPUT",
@@ -53,7 +55,7 @@ DEFAULT_MAX_OUTPUT = 4096
 # Why an answer ended. Inside a text every quotation mark is escaped, so no text can look like it.
 FINISH_REASON = re.compile(rb'"finish_reason"\s*:\s*"([^"]*)"')
 # Tokens. No answer uses as many: a larger figure is a mistake and counts as not told.
-_ABSURD = 1_000_000_000
+ABSURD = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +173,7 @@ def _count(told: Any, name: str) -> int:
     figure = told.get(name)
     if figure is None or (type(figure) is not int and type(figure) is not float):
         return 0
-    return int(figure) if 0 < figure < _ABSURD else 0
+    return int(figure) if 0 < figure < ABSURD else 0
 
 
 def embeddings(
@@ -203,6 +205,9 @@ def _packed(vector: list[float]) -> str:
 
 def estimate(call: Call, upstream: Upstream) -> Usage:
     """What to reserve, at worst: the input by its bytes, and all output the call may get."""
+    known = amounts.OF.get(call.operation)
+    if known is not None:
+        return known(call)
     output = 0
     if call.operation == "chat.completions":
         asked = (call.params.get("max_completion_tokens"), call.params.get("max_tokens"))

@@ -48,6 +48,13 @@ class Prices:
             and not (usage.output_tokens > 0 and self.output is None)
         )
 
+    def billed(self, usage: Usage) -> Usage:
+        """What these prices are for, of what may be billed by tokens or by units: the units alone,
+        where only they have a price."""
+        if self.unit is None or self.input is not None:
+            return usage
+        return Usage(units=usage.units, estimated=usage.estimated)
+
     def cost(self, usage: Usage) -> int:
         """µUSD for `usage`, rounded up once. Unknown prices count nothing.
 

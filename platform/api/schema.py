@@ -30,6 +30,7 @@ from providers.operations.batch import BATCH_SCHEMA, MAX_ITEMS
 from providers.surfaces import FORMS, Form
 
 MEDIA = "application/json"
+FORM = "multipart/form-data"
 SECURITY: list[dict[str, list[str]]] = [{"bearer": []}, {"apiKey": []}]
 
 
@@ -106,7 +107,7 @@ def add_data_path(
 def _data_path(schemas: dict[str, Any]) -> dict[str, Any]:
     """Its paths; their schemas join the document's."""
     paths: dict[str, Any] = {}
-    for operation in sorted(registry().values(), key=lambda each: each.kind is Kind.DATA):
+    for operation in sorted(registry().values(), key=lambda each: list(Kind).index(each.kind)):
         _add_operation(paths, schemas, operation)
     for form in FORMS.values():
         _add_form(paths, schemas, form)
@@ -142,7 +143,8 @@ def _add_operation(paths: dict[str, Any], schemas: dict[str, Any], operation: Op
     else:
         described["parameters"] = [IDEMPOTENCY_KEY]
         schemas[f"{name}Request"] = _hoisted(operation.request_schema, schemas)
-        body = {MEDIA: {"schema": ref(f"{name}Request")}}
+        media = FORM if operation.kind is Kind.TRANSCRIPTION else MEDIA
+        body = {media: {"schema": ref(f"{name}Request")}}
         described["requestBody"] = {"required": True, "content": body}
         described["responses"] |= _in_openai_words()
     paths[operation.path] = {operation.method.lower(): described}
@@ -186,6 +188,10 @@ def _success(operation: Operation, name: str) -> dict[str, Any]:
         content = {MEDIA: {"schema": _enveloped(operation, schema)}}
     elif operation.kind is Kind.CHAT:
         content["text/event-stream"] = {"schema": {"type": "string"}}
+    elif operation.kind is Kind.TRANSCRIPTION:
+        content["text/plain"] = {"schema": {"type": "string"}}
+    elif operation.kind is Kind.SPEECH:
+        content = {"audio/*": {"schema": {"type": "string", "format": "binary"}}}
     headers = HEADERS if operation.kind is Kind.DATA else HEADERS | REPLAYED
     return {"description": operation.summary, "headers": headers, "content": content}
 

@@ -61,7 +61,10 @@ class PriceForm(forms.ModelForm):  # type: ignore[type-arg]
     cached_input = UsdField("per million tokens. Empty: as input.")
     cache_write = UsdField("per million tokens. Empty: as input.")
     reasoning = UsdField("per million tokens. Empty: as output.")
-    unit = UsdField("per thousand units of a data provider.", per=PER_THOUSAND)
+    unit = UsdField(
+        "per thousand units: calls for data, characters, seconds, images or searches.",
+        per=PER_THOUSAND,
+    )
     call = UsdField("per call.")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 
 from billing import models
+from providers import amounts
 from providers.call import Usage
 from providers.prices import Prices
 
@@ -83,6 +84,8 @@ class PriceBook:
         """µUSD that a call which uses no more than `usage` will not pass, before any markup.
         None when the price of something in it is not known."""
         prices = self.price(provider, model, operation, at).prices
+        if operation in amounts.OF:
+            usage = prices.billed(usage)
         return prices.worst(usage) if prices.covers(usage) else None
 
     def differing(self, other: PriceBook) -> set[tuple[str, str]]:

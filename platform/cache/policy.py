@@ -103,7 +103,10 @@ def parse_wish(header: str) -> Wish:
 
 
 def is_by_chance(operation: str, params: Mapping[str, Any]) -> bool:
-    """Whether asking again gives another answer: a model's words, unless its temperature is 0."""
+    """Whether asking again gives another answer: a model's images, and its words unless its
+    temperature is 0."""
+    if operation == "image.generations":
+        return True
     return operation == "chat.completions" and params.get("temperature") != 0
 
 

@@ -96,6 +96,7 @@ def build(env: Any) -> Application:
         sandbox_url=env.SANDBOX_URL.rstrip("/"),
         proxy_hops=env.TRUSTED_PROXY_HOPS,
         max_body_bytes=env.MAX_BODY_BYTES,
+        max_upload_bytes=env.MAX_UPLOAD_BYTES,
         deadline_ms=env.DEADLINE_MS,
         max_in_flight=env.MAX_IN_FLIGHT,
         max_lag_ms=env.MAX_LAG_MS,

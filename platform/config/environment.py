@@ -90,6 +90,12 @@ class Environment(BaseSettings):
     MAX_BODY_BYTES: int = Field(
         8 * 1024 * 1024, ge=1024, description="Largest request body on the data path."
     )
+    MAX_UPLOAD_BYTES: int = Field(
+        25 * 1024 * 1024,
+        ge=1024,
+        le=100 * 1024 * 1024,
+        description="Largest request body with a recording in it; it is held in memory.",
+    )
     DEADLINE_MS: int = Field(60_000, ge=100, description="Longest a call may take in all.")
     MAX_IN_FLIGHT: int = Field(
         10_000,

@@ -52,7 +52,7 @@ class Admitting:
         """Every limit, quota and slot of the call and of the first provider with room, in one
         step. Of a call whose answer is `kept`, only the caller's own, for the price of a hit.
         Raises RateLimited, QuotaExceeded, PriceUnknown, InvalidRequest or Unavailable."""
-        size = len(exchange.query) + len(call.body)
+        size = len(exchange.query) + (len(call.body) if call.file is None else call.file.sent)
         share = self._share if identity.kind == WARM else 100
         demand = self._demands.of_caller(
             identity, plan.route.operation, plan.route.name, exchange.address, share

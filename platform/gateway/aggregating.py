@@ -13,12 +13,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from gateway.attempt import Attempt, Failed, Sending, Served
+from gateway.attempt import Attempt, Failed, Sending
 from gateway.costs import note_hedged_away, note_used, price_of, used
 from gateway.dispatch import NO_ROOM, OPEN, Search
 from gateway.hedging import Race
 from gateway.notes import attempts_of
 from gateway.routing import Candidate, Narrowing, Plan
+from gateway.served import Served
 from lib.problems import DeadlineExceeded, Forbidden, InvalidRequest, Problem, Unavailable
 from providers.adapter import Unsupported
 from usage.record import AttemptRecord

@@ -16,11 +16,11 @@ from typing import Any, TypeVar
 
 import structlog
 
-from accounts.identity import WARM, Credential, Identities, Identity
+from accounts.identity import WARM, Identities, Identity
 from cache import metrics as cache_metrics
 from cache.cache import Cache
 from cache.looking import Look
-from gateway import aggregating, cursors, listing, surfacing
+from gateway import aggregating, listing, surfacing
 from gateway.admitting import Admitting
 from gateway.arranging import Arranger
 from gateway.batch import Batch
@@ -31,32 +31,28 @@ from gateway.cursors import Cursors
 from gateway.dispatch import Dispatcher
 from gateway.drift_metrics import DriftMetrics
 from gateway.exchange import Exchange, Receive, Scope, Send
-from gateway.explanation import HEADER as EXPLAIN
+from gateway.forms import identified
 from gateway.idempotency import HEADER as IDEMPOTENCY_KEY
 from gateway.idempotency import Idempotency
+from gateway.identifying import Identifying
 from gateway.live import Live
 from gateway.observation import Observer
 from gateway.paths import Door
-from gateway.reading import read_data
-from gateway.routing import Narrowing, Plan, resolve
+from gateway.reading import Reading
+from gateway.relay_sound import BrokenOff
+from gateway.routing import Plan, resolve
 from gateway.scores import Scores
 from gateway.semantic import Semantic
 from gateway.serving import Admitted, Serving
 from gateway.sessions import HEADER as SESSION
 from gateway.sessions import session_of
 from gateway.shedding import Shedder, keep_measuring
-from gateway.warming import SHOWN, Warming
+from gateway.warming import Warming
 from lib.clock import Clock, SystemClock, utc
-from lib.problems import (
-    InvalidRequest,
-    MethodNotAllowed,
-    Problem,
-    Unauthenticated,
-    Unavailable,
-)
+from lib.problems import MethodNotAllowed, Problem, Unavailable
 from providers.breakers import Alone, Breakers, Shared
-from providers.call import Call, Upstream
-from providers.operations import Kind, Operation, validate
+from providers.call import Upstream
+from providers.operations import Operation
 from providers.operations.batch import parse_batch
 from providers.snapshot import Snapshot
 from providers.transport import Http1Transport, Transport
@@ -70,7 +66,6 @@ log = structlog.get_logger("patchbay.gateway")
 T = TypeVar("T")
 
 READ_SECONDS = 1.0  # a page waits so long for the loop
-LOOK_UPS = 3  # a record that is forgotten while it is being looked up is looked up again
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +75,7 @@ class Options:
     sandbox_url: str = ""
     proxy_hops: int = 0
     max_body_bytes: int = 8 * 1024 * 1024
+    max_upload_bytes: int = 25 * 1024 * 1024
     deadline_ms: int = 60_000
     max_in_flight: int = 10_000
     max_lag_ms: int = 100
@@ -101,8 +97,10 @@ class Gateway:
     shared_breakers: Shared = field(default_factory=Alone)
     cache: Cache = field(default_factory=lambda: Cache(secrets.token_bytes(32)))
     cursors: Cursors = field(default_factory=lambda: Cursors(secrets.token_bytes(32)))
-    admitting: Admitting = field(init=False)
     live: Live = field(init=False)
+    identifying: Identifying = field(init=False)
+    reading: Reading = field(init=False)
+    admitting: Admitting = field(init=False)
     dispatcher: Dispatcher = field(init=False)
     scores: Scores = field(init=False)
     arranger: Arranger = field(init=False)
@@ -118,10 +116,17 @@ class Gateway:
 
     def __post_init__(self) -> None:
         options = self.options
+        self.live = Live(self.identities)
+        self.identifying = Identifying(self.identities, self.live)
+        self.reading = Reading(
+            self.cursors,
+            options.max_body_bytes,
+            options.max_upload_bytes,
+            options.deadline_ms / 1000,
+        )
         self.admitting = Admitting(
             self.admissions, warm_per_minute=options.warm_per_minute, share=options.warm_percent
         )
-        self.live = Live(self.identities)
         self.scores = Scores(self.clock)
         self.live.on_word = lambda word: self.scores.rated(word.target, word.score)
         breakers = Breakers(self.clock, self.shared_breakers)
@@ -232,6 +237,8 @@ class Gateway:
             if self.observer.in_flight > self.shedder.bound:
                 self.shedder.check(self.observer.in_flight)
             await self._enter(exchange, door)
+        except BrokenOff:
+            pass  # its row says so, and its client sees the connection end
         except HungUp:
             exchange.status = HUNG_UP
         except Problem as problem:
@@ -247,7 +254,7 @@ class Gateway:
         exchange.check_headers()
         if exchange.method != door.method:
             raise MethodNotAllowed(headers={"Allow": door.method})
-        identity = await self._identify(exchange)
+        identity = await self.identifying.identify(exchange)
         if door.batch:
             await self._answer_batch(exchange, identity, door)
         elif door.operation is None:
@@ -277,7 +284,7 @@ class Gateway:
         self, exchange: Exchange, identity: Identity, door: Door, operation: Operation
     ) -> None:
         await self.admitting.admit_listing(exchange, identity, door.name)
-        call, narrowing, _ = await self._read(exchange, operation)
+        call, narrowing, _ = await self.reading.read(exchange, operation)
         snapshot, url = self.live.snapshot, self.options.sandbox_url
         plan = resolve(snapshot, identity, operation, call, narrowing=narrowing, sandbox_url=url)
         surfacing.translate(exchange)
@@ -286,7 +293,7 @@ class Gateway:
     async def _answer_call(
         self, exchange: Exchange, identity: Identity, door: Door, operation: Operation
     ) -> None:
-        call, narrowing, asked = await self._read(exchange, operation)
+        call, narrowing, asked = await self.reading.read(exchange, operation)
         plan = resolve(
             self.live.snapshot,
             identity,
@@ -304,7 +311,7 @@ class Gateway:
             plan = aggregating.planned(plan, narrowing.together, identity.fan_out)
         if exchange.explains:
             exchange.explanation = self.arranger.explain(plan, call, session, prices=prices, at=now)
-        deadline = self._deadline(exchange, plan)
+        deadline = self.reading.deadline(exchange, plan)
         look: Look | None = exchange.scope.get(LOOK)
         ask = None
         if look is None:
@@ -344,73 +351,16 @@ class Gateway:
             await self.serving.serve(it)
             return
         # A call that is not the first with its key leaves the reservation unused.
+        if call.file is not None:
+            asked = await identified(call)
         async with it.reservation, self.idempotency.once(exchange, identity, door, asked) as first:
             if first:
                 await self.serving.serve(it)
 
-    async def _identify(self, exchange: Exchange) -> Identity:
-        """The caller. Raises Unauthenticated, Forbidden, RateLimited or Unavailable."""
-        identities, address = self.identities, exchange.address
-        shown: Credential | None = exchange.scope.get(SHOWN)
-        if shown is None:
-            shown = self._shown(exchange, address)
-        for _ in range(LOOK_UPS):
-            if identities.remembered(shown):
-                break
-            await self.live.look_up(shown)
-        identity = identities.check(shown, address)
-        if identity.tenant_id is None:
-            raise Unauthenticated("This token is for no tenant. Sign in with one, or use a key.")
-        return identity
-
-    def _shown(self, exchange: Exchange, address: str) -> Credential:
-        """What the caller shows. Raises Unauthenticated or RateLimited."""
-        self.identities.refuse_flood(address)
-        try:
-            return self.identities.read(
-                exchange.header_bytes(b"authorization"), exchange.header_bytes(b"x-api-key")
-            )
-        except Unauthenticated:
-            self.identities.note_failure(address)
-            raise
-
-    async def _read(
-        self, exchange: Exchange, operation: Operation
-    ) -> tuple[Call, Narrowing, bytes]:
-        """The call, validated, and its body as it came. Raises InvalidRequest and what
-        Exchange.json_body raises."""
-        if operation.kind is not Kind.DATA:
-            exchange.explains = exchange.header_bytes(EXPLAIN) == b"true"
-            body, params = await exchange.json_body(self.options.max_body_bytes)
-            if exchange.surface is not None:
-                return surfacing.read(exchange, operation, params), Narrowing(), body
-            validate(operation, params)
-            return Call(operation.name, params, body, exchange.request_id), Narrowing(), body
-        call, narrowing, exchange.explains = read_data(
-            operation, exchange.query, exchange.request_id
-        )
-        if operation.is_list:
-            exchange.cursors = self.cursors
-            if (cursor := call.params.get("cursor")) is not None:
-                narrowing = self._go_on(operation, call.params, cursor, narrowing)
-        return call, narrowing, b""
-
-    def _go_on(
-        self, operation: Operation, params: dict[str, Any], cursor: str, narrowing: Narrowing
-    ) -> Narrowing:
-        """A cursor belongs to the provider that gave it. Raises InvalidRequest."""
-        provider, params["cursor"] = self.cursors.open(operation.name, cursor)
-        if narrowing.provider not in ("", provider):
-            raise cursors.refusal(
-                f"This cursor goes on with {provider}. Leave `provider` out, or begin again there "
-                "without `cursor`."
-            )
-        return Narrowing(provider, narrowing.fallback)
-
     def _reserve(
         self, exchange: Exchange, identity: Identity, plan: Plan, grant: Grant, *, now: float
     ) -> Reservation:
-        assert identity.tenant_id is not None  # noqa: S101 - _identify lets no other pass
+        assert identity.tenant_id is not None  # noqa: S101 - identify lets no other pass
         record = Record(
             request_id=exchange.request_id,
             created_at=utc(now),
@@ -429,21 +379,7 @@ class Gateway:
         exchange.reservation = reservation
         return reservation
 
-    def _deadline(self, exchange: Exchange, plan: Plan) -> float:
-        """The loop's time by which the call must have ended. Raises InvalidRequest."""
-        seconds = min(plan.timeouts.total, self.options.deadline_ms / 1000)
-        asked = exchange.header(b"x-patchbay-deadline-ms")
-        if asked is not None:
-            seconds = min(seconds, _milliseconds(asked) / 1000)
-        return asyncio.get_running_loop().time() + seconds
-
 
 async def _refuse(exchange: Exchange, problem: Problem) -> None:
     with suppress(HungUp):
         await exchange.refuse(problem)
-
-
-def _milliseconds(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and 1 <= int(text[:10]) <= 3_600_000):
-        raise InvalidRequest("X-Patchbay-Deadline-Ms must be a whole number from 1 to 3600000.")
-    return int(text)

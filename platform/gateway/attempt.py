@@ -7,22 +7,22 @@ another attempt may take over, and the client has not seen a byte.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import NamedTuple, Protocol, Self
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import orjson
 import structlog
 
-from billing.book import UNKNOWN, PriceBook, PriceVersion
+from billing.book import PriceBook
 from gateway.checks import check_stream, check_whole
 from gateway.costs import note_lost
 from gateway.following import Joined, ask_once, followed
 from gateway.hedging import HEDGED_AWAY
 from gateway.notes import attempts_of
-from gateway.quality import MAX_READ
 from gateway.routing import Candidate
 from gateway.scores import Scores
+from gateway.served import Served
 from gateway.tokens import Tokens
 from lib.clock import Clock, utc
 from lib.deadline import Deadline
@@ -34,13 +34,15 @@ from lib.problems import (
     UpstreamRejected,
     UpstreamTimeout,
 )
-from providers.adapter import Meter, StreamFault
+from providers.adapter import StreamFault
+from providers.amounts import SPEECH
 from providers.answer_checks import Checks
 from providers.breakers import Permits
-from providers.call import Answer, Call, Further, Outcome, Upstream, UpstreamRequest, Usage, Verdict
+from providers.call import Answer, Call, Further, Outcome, Upstream, UpstreamRequest, Verdict
 from providers.credential_pool import OF_THE_CREDENTIAL, CredentialPool
 from providers.openai_wire import as_chunks
 from providers.rejection import without
+from providers.sound import is_sound
 from providers.transport import Response, Transport, TransportFault
 from usage.record import AttemptRecord
 from usage.reservation import Reservation
@@ -48,76 +50,6 @@ from usage.reservation import Reservation
 log = structlog.get_logger("patchbay.dispatch")
 
 _STREAMS = ("text/event-stream", "application/vnd.amazon.eventstream")
-
-
-class Search(Protocol):
-    """A call's way from target to target. `asked` is what the client asked, `rescue` how a
-    stream of its route is rescued."""
-
-    @property
-    def asked(self) -> Call: ...
-
-    @property
-    def rescue(self) -> str: ...
-
-    async def further(self, call: Call) -> Served | None:
-        """The next target's answer to `call`, of those behind the one that answered last.
-        Raises Problem."""
-        ...
-
-
-@dataclass(slots=True)
-class Served:
-    """The attempt that answers. A stream has `events` already and more in `response`; of what
-    was sent on, `kept` is the last part or, with `keeps_all`, everything worth reading; `end` is
-    what leaves with the last bytes only.
-
-    Of a stream that may be rescued, `search` finds who carries it on, and `heir` is who did.
-
-    As a scope it lets the provider's connection go, whichever way it is left. What comes of a
-    stream is the provider's success unless a fault was recorded by then.
-    """
-
-    candidate: Candidate
-    meter: Meter
-    call: Call
-    response: Response
-    permits: Permits
-    price: PriceVersion = UNKNOWN
-    answer: Answer | None = None
-    events: list[bytes] = field(default_factory=list)
-    chunks: AsyncIterator[bytes] | None = None
-    unchanged: bool = False  # the provider says that what is kept of it still holds
-    search: Search | None = None
-    heir: Served | None = None
-    keeps_all: bool = False
-    kept: list[bytes] = field(default_factory=list)
-    end: list[bytes] = field(default_factory=list)
-    _kept_bytes: int = 0
-
-    def keep(self, events: list[bytes]) -> None:
-        if not self.keeps_all:
-            self.kept = events
-        elif self._kept_bytes <= MAX_READ:
-            self.kept += events
-            self._kept_bytes += sum(map(len, events))
-
-    @property
-    def last(self) -> Served:
-        """Whose text the client had last."""
-        return self if self.heir is None else self.heir.last
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.permits.record(Outcome(Verdict.OK, self.response.status))
-        self.response.close()
-
-    def estimate(self) -> Usage:
-        """The worst case, for when the provider does not tell."""
-        candidate = self.candidate
-        return candidate.target.provider.adapter.estimate(self.call, candidate.upstream)
 
 
 class Known(NamedTuple):
@@ -276,8 +208,8 @@ class Attempt:
             self._upstream = await tokens.bearing(self._upstream, candidate)
 
     async def _begin(self, request: UpstreamRequest) -> Served:
-        """Within `first_byte` the head must be here (of a stream, the first event), and by
-        the deadline all of a whole answer."""
+        """Within `first_byte` the head must be here (of a stream, the first event; of sound, its
+        first part), and by the deadline all of a whole answer."""
         loop, deadline = asyncio.get_running_loop(), self._sending.deadline
         self._until = min(loop.time() + self._timeouts.first_byte, deadline)
         with Deadline(self._until) as limit:
@@ -287,9 +219,9 @@ class Attempt:
             meter = self._adapter.meter(self._call, self._upstream)
             served = Served(self._candidate, meter, self._call, response, self._permits)
             self._served = served
-            if self._call.stream and response.status == 200 and _is_event_stream(response):
+            if response.status == 200 and _comes_in_parts(self._call, response):
                 await self._first_events(served)
-                if self._sending.checks is not None:
+                if self._sending.checks is not None and self._call.operation != SPEECH:
                     self._until = deadline
                     limit.when = deadline
                     checks, events = self._sending.checks, served.events
@@ -399,9 +331,12 @@ def problem_of(problem: Problem, outcome: Outcome) -> Problem:
     return problem
 
 
-def _is_event_stream(response: Response) -> bool:
+def _comes_in_parts(call: Call, response: Response) -> bool:
+    """Whether it is passed on as it comes: events that were asked for, or sound."""
+    if call.operation == SPEECH:
+        return is_sound(response.headers)
     kind: str = response.headers.get("content-type") or ""
-    return kind.lower().startswith(_STREAMS)
+    return call.stream and kind.lower().startswith(_STREAMS)
 
 
 def _with(request: UpstreamRequest, extra: Mapping[str, str], bulkhead: str) -> UpstreamRequest:

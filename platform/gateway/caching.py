@@ -24,12 +24,14 @@ from cache.freshness import State, Times, freshness
 from cache.looking import Look
 from cache.policy import NO_WISH, CachePolicy, is_by_chance, parse_wish
 from gateway.aggregating import Part, heard
-from gateway.attempt import Known, Served
+from gateway.attempt import Known
 from gateway.exchange import EVENT_STREAM, Exchange, Receive, Scope, Send
 from gateway.relay import envelope
 from gateway.routing import Narrowing, Plan
+from gateway.served import Served
 from lib.clock import rfc3339, utc
 from lib.problems import Problem, Unavailable
+from providers import amounts
 from providers import call as calls
 from providers.call import Call, Usage
 from providers.operations import OF_MODELS, Kind, Operation
@@ -74,6 +76,10 @@ class Caching:
             if not policy.keeps(wanted, chance=chance):
                 return None
         elif not policy.ttl or (chance and not policy.sampled) or identity.mode is Mode.TEST:
+            return None
+        if call.operation in NEVER_KEPT:
+            if wanted.only_if_cached:
+                raise not_cached()
             return None
         place = _place(identity, call, plan, narrowing)
         tags = _tags(place, call)
@@ -248,6 +254,9 @@ def _shortest(look: Look, parts: Sequence[Part], times: Times) -> CachePolicy | 
         stale_if_error=min(span.if_error for span in spans),
         public=look.ask.policy.public,
     )
+
+
+NEVER_KEPT = frozenset({amounts.SPEECH, amounts.TRANSCRIPTIONS})  # sound, and what was heard in it
 
 
 def known(look: Look) -> Known | None:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from billing.book import UNKNOWN, PriceBook, PriceVersion
 from gateway.hedging import HEDGED_AWAY
+from gateway.served import Served
 from providers.call import Outcome, Upstream, Usage
 from providers.openai_wire import CHARACTERS_PER_TOKEN
 from tenants.keys import Mode
 from usage.record import AttemptRecord, Record
 from usage.reservation import Reservation
-
-if TYPE_CHECKING:
-    from gateway.attempt import Served
 
 
 def price_of(upstream: Upstream, record: Record, prices: PriceBook) -> PriceVersion:

@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from gateway.attempt import Attempt, Failed, Means, Sending, Served
+from gateway.attempt import Attempt, Failed, Means, Sending
 from gateway.hedging import HEDGED_AWAY, Hedging
 from gateway.notes import attempts_of, note_skipped
 from gateway.retrying import Retries, Retrying
 from gateway.routing import Candidate, Plan
 from gateway.scores import Scores
+from gateway.served import Served
 from gateway.tokens import Tokens
 from lib.clock import Clock
 from lib.problems import Problem, Unavailable

@@ -54,6 +54,7 @@ class Exchange:
         self.begun = False
         self.upstream_seconds = 0.0
         self.openai = False
+        self.is_sound = False  # no text may follow what was sent of it
         self.surface: Surface | None = None  # the dialect that is spoken, if not chat's own
         self.reservation: Reservation | None = None
         self.cache = b"bypass"  # what the cache had to do with the answer
@@ -101,20 +102,24 @@ class Exchange:
         value = self.header(b"x-client-request-id")
         return value.lower() if value and is_uuid(value) else None
 
+    def content_type(self, usual: bytes = b"") -> bytes:
+        """The body's, without parameters. Raises UnsupportedMediaType for a compressed one."""
+        if self._header.get(b"content-encoding", b"identity").lower() != b"identity":
+            raise UnsupportedMediaType("Send the body uncompressed, without Content-Encoding.")
+        return self._header.get(b"content-type", usual).partition(b";")[0].strip().lower()
+
     async def json_body(self, max_bytes: int) -> tuple[bytes, dict[str, Any]]:
         """The body as bytes and as an object.
 
         Raises UnsupportedMediaType, PayloadTooLarge, InvalidRequest, HungUp.
         """
-        if self._header.get(b"content-encoding", b"identity").lower() != b"identity":
-            raise UnsupportedMediaType("Send the body uncompressed, without Content-Encoding.")
-        kind = self._header.get(b"content-type", JSON).partition(b";")[0].strip().lower()
-        if kind != JSON:
+        if self.content_type(JSON) != JSON:
             raise UnsupportedMediaType
-        body = await self._body(max_bytes)
+        body = await self.whole_body(max_bytes)
         return body, parse_object(body)
 
-    async def _body(self, max_bytes: int) -> bytes:
+    async def whole_body(self, max_bytes: int) -> bytes:
+        """Raises PayloadTooLarge, HungUp."""
         told = self._header.get(b"content-length", b"0")
         if told.isdigit() and int(told) > max_bytes:
             raise _too_large(max_bytes)
@@ -163,9 +168,10 @@ class Exchange:
 
     async def refuse(self, problem: Problem) -> None:
         """The problem, in OpenAI's envelope on its routes and as RFC 9457 elsewhere; as an
-        error event, which ends the stream, where one has begun."""
+        error event, which ends the stream, where one has begun. Sound just breaks off."""
         if self.begun:
-            await self.end(self.error_event(problem))
+            if not self.is_sound:
+                await self.end(self.error_event(problem))
             return
         if self.explanation is not None:
             self._explain(self.explanation, problem)

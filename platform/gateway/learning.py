@@ -10,8 +10,9 @@ from collections.abc import Sequence
 
 from gateway import quality
 from gateway.aggregating import Part
-from gateway.attempt import Served
 from gateway.scores import Scores
+from gateway.served import Served
+from providers.amounts import SPEECH
 from usage.reservation import Reservation
 
 
@@ -23,7 +24,7 @@ def learn(scores: Scores, served: Served, reservation: Reservation, *, in_time: 
     if served.answer is not None:
         scores.answered(name, whole=seconds, cost=cost, quality=_of_whole(served))
     elif served.meter.complete:
-        looks = quality.of_stream(served.call, served.kept) if _said(served) else quality.EMPTY
+        looks = _of_stream(served)
         scores.answered(name, first=seconds, cost=cost, quality=looks)
     elif in_time:
         scores.failed(name, seconds=0.0)
@@ -47,6 +48,12 @@ def _of_whole(served: Served) -> float | None:
     if served.call.operation == "chat.completions":
         return quality.of_chat(served.call, answer)
     return None if answer.body else quality.of_data(answer.data)
+
+
+def _of_stream(served: Served) -> float | None:
+    if served.call.operation == SPEECH:
+        return None  # nobody listened
+    return quality.of_stream(served.call, served.kept) if _said(served) else quality.EMPTY
 
 
 def _said(served: Served) -> bool:

@@ -58,12 +58,13 @@ def _first(route: RouteSpec) -> tuple[TargetSpec, ModelSpec]:
 def _told_prices(
     route: RouteSpec, identity: Identity, prices: PriceBook, now: float
 ) -> dict[str, str | None]:
-    """What this caller pays at the first target, the plan's markup included, in USD."""
+    """What this caller pays at the first target, the plan's markup included, in USD a million."""
     first, model = _first(route)
     known = prices.price(first.provider.slug, model.model_id, route.operation, now).prices
     return {
         kind: None if price is None else to_usd(marked_up(price, identity.markup))
-        for kind, price in (("input", known.input), ("output", known.output))
+        for kind, price in (("input", known.input), ("output", known.output), ("unit", known.unit))
+        if kind != "unit" or price is not None
     }
 
 

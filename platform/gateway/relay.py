@@ -15,12 +15,12 @@ from typing import Any, Self
 import orjson
 
 from billing.book import PriceBook
-from gateway.attempt import Served
 from gateway.costs import as_one_unit, note_used, price_of, used
 from gateway.exchange import EVENT_STREAM, Exchange
 from gateway.notes import attempts_of
 from gateway.quality import wants_all
 from gateway.rescue import Rescue
+from gateway.served import Served
 from lib.clock import rfc3339, utc
 from lib.deadline import Deadline
 from lib.later import Later

@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from gateway.attempt import Served
+from gateway.served import Served
 from lib.problems import Problem
 from providers.adapter import StreamFault
 from providers.call import Call, Outcome, Verdict

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from accounts.identity import Identity
 from cache.policy import CachePolicy
-from gateway.strategies import Turns, wanted_output
-from lib.problems import Forbidden, InvalidRequest, NotFound, Unavailable
+from gateway.fitting import (
+    NOTHING,
+    elsewhere,
+    least_context,
+    refusal,
+    required_capabilities,
+    tokens_beyond,
+    unfit,
+)
+from gateway.strategies import Turns
+from lib.problems import Forbidden, NotFound, Problem, Unavailable
 from providers import cache_rules
 from providers.breakers import OF_A_TENANT
 from providers.cache_rules import Semantic
 from providers.call import Call, Upstream
-from providers.openai_wire import input_estimate
 from providers.operations import Kind, Operation
 from providers.snapshot import RouteSpec, Snapshot, TargetSpec
 from providers.timeouts import Timeouts
@@ -138,9 +146,13 @@ class Narrowing:
     fallback: bool = True
     together: str = ""
 
+    def excludes(self, target: TargetSpec) -> str:
+        """Why, in one word; "" if it does not."""
+        return "not_asked_for" if self.provider not in ("", target.provider.slug) else ""
 
-_NONE: frozenset[str] = frozenset()
+
 _NO_TURNS = Turns()
+_USUAL = Timeouts()
 PRIORITY = "priority"
 MAX_PLANS = 10_000
 
@@ -161,7 +173,7 @@ def resolve(
             code="insufficient_scope",
         )
     route = _route(snapshot, operation, call)
-    needs = required_capabilities(call) if operation.kind is Kind.CHAT else _NONE
+    needs = required_capabilities(call) if operation.kind is Kind.CHAT else NOTHING
     plan = _remembered(
         snapshot,
         identity,
@@ -171,19 +183,17 @@ def resolve(
         narrowing=narrowing,
         sandbox_url=sandbox_url,
     )
-    if plan.least_context and _may_exceed(call, needs, plan.least_context):
-        tokens = input_estimate(call) + (wanted_output(call) or 1)
-        if tokens > plan.least_context:
-            plan = _plan(
-                snapshot,
-                identity,
-                route,
-                operation=operation,
-                needs=needs,
-                narrowing=narrowing,
-                sandbox_url=sandbox_url,
-                tokens=tokens,
-            )
+    if plan.least_context and (tokens := tokens_beyond(plan.least_context, call, needs)):
+        return _plan(
+            snapshot,
+            identity,
+            route,
+            operation=operation,
+            needs=needs,
+            narrowing=narrowing,
+            sandbox_url=sandbox_url,
+            tokens=tokens,
+        )
     return plan
 
 
@@ -242,7 +252,11 @@ def _plan(
     candidates: list[Candidate] = []
     skipped: list[Skipped] = []
     for target in route.targets:
-        reason = _unfit(target, needs, narrowing, tokens)
+        reason = (
+            narrowing.excludes(target)
+            or unfit(target, needs, tokens)
+            or elsewhere(target, route, operation)
+        )
         upstreams = () if reason else _upstreams(target, identity, sandbox_url)
         if upstreams:
             candidates.append(_candidate(target, upstreams, identity, route, operation))
@@ -256,7 +270,7 @@ def _plan(
         tuple(candidates),
         tuple(skipped),
         candidates[0].timeouts,
-        _least_context(candidates) if operation.kind is Kind.CHAT else 0,
+        least_context(each.target for each in candidates) if operation.kind is Kind.CHAT else 0,
         bound=not identity.allow_house_fallback and any(each.own for each in candidates),
         turns=_turns(snapshot, route, candidates),
         cache=CachePolicy(**cache_rules.merged(operation.cache, route.cache)),
@@ -304,7 +318,7 @@ def _candidate(
         name=whose + target.name,
         breakers=tuple(whose + name for name in _names(target)),
         own=not is_test and bool(target.provider.secrets.get(identity.tenant_id)),
-        timeouts=target.provider.timeouts.over(route.timeouts),
+        timeouts=_timeouts(target, operation).over(route.timeouts),
         cache=CachePolicy(
             **cache_rules.merged(
                 operation.cache,
@@ -315,14 +329,15 @@ def _candidate(
     )
 
 
+def _timeouts(target: TargetSpec, operation: Operation) -> Timeouts:
+    """The provider's; where it has the usual ones, those of an operation that takes longer."""
+    told = target.provider.timeouts
+    return told.over(operation.timeouts) if operation.timeouts and told == _USUAL else told
+
+
 def _names(target: TargetSpec) -> tuple[str, ...]:
     provider = target.provider.slug
     return (provider,) if target.model is None else (provider, target.name)
-
-
-def _least_context(candidates: Sequence[Candidate]) -> int:
-    known = [each.target.model.context for each in candidates if each.target.model]
-    return min((context for context in known if context), default=0)
 
 
 def _turns(snapshot: Snapshot, route: RouteSpec, candidates: Sequence[Candidate]) -> Turns:
@@ -338,30 +353,6 @@ def _turns(snapshot: Snapshot, route: RouteSpec, candidates: Sequence[Candidate]
     return turns
 
 
-def _may_exceed(call: Call, needs: frozenset[str], context: int) -> bool:
-    """Whether it is worth counting: a text has no more tokens than bytes, an image may have."""
-    return len(call.body) + wanted_output(call) >= context or "vision" in needs
-
-
-def required_capabilities(call: Call) -> frozenset[str]:
-    """What a chat call needs of a model beyond plain text."""
-    params = call.params
-    needs: set[str] = set()
-    if params.get("tools"):
-        needs.add("tools")
-    response_format = params.get("response_format")
-    if isinstance(response_format, Mapping) and response_format.get("type") == "json_schema":
-        needs.add("json_schema")
-    for message in params["messages"]:
-        if isinstance(message.get("content"), list) and _has_image(message["content"]):
-            needs.add("vision")
-    return frozenset(needs) if needs else _NONE
-
-
-def _has_image(content: list[Any]) -> bool:
-    return any(isinstance(part, Mapping) and part.get("type") == "image_url" for part in content)
-
-
 def _route(snapshot: Snapshot, operation: Operation, call: Call) -> RouteSpec:
     if operation.name in snapshot.disabled_operations:
         raise NotFound("This operation is switched off here.")
@@ -375,16 +366,6 @@ def _route(snapshot: Snapshot, operation: Operation, call: Call) -> RouteSpec:
         f"There is no model {name[:80]!r}. `GET /api/v1/models` lists those you may call.",
         param="model",
     )
-
-
-def _unfit(target: TargetSpec, needs: frozenset[str], narrowing: Narrowing, tokens: int) -> str:
-    if narrowing.provider and target.provider.slug != narrowing.provider:
-        return "not_asked_for"
-    if target.model and not needs <= target.model.capabilities:
-        return "incapable"
-    if target.model and target.model.context and tokens > target.model.context:
-        return "too_long"
-    return ""
 
 
 def _upstreams(target: TargetSpec, identity: Identity, sandbox_url: str) -> tuple[Upstream, ...]:
@@ -403,26 +384,9 @@ def _whose(identity: Identity) -> str:
     return f"{OF_A_TENANT}{identity.tenant_id}:" if identity.mode is Mode.TEST else ""
 
 
-def _nobody(operation: Operation, skipped: list[Skipped], narrowing: Narrowing) -> Exception:
+def _nobody(operation: Operation, skipped: list[Skipped], narrowing: Narrowing) -> Problem:
     reasons = {skip.reason for skip in skipped}
-    if narrowing.provider and reasons == {"not_asked_for"}:
-        detail = f"The provider {narrowing.provider[:60]!r} does not serve {operation.name} here."
-        return InvalidRequest(
-            detail, param="provider", errors=[{"detail": detail, "pointer": "/provider"}]
-        )
-    if "too_long" in reasons and "no_credential" not in reasons:
-        return InvalidRequest(
-            "The messages and the output asked for are together longer than any model that could "
-            "answer takes. Send less, ask for less, or choose another model.",
-            param="messages",
-        )
-    if "incapable" in reasons and "no_credential" not in reasons:
-        return InvalidRequest(
-            "No target of this model can do what the request asks for (tools, images or a JSON "
-            "schema). Choose another model.",
-            param="model",
-        )
-    return Unavailable(
+    return refusal(operation, reasons, narrowing.provider) or Unavailable(
         "No provider of this route has a credential yet. Staff add one in the admin; "
         "a test key works without.",
         attempts=[skip.as_attempt() for skip in skipped],

@@ -14,7 +14,7 @@ from cache.entry import Entry
 from cache.looking import Ask, Look
 from gateway import caching, combining, surfacing
 from gateway.aggregating import ALL_COUNT, Part, Together
-from gateway.attempt import Sending, Served
+from gateway.attempt import Sending
 from gateway.caching import Caching
 from gateway.costs import note_hedged_away, price_of
 from gateway.dispatch import Dispatcher
@@ -25,13 +25,15 @@ from gateway.learning import learn, learn_of_all
 from gateway.paths import Door
 from gateway.recording import Recording
 from gateway.relay import relay_stream, relay_whole
+from gateway.relay_sound import relay_sound
 from gateway.routing import Plan
 from gateway.scores import Scores
 from gateway.semantic import Semantic, Sought
+from gateway.served import Served
 from gateway.sessions import Sessions
 from lib.problems import Problem
 from providers.call import Call
-from providers.operations import Operation
+from providers.operations import Kind, Operation
 from tenants.keys import Mode
 from usage.reservation import Reservation
 
@@ -198,7 +200,10 @@ class Serving:
         if isinstance(served, Entry):
             await caching.answer(exchange, it.call, last)
             return
-        await (exchange.end(last) if served.answer is None else exchange.answer(last))
+        if served.answer is None:
+            await exchange.end(last)
+        else:
+            await exchange.answer(last, content_type=served.answer.content_type)
         in_time = asyncio.get_running_loop().time() < it.deadline
         ended_well = learn(self.scores, served.last, reservation, in_time=in_time)
         if it.session is not None and ended_well:
@@ -214,6 +219,10 @@ class Serving:
                 note_hedged_away(reservation, it.prices)
             if served.answer is not None:
                 return await relay_whole(exchange, it.operation, served, reservation)
+            if it.operation.kind is Kind.SPEECH:
+                return await relay_sound(
+                    exchange, served, reservation, deadline=it.deadline, scores=self.scores
+                )
             return await relay_stream(
                 exchange, served, reservation, deadline=it.deadline, prices=it.prices
             )

@@ -13,6 +13,7 @@ from typing import Final, Protocol, TypeVar
 
 from billing.book import PriceBook
 from gateway.scores import Scores
+from providers import amounts
 from providers.call import Call, Usage
 from providers.openai_wire import input_estimate
 
@@ -60,7 +61,8 @@ class Ask:
         """µUSD by the price now in force; infinite where that is not known."""
         version = self.prices.price(candidate.provider, candidate.model, self.operation, self.at)
         prices = version.prices
-        return prices.cost(self.usage) if prices.covers(self.usage) else math.inf
+        usage = prices.billed(self.usage) if self.operation in amounts.OF else self.usage
+        return prices.cost(usage) if prices.covers(usage) else math.inf
 
 
 class Turns:
@@ -88,7 +90,8 @@ def estimated(call: Call) -> Usage:
         return Usage(input_estimate(call), wanted_output(call) or TYPICAL_OUTPUT, units=1)
     if call.operation == "embeddings":
         return Usage(input_estimate(call), units=1)
-    return Usage(units=1)
+    known = amounts.OF.get(call.operation)
+    return known(call) if known else Usage(units=1)
 
 
 def wanted_output(call: Call) -> int:

@@ -1,7 +1,8 @@
 """The most a call can use: what is reserved for it before anything is sent.
 
 For tokens that is every byte of the request, since no token is shorter than a byte, and all
-output the call may get; a chat call that sets no limit to its output is given one.
+output the call may get; a chat call that sets no limit to its output is given one. What is billed
+otherwise has its most in providers/amounts.py.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ from lib.money import marked_up
 from lib.problems import PriceUnknown, Problem, QuotaExceeded
 from providers.call import Call, Usage
 from providers.openai_wire import DEFAULT_MAX_OUTPUT
-from providers.operations import OF_MODELS
 from tenants.quotas import Metric
 from usage.counters.claims import Amounts
 
 CHAT = "chat.completions"
+TOKENS_ARE_COUNTED = frozenset({CHAT, "embeddings"})
 OUTPUT_LIMITS = ("max_completion_tokens", "max_tokens")
 LEAST_OUTPUT = 64  # tokens; an answer shorter than this helps nobody
 BY_OUTPUT = frozenset({Metric.TOKENS, Metric.COST})
@@ -104,7 +105,7 @@ def worst_case(
 ) -> WorstCase:
     """What each candidate can use at worst, as far as any of `metrics` counts it. `size` is the
     request's in bytes, `at` unix seconds. Raises PriceUnknown."""
-    if metrics <= (_PLAIN_OF_AI if call.operation in OF_MODELS else _PLAIN):
+    if metrics <= (_PLAIN_OF_AI if call.operation in TOKENS_ARE_COUNTED else _PLAIN):
         return _NOTHING_COUNTED
     tokens, costs, charges, units = [], [], [], []
     for candidate in plan.candidates:
@@ -122,7 +123,7 @@ _NOTHING_COUNTED = WorstCase()
 
 def _usage(call: Call, candidate: Candidate, size: int) -> Usage:
     told = candidate.target.provider.adapter.estimate(call, candidate.upstream)
-    if call.operation not in OF_MODELS:
+    if call.operation not in TOKENS_ARE_COUNTED:
         return told
     return Usage(max(told.input_tokens, size), told.output_tokens, estimated=True)
 

@@ -66,7 +66,7 @@ def _shown(operation: Operation, base: str, key: str) -> dict[str, Any]:
     example = example_of(operation)
     return {
         "operation": operation,
-        "is_data": operation.kind is Kind.DATA,
+        "has_fields": operation.kind in (Kind.DATA, Kind.TRANSCRIPTION),
         "fields": _fields(operation, example),
         "body": json.dumps(example, indent=2, ensure_ascii=False),
         "samples": samples(operation, example, base, key),
@@ -74,7 +74,7 @@ def _shown(operation: Operation, base: str, key: str) -> dict[str, Any]:
 
 
 def _fields(operation: Operation, example: dict[str, Any]) -> list[dict[str, Any]]:
-    """A data operation's parameters, as inputs."""
+    """The parameters of a query or a form, as inputs."""
     schema = operation.request_schema
     required = set(schema.get("required", ()))
     return [
@@ -84,8 +84,10 @@ def _fields(operation: Operation, example: dict[str, Any]) -> list[dict[str, Any
             "value": example.get(name, ""),
             "choices": about.get("enum", ()),
             "required": name in required,
+            "is_file": about.get("format") == "binary",
         }
         for name, about in schema.get("properties", {}).items()
+        if about.get("enum") != [False]  # nothing to choose
     ]
 
 

@@ -8,12 +8,25 @@ from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlencode
 
-from providers.operations import Operation
+from providers.operations import Kind, Operation
 
 PLACEHOLDER: Final = "YOUR_TEST_KEY"
 CHAT: Final = {"model": "fast", "messages": [{"role": "user", "content": "Hello!"}]}
 EMBEDDINGS: Final = {"model": "text-embedding-3-small", "input": "Hello!"}
-_BODIES: Final[Mapping[str, Any]] = {"chat.completions": CHAT, "embeddings": EMBEDDINGS}
+RECORDING: Final = "recording.mp3"
+_BODIES: Final[Mapping[str, Any]] = {
+    "chat.completions": CHAT,
+    "embeddings": EMBEDDINGS,
+    "rerank": {
+        "model": "rerank-v3.5",
+        "query": "What is the capital of France?",
+        "documents": ["Berlin is in Germany.", "Paris is the capital of France."],
+    },
+    "moderations": {"input": "Hello!"},
+    "image.generations": {"model": "gpt-image-1", "prompt": "A switchboard, in watercolours"},
+    "audio.speech": {"model": "tts-1", "voice": "alloy", "input": "Hello!"},
+    "audio.transcriptions": {"model": "whisper-1", "file": RECORDING},
+}
 
 
 def example_of(operation: Operation) -> dict[str, Any]:
@@ -41,7 +54,10 @@ def samples(
     if operation.method == "GET":
         query = urlencode({name: _text(value) for name, value in parameters.items()})
         return _reading(f"{url}?{query}" if query else url, key)
-    return _sending(url, json.dumps(parameters, ensure_ascii=False, indent=2), key)
+    if operation.kind is Kind.TRANSCRIPTION:
+        return _uploading(url, parameters, key)
+    body = json.dumps(parameters, ensure_ascii=False, indent=2)
+    return _sending(url, body, key, _SOUND if operation.kind is Kind.SPEECH else _JSON)
 
 
 def _text(value: Any) -> str:
@@ -64,25 +80,73 @@ def _reading(url: str, key: str) -> dict[str, str]:
     }
 
 
-def _sending(url: str, body: str, key: str) -> dict[str, str]:
+# What becomes of an answer: the end of each language's code.
+_JSON: Final = {
+    "curl": "",
+    "Python": "print(json.load(urlopen(request)))",
+    "JavaScript": "console.log(await answer.json());",
+}
+_SOUND: Final = {
+    "curl": " \\\n  --output speech.mp3",
+    "Python": 'with open("speech.mp3", "wb") as file:\n    file.write(urlopen(request).read())',
+    "JavaScript": "const sound = await answer.blob();",
+}
+
+
+def _sending(url: str, body: str, key: str, then: Mapping[str, str]) -> dict[str, str]:
     bearer = f"Bearer {key}"
     return {
         "curl": (
             f"curl {shlex.quote(url)} \\\n  -H {shlex.quote(f'Authorization: {bearer}')} \\\n"
-            f"  -H 'Content-Type: application/json' \\\n  -d {shlex.quote(body)}"
+            f"  -H 'Content-Type: application/json' \\\n  -d {shlex.quote(body)}{then['curl']}"
         ),
         "Python": (
             "import json\nfrom urllib.request import Request, urlopen\n\n"
             f"body = json.loads({body!r})\n"
             f"headers = {{'Authorization': {bearer!r}, 'Content-Type': 'application/json'}}\n"
-            f"request = Request({url!r}, json.dumps(body).encode(), headers)\n"
-            "print(json.load(urlopen(request)))"
+            f"request = Request({url!r}, json.dumps(body).encode(), headers)\n{then['Python']}"
         ),
         "JavaScript": (
             f"const answer = await fetch({json.dumps(url)}, {{\n"
             '  method: "POST",\n'
             f"  headers: {{ Authorization: {json.dumps(bearer)}, "
             '"Content-Type": "application/json" },\n'
-            f"  body: JSON.stringify({body}),\n}});\nconsole.log(await answer.json());"
+            f"  body: JSON.stringify({body}),\n}});\n{then['JavaScript']}"
+        ),
+    }
+
+
+def _uploading(url: str, parameters: Mapping[str, Any], key: str) -> dict[str, str]:
+    """A form with a file."""
+    bearer, name = f"Bearer {key}", parameters["file"]
+    fields = {each: _text(value) for each, value in parameters.items() if each != "file"}
+    given = [f"-F {shlex.quote(f'{each}={value}')}" for each, value in fields.items()]
+    form = " ".join([*given, f"-F {shlex.quote(f'file=@{name}')}"])
+    appended = [f"form.append({json.dumps(n)}, {json.dumps(v)});\n" for n, v in fields.items()]
+    return {
+        "curl": (
+            f"curl {shlex.quote(url)} \\\n  -H {shlex.quote(f'Authorization: {bearer}')} \\\n"
+            f"  {form}"
+        ),
+        "Python": (
+            "import requests\n\n"
+            f"with open({name!r}, 'rb') as file:\n"
+            "    answer = requests.post(\n"
+            f"        {url!r},\n"
+            f"        headers={{'Authorization': {bearer!r}}},\n"
+            f"        data={fields!r},\n"
+            "        files={'file': file},\n"
+            "    )\n"
+            "print(answer.json())"
+        ),
+        "JavaScript": (
+            'import { openAsBlob } from "node:fs";\n\n'
+            "const form = new FormData();\n"
+            f"{''.join(appended)}"
+            f'form.append("file", await openAsBlob({json.dumps(name)}), {json.dumps(name)});\n'
+            f"const answer = await fetch({json.dumps(url)}, {{\n"
+            '  method: "POST",\n'
+            f"  headers: {{ Authorization: {json.dumps(bearer)} }},\n"
+            "  body: form,\n});\nconsole.log(await answer.json());"
         ),
     }

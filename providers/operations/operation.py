@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from jsonschema_rs import Draft202012Validator
 
+from providers import amounts
 from providers.operations.merging import Merge
 
 RESERVED: Final = frozenset(
@@ -16,16 +17,19 @@ RESERVED: Final = frozenset(
 )
 """Parameters that every data operation takes and that steer the gateway, not the provider."""
 
-OF_MODELS: Final = frozenset({"chat.completions", "embeddings"})
-"""Operations that a model answers: what it reads and writes is counted in tokens."""
+OF_MODELS: Final = frozenset({"chat.completions", "embeddings", *amounts.OF})
+"""Operations that a model answers: those whose kind is not Kind.DATA."""
 
 
 class Kind(enum.StrEnum):
-    """Which of the gateway's three answer forms an operation has."""
+    """How an operation is asked and answered: JSON both ways, but for what is said here."""
 
-    CHAT = "chat"
-    EMBEDDINGS = "embeddings"
-    DATA = "data"
+    CHAT = "chat"  # answers as events too
+    EMBEDDINGS = "embeddings"  # vectors of one model only
+    OBJECT = "object"
+    SPEECH = "speech"  # answers with sound, as it comes
+    TRANSCRIPTION = "transcription"  # a form with a file; answers with text too
+    DATA = "data"  # a query; answers in our own words
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,7 +39,9 @@ class Operation:
     `path` is the route of version 1. `is_list`: the answer's `data` is a list of items in
     `response_schema`. `as_of` names the item's field that tells its age ("" where none does).
     `cache` are its rules (providers/cache_rules.py), which a route may change; `merge` says how
-    several providers' answers become one, where they can (merging.py).
+    several providers' answers become one, where they can (merging.py). `default_model` is what
+    a call asks for that names none, where OpenAI's API has such a thing. `timeouts` are for
+    providers that have the usual ones, where the operation takes longer.
     """
 
     name: str
@@ -50,6 +56,8 @@ class Operation:
     as_of: str = ""
     cache: Mapping[str, Any] = field(default_factory=dict)
     merge: Merge | None = None
+    default_model: str = ""
+    timeouts: Mapping[str, int] = field(default_factory=dict)
     request_validator: Draft202012Validator = field(init=False, repr=False)
     response_validator: Draft202012Validator = field(init=False, repr=False)
 

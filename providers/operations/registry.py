@@ -54,6 +54,8 @@ def _operation(name: str, document: dict[str, Any], shared: dict[str, Any]) -> O
         is_list=document["response_kind"] == "list",
         as_of=document.get("as_of", ""),
         cache=cache_rules.parse(document.get("cache", {})),
+        default_model=document.get("default_model", ""),
+        timeouts=document.get("timeouts", {}),
         merge=merge,
     )
 

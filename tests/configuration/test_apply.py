@@ -421,7 +421,25 @@ REFUSED = {
         MODEL.replace("{id: m}", "{id: m, operation: embeddings}")
         + "routes: [{alias: a, operation: embeddings, checks: {json: true}, "
         "targets: [{provider: lab, model: m}]}]",
-        "Vectors are not checked",
+        "Only chats and data are checked",
+    ),
+    "checks of sound": (
+        MODEL.replace("{id: m}", "{id: m, operation: audio.speech}")
+        + "routes: [{alias: a, operation: audio.speech, checks: {json: true}, "
+        "targets: [{provider: lab, model: m}]}]",
+        "Only chats and data are checked",
+    ),
+    "vectors of two models": (
+        MODEL.replace("{id: m}", "{id: m, operation: embeddings}, {id: n, operation: embeddings}")
+        + "routes:\n- alias: a\n  operation: embeddings\n  targets:\n"
+        "  - {provider: lab, model: m}\n  - {provider: lab, model: n}",
+        "routes[0].targets[1].model (line 7): n is another model than m",
+    ),
+    "what an adapter does not have": (
+        MODEL.replace("adapter: openai", "adapter: anthropic").replace(
+            "{id: m}", "{id: m, operation: rerank}"
+        ),
+        "The adapter anthropic has no rerank",
     ),
     "vectors that are to be compared": (
         MODEL.replace("{id: m}", "{id: m, operation: embeddings}")

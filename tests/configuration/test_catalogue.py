@@ -84,6 +84,12 @@ def test_a_changed_price_is_a_new_version(shipped: Sequence[CatalogueFile]) -> N
     assert Price.objects.get(pk=before.pk).input == 150_000
 
 
+def test_a_price_by_the_unit(shipped: Sequence[CatalogueFile]) -> None:
+    """$0.006 a minute, kept as whole µUSD for a million seconds."""
+    whisper = Model.objects.get(provider__slug="openai", model_id="whisper-1")
+    assert price_of(whisper).prices == Prices(unit=100_000_000)
+
+
 def test_what_staff_changed_stays(shipped: Sequence[CatalogueFile]) -> None:
     openai = next(file for file in shipped if file.slug == "openai")
     Provider.objects.filter(slug="openai").update(

@@ -62,6 +62,7 @@ def odd_rows(db: None) -> None:
     credential.set_secret("sk-own")
     credential.save()
     free = Model.objects.create(provider=provider, model_id="free", enabled=False)
+    Model.objects.create(provider=provider, model_id="voice", operation="audio.speech")
     later = timezone.now() + dt.timedelta(days=9)
     for model_id, operation, moment, prices in (
         ("free", "", None, Prices(0)),
@@ -69,6 +70,7 @@ def odd_rows(db: None) -> None:
         ("*", "", None, Prices(1, 2, 3, 4, 5, call=7)),
         ("odd", "embeddings", None, Prices(1)),
         ("", "", None, Prices(unit=1_000)),
+        ("voice", "", None, Prices(unit=15_000)),
     ):
         add_price(
             provider=provider,

@@ -178,6 +178,42 @@ def test_a_stream_that_stalls_runs_into_the_deadline(client: httpx2.Client, syst
     assert system.record(answer.headers["x-request-id"])["code"] == "stream_cut"
 
 
+SAY = {"model": "lab/voice", "voice": "alloy", "input": "four words of text"}
+
+
+def test_sound_is_billed_by_the_character(live: httpx2.Client, system: System) -> None:
+    with live.stream("POST", "/api/v1/audio/speech", json=SAY) as answer:
+        assert answer.headers["content-type"] == "audio/mpeg"
+        assert len(b"".join(answer.iter_bytes())) > 10_000
+    row = system.record(answer.headers["x-request-id"])
+    assert (row["units"], row["code"], row["estimate"]) == (18, "ok", "")
+    told = int(answer.headers["x-patchbay-cost-microusd"])
+    assert row["charge"] == row["cost"] == told == 18 * 2000
+
+
+def test_sound_that_breaks_off_is_no_whole_answer(client: httpx2.Client, system: System) -> None:
+    fault = {"x-sandbox-fault": "cut_after=1"}
+    with (
+        pytest.raises(httpx2.RemoteProtocolError),
+        client.stream("POST", "/api/v1/audio/speech", json=SAY, headers=fault) as answer,
+    ):
+        answer.read()
+    assert answer.status_code == 200
+    assert system.record(answer.headers["x-request-id"])["code"] == "stream_cut"
+
+
+def test_a_recording_is_billed_by_the_second(live: httpx2.Client, system: System) -> None:
+    answer = live.post(
+        "/api/v1/audio/transcriptions",
+        data={"model": "lab/ear", "response_format": "text"},
+        files={"file": ("a.wav", bytes(24_000), "audio/wav")},
+    )
+    assert answer.text.startswith("the sandbox heard ")
+    row = system.record(answer.headers["x-request-id"])
+    assert (row["units"], row["cost"]) == (3, 3 * 3000)
+    assert row["bytes"] > 24_000
+
+
 def test_hanging_up_ends_the_upstream_stream_and_bills_what_came(system: System) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", system.port, timeout=10)
     connection.request(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import shlex
 import subprocess
 import sys
 from typing import Any
@@ -13,7 +14,7 @@ from django.test import Client
 from django.utils import timezone
 
 from portal.samples import example_of, samples
-from providers.operations import Kind, registry
+from providers.operations import registry
 from tenants.models import ApiKey, Tenant
 from tests.api.test_dashboard import called
 from tests.factories import (
@@ -140,8 +141,8 @@ def test_every_operation_has_code(name: str, tenant: Tenant, owner: Client) -> N
     compile(code["Python"], name, "exec")
     assert all(f"http://127.0.0.1:1/api/v1/{operation.path[8:]}" in text for text in code.values())
     assert set(code) == {"curl", "Python", "JavaScript"}
-    if operation.kind is Kind.DATA:
-        assert operation.request_validator.is_valid(example), example
+    assert operation.request_validator.is_valid(example), example
+    assert "…" not in json.dumps(example, ensure_ascii=False)
 
 
 def test_the_code_does_what_it_says(tmp_path: Any) -> None:
@@ -152,6 +153,30 @@ def test_the_code_does_what_it_says(tmp_path: Any) -> None:
     probe = code.replace("print(json.load(urlopen(request)))", "print(request.data.decode())")
     told = subprocess.run([sys.executable, "-c", probe], capture_output=True, check=True)
     assert json.loads(told.stdout) == body
+
+
+def test_the_code_sends_a_recording_as_a_form() -> None:
+    operation = registry()["audio.transcriptions"]
+    code = samples(operation, example_of(operation), "http://127.0.0.1:1", "k'\"")
+    told = shlex.split(code["curl"].replace("\\\n", " "))
+    assert told[2:4] == ["-H", "Authorization: Bearer k'\""]
+    assert told[4:] == ["-F", "model=whisper-1", "-F", "file=@recording.mp3"]
+    assert "files={'file': file}" in code["Python"]
+    assert 'form.append("model", "whisper-1");' in code["JavaScript"]
+
+
+def test_the_code_keeps_what_was_spoken() -> None:
+    operation = registry()["audio.speech"]
+    code = samples(operation, example_of(operation), "http://127.0.0.1:1", "k")
+    assert code["curl"].endswith("--output speech.mp3")
+    assert '"speech.mp3"' in code["Python"] and "json()" not in code["JavaScript"]
+
+
+def test_the_playground_takes_a_recording(tenant: Tenant, owner: Client) -> None:
+    shown = owner.get("/app/acme/playground/", {"operation": "audio.transcriptions"})
+    page = shown.content.decode()
+    assert 'type="file" id="p-file"' in page and 'id="p-model"' in page
+    assert "data-body" not in page and 'id="p-stream"' not in page
 
 
 def test_the_playground_shows_each_operation(tenant: Tenant, owner: Client) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterator
+from typing import Any
 
+import httpx2
 import openai
 import pytest
 from openai import OpenAI
@@ -150,10 +153,96 @@ def test_embeddings_as_floats_and_as_the_sdks_own_base64(client: OpenAI) -> None
     assert by_float.usage.prompt_tokens > 0
 
 
+SOUND = bytes(16_000)  # two seconds, as the sandbox hears it
+
+
+def test_moderations(client: OpenAI) -> None:
+    texts = ["kind words", "violence"]
+    judged = client.moderations.create(model="omni-moderation-latest", input=texts)
+    assert [each.flagged for each in judged.results] == [False, True]
+    assert client.moderations.create(input="kind words").model == "omni-moderation-latest"
+
+
+def test_images(client: OpenAI) -> None:
+    made = client.images.generate(model="openai/gpt-image-1", prompt="a cat", n=2)
+    assert made.data is not None
+    assert [base64.b64decode(each.b64_json or "")[:4] for each in made.data] == [b"\x89PNG"] * 2
+    assert made.usage is not None
+    assert made.usage.total_tokens == made.usage.input_tokens + made.usage.output_tokens
+
+
+@pytest.mark.parametrize("model", ["tts-1", "elevenlabs/eleven_flash_v2_5"])
+def test_speech_whole_and_as_it_comes(client: OpenAI, model: str) -> None:
+    asked = {"model": model, "voice": "alloy", "input": "four words of text"}
+    whole = client.audio.speech.create(**asked)
+    assert whole.response.headers["content-type"] == "audio/mpeg"
+    assert whole.content.startswith(b"\xff\xfb")
+    with client.audio.speech.with_streaming_response.create(**asked) as streamed:
+        assert b"".join(streamed.iter_bytes()) == whole.content
+
+
+def test_speech_that_is_cut_raises(client: OpenAI) -> None:
+    with pytest.raises((openai.APIError, httpx2.HTTPError)):
+        client.audio.speech.create(
+            model="tts-1",
+            voice="alloy",
+            input="four words of text",
+            extra_headers={"x-sandbox-fault": "cut_after=1"},
+        )
+
+
+@pytest.mark.parametrize(
+    "model", ["whisper-1", "groq/whisper-large-v3", "deepgram/nova-3", "elevenlabs/scribe_v1"]
+)
+def test_transcriptions_in_every_form(client: OpenAI, model: str) -> None:
+    def heard(form: str) -> Any:
+        return client.audio.transcriptions.create(
+            model=model,
+            file=("a.wav", SOUND),
+            response_format=form,  # type: ignore[call-overload]
+        )
+
+    text = heard("json").text
+    assert text.startswith("the sandbox heard ")
+    assert heard("text").strip() == text
+    verbose = heard("verbose_json")
+    assert (verbose.text, verbose.duration) == (text, 2.0)
+    assert verbose.segments[0].start == 0.0
+    assert "00:00:00,000 --> " in heard("srt")
+    assert heard("vtt").startswith("WEBVTT")
+
+
+def test_a_wrong_recording_is_a_bad_request_error(client: OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError) as empty:
+        client.audio.transcriptions.create(model="whisper-1", file=("a.wav", b""))
+    assert empty.value.param == "file"
+    with pytest.raises(openai.BadRequestError) as noise:
+        client.audio.transcriptions.create(model="whisper-1", file=("a.wav", b"noise"))
+    assert noise.value.code == "upstream_rejected"
+
+
+def test_too_large_a_recording_is_refused(client: OpenAI) -> None:
+    with pytest.raises(openai.APIStatusError) as caught:
+        client.audio.transcriptions.create(
+            model="whisper-1", file=("a.wav", bytes(26 * 1024 * 1024))
+        )
+    assert (caught.value.status_code, caught.value.code) == (413, "payload_too_large")
+
+
+def test_ranks(client: OpenAI) -> None:
+    """The SDK has no such method, but takes any path."""
+    body = {"query": "ruby language", "documents": ["paris", "ruby is a language"], "top_n": 1}
+    for model in ("cohere/rerank-v3.5", "voyage/rerank-2.5", "jina/jina-reranker-v3"):
+        ranked: Any = client.post("/rerank", body={"model": model, **body}, cast_to=object)
+        assert [each["index"] for each in ranked["results"]] == [1]
+
+
 def test_models(client: OpenAI) -> None:
     listed = {model.id for model in client.models.list()}
     assert {"lab-chat", "gpt-x", "lab/gpt-x", "text-embedding-3-small"} <= listed
+    assert {"whisper-1", "tts-1", "openai/gpt-image-1", "rerank-2.5"} <= listed
     assert client.models.retrieve("lab/gpt-x").owned_by == "lab"
+    assert client.models.retrieve("whisper-1").owned_by == "openai"
 
 
 def test_a_wrong_key_is_an_authentication_error(system: System) -> None:

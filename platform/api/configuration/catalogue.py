@@ -17,6 +17,7 @@ from api.configuration import staff_roles
 from api.configuration.prices import OF_MODELS
 from api.configuration.routes import replace_targets
 from api.configuration.run import Change, Kind
+from billing.models import PER_THOUSAND
 from billing.services import add_price, prices_in_force
 from lib import audit
 from lib.money import to_micro
@@ -144,7 +145,11 @@ def load_prices(file: CatalogueFile, provider: Provider) -> None:
 def shipped_prices(item: Mapping[str, Any]) -> Prices:
     """A model's in the catalogue."""
     return Prices(
-        **{kind: to_micro(item[name]) for name, kind in OF_MODELS.items() if name in item}
+        **{
+            kind: to_micro(item[name]) * (PER_THOUSAND if kind == "unit" else 1)
+            for name, kind in OF_MODELS.items()
+            if name in item
+        }
     )
 
 

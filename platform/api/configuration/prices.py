@@ -28,11 +28,11 @@ OF_MODELS = {
     "input_usd_per_million": "input",
     "output_usd_per_million": "output",
     "cached_input_usd_per_million": "cached_input",
+    "usd_per_thousand_units": "unit",
 }
 KINDS = OF_MODELS | {
     "cache_write_usd_per_million": "cache_write",
     "reasoning_usd_per_million": "reasoning",
-    "usd_per_thousand_units": "unit",
     "usd_per_call": "call",
 }
 

@@ -15,7 +15,7 @@ from lib.sealing import SealBroken
 from providers import services
 from providers.adapters.manifest import ManifestError, compile_manifest
 from providers.definitions import adopt
-from providers.dialects import DIALECTS
+from providers.dialects import DIALECTS, serves
 from providers.models import Credential, Model, Provider
 from providers.secret_form import parts_of, written
 from tenants.models import Tenant
@@ -168,5 +168,11 @@ def _apply_model(run: Run, provider: Provider, item: Mapping[str, Any], place: P
     row = Model.objects.filter(provider=provider, model_id=item["id"]).first()
     row = row or Model(provider=provider, model_id=item["id"])
     values = {name: item[name] for name in MODEL_FIELDS if name in item}
+    operation = values.get("operation", row.operation)
+    if not serves(provider.adapter, operation):
+        raise run.fault(
+            (*place, "operation"),
+            f"The adapter {provider.adapter} has no {operation}.",
+        )
     run.put(row, values, what=f"model {provider.slug}/{item['id']}", place=place)
     apply_model_price(run, provider, item, place)

@@ -10,6 +10,7 @@ from api.configuration.run import Kind, Run
 from providers.models import Model, Provider, Route, Target
 from providers.operations import Kind as OperationKind
 from providers.operations import registry
+from providers.operations.models import vectors_clash
 
 FIELDS = ("strategy", "rescue", "hedge", "fan_out", "checks", "cache", "timeouts", "enabled")
 CHAT = "chat.completions"
@@ -46,6 +47,8 @@ def _apply_targets(
         _target(run, route, item, (*place, index)) | {"position": index}
         for index, item in enumerate(items)
     ]
+    if registry()[route.operation].kind is OperationKind.EMBEDDINGS:
+        _check_vectors(run, items, place)
     present = [_columns(target) for target in route.targets.all()]
     if wanted == present:
         return
@@ -54,6 +57,13 @@ def _apply_targets(
         route.source = Provider.Source.OPERATOR
         route.save(update_fields=["source"])
     _tell(run, route, present, wanted)
+
+
+def _check_vectors(run: Run, items: Sequence[Mapping[str, Any]], place: Place) -> None:
+    """Vectors of two models cannot be compared, so there is no falling back between them."""
+    for index, item in enumerate(items):
+        if clash := vectors_clash(items[0]["model"], item["model"]):
+            raise run.fault((*place, index, "model"), clash)
 
 
 def replace_targets(route: Route, wanted: Sequence[Mapping[str, Any]]) -> None:

@@ -1,4 +1,4 @@
-"""The body of Cohere's v2 chat and embed, from OpenAI's fields.
+"""The body of Cohere's v2 chat, embed and rerank, from OpenAI's fields.
 
 What Cohere cannot express is refused, field by field. Fields that only Cohere knows
 (`documents`, `safety_mode` …) pass through under their own names.
@@ -12,6 +12,7 @@ from typing import Any
 from providers.adapter import Unsupported
 from providers.adapters.cohere.messages import conversation
 from providers.call import Call, Upstream
+from providers.reranking import texts
 from providers.translation import embedding_texts, refuse_others, stop_list
 
 _RENAMED = {
@@ -31,6 +32,7 @@ _CHAT = {
     *("response_format", "stop", "reasoning_effort"),
 }
 _EMBEDDINGS = {"input", "dimensions", "encoding_format", "input_type", "truncate"}
+_RERANK = {*("query", "documents", "top_n", "return_documents"), "max_tokens_per_doc", "priority"}
 
 # Cohere counts a budget of thought tokens; the figures are those that other providers use for
 # the same words. `high` leaves the thoughts without a budget.
@@ -76,6 +78,15 @@ def embeddings_body(call: Call, upstream: Upstream) -> dict[str, Any]:
     if truncate := params.get("truncate"):
         body["truncate"] = truncate
     return body
+
+
+def rerank_body(call: Call, upstream: Upstream) -> dict[str, Any]:
+    """Raises Unsupported for the first field that cannot be expressed."""
+    params = call.params
+    refuse_others(params, _RERANK, "Cohere")
+    body = {"model": upstream.model, "query": params["query"], "documents": texts(call)}
+    own = ("top_n", "max_tokens_per_doc", "priority")
+    return body | {name: params[name] for name in own if params.get(name) is not None}
 
 
 def _sampling(params: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from providers import openai_wire as wire
 from providers.adapter import StreamFault
 from providers.adapters.openai.outcome import error_of, failure
 from providers.call import Answer, Call, Outcome, Upstream, Usage, Verdict
+from providers.whole import tokens_told
 
 
 class EmbeddingsMeter:
@@ -32,7 +33,7 @@ class EmbeddingsMeter:
             raise _bad("The answer holds no embeddings.") from None
         if len(vectors) != self._texts():
             raise _bad("The answer holds another number of embeddings.")
-        self.usage = wire.read_usage(document.get("usage"))
+        self.usage = tokens_told(document.get("usage"))
         self.complete = True
         repairs = self._repairs(document, vectors)
         return Answer(body=orjson.dumps({**document, **repairs}) if repairs else body)
@@ -57,7 +58,8 @@ class EmbeddingsMeter:
         except (TypeError, ValueError, OverflowError):
             raise _bad("A vector holds what is no number.") from None
         told = document.get("usage")
-        whole_count = self.usage and isinstance(told, Mapping) and "total_tokens" in told
+        needed_of_it = {"prompt_tokens", "total_tokens"}
+        whole_count = self.usage and isinstance(told, Mapping) and needed_of_it <= told.keys()
         needed = {"data": packed, "usage": not whole_count}
         needed |= {name: not document.get(name) for name in ("object", "model")}
         return {name: fresh[name] for name, is_needed in needed.items() if is_needed}

@@ -1,11 +1,12 @@
-"""Cohere's dialect: v2 chat (JSON and SSE) and v2 embed."""
+"""Cohere's dialect: v2 chat (JSON and SSE), v2 embed and v2 rerank."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from providers.sandbox.dialects import openai_messages
+from providers.amounts import DOCUMENTS_PER_SEARCH, RERANK
+from providers.sandbox.dialects import media, openai_messages
 from providers.sandbox.dialects.dialect import (
     CHAT,
     EMBEDDINGS,
@@ -25,7 +26,7 @@ from providers.sandbox.generate import pieces, reply
 from providers.sandbox.prompt import Finish, Prompt, Reply, ToolCall, words
 from providers.sandbox.vectors import size_of, vector
 
-_PATHS = {"/v2/chat": CHAT, "/v2/embed": EMBEDDINGS}
+_PATHS = {"/v2/chat": CHAT, "/v2/embed": EMBEDDINGS, "/v2/rerank": RERANK}
 _FINISHES = {
     Finish.STOP: "COMPLETE",
     Finish.STOP_SEQUENCE: "STOP_SEQUENCE",
@@ -57,6 +58,8 @@ class Cohere:
             raise Refused(401, "no api key supplied")
         if is_bad(request.bearer):
             raise Refused(401)
+        if operation == RERANK:
+            return _rerank(request)
         return _chat(request) if operation == CHAT else _embed(request)
 
     def refusal(self, request: Request, refused: Refused, operation: str) -> Answer:
@@ -167,3 +170,13 @@ def _embed(request: Request) -> Answer:
     if request.with_usage:
         body["meta"] = {"api_version": {"version": "2"}, "billed_units": {"input_tokens": tokens}}
     return Answer(EMBEDDINGS, encoded(body), model=model, input_tokens=tokens)
+
+
+def _rerank(request: Request) -> Answer:
+    document = request.document()
+    model = required(document, "model", str)
+    body: dict[str, Any] = {"id": _ERROR_ID, "results": media.ranked(document)}
+    if request.with_usage:
+        searches = -(-len(document["documents"]) // DOCUMENTS_PER_SEARCH)
+        body["meta"] = {"billed_units": {"search_units": searches}}
+    return Answer(RERANK, encoded(body), model=model)

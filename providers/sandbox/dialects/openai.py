@@ -1,4 +1,4 @@
-"""OpenAI's dialect: chat completions, embeddings and models, under any prefix (`/v1`, Azure's).
+"""OpenAI's dialect, under any prefix (`/v1`, Azure's): chat completions, embeddings, models here.
 
 Serves all providers that are OpenAI-compatible. Mistral words its errors in its own way.
 """
@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from providers.sandbox.dialects import openai_messages
+from providers.sandbox.dialects import openai_media, openai_messages
 from providers.sandbox.dialects.dialect import (
     CHAT,
     EMBEDDINGS,
@@ -34,12 +34,13 @@ KEYLESS = frozenset({"ollama"})
 MODEL_NAMES = ("sandbox-large", "sandbox-small", "sandbox-embedding")
 
 # Answers are the same every time, so their clock stands still.
-CREATED = 1_767_225_600
+CREATED = openai_media.CREATED
 
 _PATHS = {
     ("POST", "/chat/completions"): CHAT,
     ("POST", "/embeddings"): EMBEDDINGS,
     ("GET", "/models"): MODELS,
+    **openai_media.PATHS,
 }
 _DEPLOYMENT = re.compile(r"/deployments/([^/]+)/")
 _FINISHES = {Finish.STOP_SEQUENCE: "stop"}
@@ -71,6 +72,8 @@ class OpenAi:
         _authorize(request)
         if operation == MODELS:
             return _models(request)
+        if operation in openai_media.PATHS.values():
+            return openai_media.answer(request, operation)
         document = request.document()
         if operation == EMBEDDINGS:
             return _embeddings(request, document)
@@ -221,8 +224,8 @@ def _deltas(made: Reply) -> Iterator[tuple[dict[str, Any], int]]:
 def _embeddings(request: Request, document: Mapping[str, Any]) -> Answer:
     model = _model(request, document)
     texts = _inputs(document.get("input"))
-    size = size_of(model, positive(document, "dimensions"))
-    packed = document.get("encoding_format") == "base64"
+    size = size_of(model, positive(document, "dimensions", "output_dimension"))
+    packed = "base64" in (document.get("encoding_format"), document.get("embedding_type"))
     vectors = [vector(model, text, size) for text in texts]
     data = [
         {"object": "embedding", "index": index, "embedding": as_base64(each) if packed else each}

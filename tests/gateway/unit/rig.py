@@ -21,6 +21,7 @@ from gateway.paths import find
 from providers.call import UpstreamRequest
 from providers.catalogue import documents
 from providers.dialects import adapter_for
+from providers.operations import Kind, registry
 from providers.prices import Prices
 from providers.retry_policy import RetryPolicy
 from providers.snapshot import (
@@ -357,9 +358,7 @@ def route(*targets: TargetSpec, name: str = "m", operation: str = "", **fields: 
 
 def snapshot(*routes: RouteSpec, **fields: Any) -> Snapshot:
     """Routes by the name that a client says: none for data operations."""
-    is_model = {
-        r.operation: bool(r.operation in ("chat.completions", "embeddings")) for r in routes
-    }
+    is_model = {r.operation: registry()[r.operation].kind is not Kind.DATA for r in routes}
     named = {(r.operation, r.name if is_model[r.operation] else ""): r for r in routes}
     return Snapshot(routes=named, **fields)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from providers.prices import Prices
 from providers.snapshot import Snapshot
 from tenants.keys import Mode
 from tenants.limits import RateLimit, Scope
@@ -89,3 +90,13 @@ async def test_the_list_counts_against_limits_and_makes_no_row(served: Rig) -> N
     statuses = [(await served.ask(MODELS, key=key)).status for _ in range(3)]
     assert statuses == [200, 200, 429]
     assert served.journal.entries == []
+
+
+@on_loop
+async def test_what_is_billed_by_the_unit_says_so(rig: Rig) -> None:
+    voice = target("lab", "voice", operation="audio.speech")
+    rig.gateway.live.snapshot = Snapshot(models={("audio.speech", "voice"): route(voice)})
+    rig.gateway.live.prices = price_book([voice], {"lab/voice": Prices(unit=15_000_000)})
+    client = await rig.ask(f"{MODELS}/voice")
+    assert client.json["operation"] == "audio.speech"
+    assert client.json["prices_usd_per_million"] == {"input": None, "output": None, "unit": "15"}

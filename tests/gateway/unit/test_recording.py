@@ -95,7 +95,7 @@ async def test_a_client_that_takes_nothing_is_left_in_the_end(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(recording_module, "LINGER", 0.0)
-    rig.gateway.options = replace(rig.gateway.options, deadline_ms=30)
+    rig.gateway.reading = replace(rig.gateway.reading, seconds=0.03)
     leader, call = await asked(rig)
     await call
     assert not leader.ended and await nothing_runs()

@@ -251,11 +251,15 @@ def test_an_ai_provider_is_whole(file: CatalogueFile) -> None:
     ids = [model["id"] for model in file.models]
     assert len(ids) == len(set(ids)) > 0
     for model in file.models:
+        if "usd_per_thousand_units" in model:
+            assert "input_usd_per_million" not in model, "billed by the unit or by the token"
+            assert to_micro(model["usd_per_thousand_units"]) > 0
+            continue
         assert to_micro(model["input_usd_per_million"]) >= 0
         assert to_micro(model["output_usd_per_million"]) >= 0
         cached = to_micro(model.get("cached_input_usd_per_million", "0"))
         assert cached <= to_micro(model["input_usd_per_million"])
-        assert model.get("max_output", 1) <= model["context"]
+        assert model.get("max_output", 1) <= model.get("context", 1)
         is_chat = model["operation"] == "chat.completions"
         assert ("streaming" in model["capabilities"]) == is_chat
     assert file.document["base_url"].startswith("https://") or file.slug == "ollama"

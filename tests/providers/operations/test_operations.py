@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 from jsonschema_rs import Draft202012Validator, meta
 
 from lib.problems import InvalidRequest
-from providers.operations import RESERVED, Kind, Operation, parse_query, registry, validate
+from providers.operations import (
+    OF_MODELS,
+    RESERVED,
+    Kind,
+    Operation,
+    parse_query,
+    registry,
+    validate,
+)
 
 CHAT = registry()["chat.completions"]
 EMBEDDINGS = registry()["embeddings"]
@@ -30,6 +38,11 @@ def refusal(operation: Operation, params: Mapping[str, Any]) -> InvalidRequest:
     with pytest.raises(InvalidRequest) as caught:
         validate(operation, params)
     return caught.value
+
+
+def test_operations_of_models_are_all_that_read_no_data() -> None:
+    told = {name for name, each in registry().items() if each.kind is not Kind.DATA}
+    assert told == OF_MODELS
 
 
 def pointers(problem: InvalidRequest) -> list[str]:

@@ -57,11 +57,14 @@ const form = document.querySelector("form[data-playground]");
 function asked() {
   const bodyField = form.querySelector("[data-body]");
   if (bodyField) return { url: form.dataset.path, body: bodyField.value };
-  const parameters = new URLSearchParams();
+  const isQuery = form.dataset.method === "GET";
+  const parameters = isQuery ? new URLSearchParams() : new FormData();
   for (const field of form.querySelectorAll("[data-parameter]")) {
-    if (field.value !== "") parameters.append(field.dataset.parameter, field.value);
+    if (field.value === "") continue;
+    parameters.append(field.dataset.parameter, field.files ? field.files[0] : field.value);
   }
-  return { url: `${form.dataset.path}?${parameters}`, body: null };
+  if (isQuery) return { url: `${form.dataset.path}?${parameters}`, body: null };
+  return { url: form.dataset.path, body: parameters };
 }
 
 async function send(event) {
@@ -75,16 +78,22 @@ async function send(event) {
   text.textContent = "";
   const begun = performance.now();
   const headers = { Authorization: `Bearer ${form.querySelector("#key").value.trim()}` };
-  if (body !== null) headers["Content-Type"] = "application/json";
+  if (typeof body === "string") headers["Content-Type"] = "application/json";
   try {
     const answer = await fetch(url, { method: form.dataset.method, headers, body });
-    const told = await answer.text();
+    const told = await read(answer);
     const took = Math.round(performance.now() - begun);
     status.textContent = `${answer.status}, ${took} ms, request ${answer.headers.get("X-Request-Id")}`;
-    text.textContent = pretty(told);
+    text.textContent = told;
   } catch (error) {
     status.textContent = `Not sent: ${error.message}`;
   }
+}
+
+async function read(answer) {
+  const kind = answer.headers.get("Content-Type") || "";
+  if (!kind.startsWith("audio/")) return pretty(await answer.text());
+  return `${(await answer.blob()).size} bytes of ${kind}`;
 }
 
 function pretty(text) {
