@@ -6,38 +6,34 @@ import asyncio
 import contextlib
 import http.client
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlsplit
 
 import orjson
 import pytest
 import yaml
 
 from accounts.identity import KeyCredential, Record
-from lib.problems import InvalidRequest
-from providers.adapters.manifest import Manifest, ManifestAdapter, ManifestOperation
-from providers.adapters.manifest.templates import as_text
-from providers.catalogue import CatalogueFile, Example, load_examples
-from providers.catalogue.examples import Serve
+from providers.adapters.manifest import ManifestAdapter, ManifestOperation
+from providers.catalogue import CatalogueFile, load_examples
 from providers.dialects import adapter_for
-from providers.operations import registry
-from providers.operations.query import parse_query
+from providers.operations import Kind, registry
 from providers.retry_policy import RetryPolicy
 from providers.snapshot import ModelSpec, ProviderSpec, TargetSpec
 from providers.timeouts import Timeouts
 from providers.transport import Http1Transport
 from tenants.keys import Mode
+from tests.gateway.unit.recorded_requests import default_example, request_for
 from tests.gateway.unit.rig import Callers, Rig, route
 from tests.providers.upstreams import Connection, answer, serving
 from tests.shipped import FILES
 
 FOLDER = Path(__file__).parents[3] / "../shared/recordings"
 BY_SLUG = {file.slug: file for file in FILES}
-HELLO = [{"role": "user", "content": "hello"}]
 TOKEN = orjson.dumps({"access_token": "a-token", "token_type": "Bearer", "expires_in": 3600})
 
 Known = dict[str, Any]
@@ -92,7 +88,7 @@ class Recording:
 
     @property
     def is_stream(self) -> bool:
-        return self.title.startswith("stream")
+        return self.operation == "chat.completions" and self.title.startswith("stream")
 
     @property
     def body(self) -> bytes:
@@ -169,8 +165,8 @@ async def _called(recording: Recording, step: str, make_rig: Callable[..., Rig])
         rig = make_rig(sandbox_url=server.url, transport=Http1Transport())
         rig.serve(route(_target(recording), operation=recording.operation))
         key = rig.callers.add(mode=Mode.TEST)
-        path, body = _request(recording)
-        client = await rig.ask(path, body=body, key=key)
+        asked = request_for(recording)
+        client = await rig.ask(asked.path, body=asked.body, headers=asked.headers, key=key)
         await rig.gateway.stop()
     if client.status != 200:
         return Result(recording, str(rig.final.attempts[-1].verdict), client.status, step)
@@ -186,10 +182,11 @@ def _found(client: Any, recording: Recording) -> bool:
     if recording.operation == "chat.completions":
         message = client.json["choices"][0]["message"]
         return bool(message.get("content") or message.get("tool_calls"))
+    if operation.kind is not Kind.DATA:
+        return any(client.json.get(name) for name in ("data", "results", "text"))
     data = client.json["data"]
-    if recording.operation != "embeddings":
-        items = data if operation.is_list else [data]
-        assert all(map(operation.takes, items)), recording.path
+    items = data if operation.is_list else [data]
+    assert all(map(operation.takes, items)), recording.path
     return bool(data)
 
 
@@ -237,14 +234,6 @@ class _Upstream:
         return _wire(example.status, headers, example.body({}))
 
 
-def default_example(examples: tuple[Example, ...], operation: str, step: str = "") -> Example:
-    return next(
-        each
-        for each in examples
-        if (each.operation, each.step, each.serve) == (operation, step, Serve.DEFAULT)
-    )
-
-
 def _target(recording: Recording) -> TargetSpec:
     file, model = recording.file, None
     if not file.manifest:
@@ -269,52 +258,6 @@ def spec_of(file: CatalogueFile) -> ProviderSpec:
         secrets={},
         retry=RetryPolicy(max_attempts=1),
     )
-
-
-def _request(recording: Recording) -> tuple[str, Any]:
-    """The path with its query, and the body."""
-    operation = registry()[recording.operation]
-    if recording.operation == "chat.completions":
-        body: dict[str, Any] = {"model": "m", "messages": HELLO}
-        return operation.path, body | ({"stream": True} if recording.is_stream else {})
-    if recording.operation == "embeddings":
-        return operation.path, {"model": "m", "input": ["x"] * _vectors(recording.document)}
-    params = _params(recording)
-    if operation.method == "POST":
-        return operation.path, params
-    query = urlencode({name: as_text(value) for name, value in params.items()})
-    return f"{operation.path}?{query}", None
-
-
-def _vectors(document: Mapping[str, Any]) -> int:
-    body = document["response"]["body"]
-    found = body.get("data") or body.get("embeddings") or [None]
-    return len(found.get("float", [None]) if isinstance(found, dict) else found)
-
-
-def _params(recording: Recording) -> dict[str, Any]:
-    """What was asked: as is known, else as the recorded request tells, else the example's."""
-    manifest = recording.file.manifest
-    assert manifest
-    if (known := KNOWN["params"].get(recording.path)) is not None:
-        return dict(known)
-    told = _told(recording, manifest)
-    return told or dict(default_example(load_examples(recording.at), recording.operation).params)
-
-
-def _told(recording: Recording, manifest: Manifest) -> dict[str, Any]:
-    request, operation = recording.document["request"], registry()[recording.operation]
-    url = request["url"] if request else ""
-    if not url.startswith(manifest.base_url) or request["method"] != "GET":
-        return {}
-    after = url.removeprefix(manifest.base_url)
-    found = manifest.operations[recording.operation].request.recover("GET", after) or {}
-    pairs = [(name, str(value)) for name, value in found.items() if "." not in name]
-    try:
-        params = parse_query(operation, pairs)
-    except InvalidRequest:
-        return {}
-    return params if operation.request_validator.is_valid(params) else {}
 
 
 @contextlib.contextmanager

@@ -13,7 +13,8 @@ from providers.adapter import Adapter, Meter, StreamFault
 from providers.adapters.bedrock.eventstream import encoded
 from providers.call import Call, Upstream
 from providers.dialects import adapter_for
-from tests.gateway.unit.recordings import HELLO, recordings
+from tests.gateway.unit.recorded_requests import HELLO
+from tests.gateway.unit.recordings import recordings
 
 PARAMS = {"messages": HELLO, "stream": True, "stream_options": {"include_usage": True}}
 UPSTREAM = Upstream("lab", "https://lab.example/v1", "m", "key")

@@ -25,7 +25,8 @@ from providers.sandbox.server import SandboxServer
 from providers.snapshot import ProviderSpec, TargetSpec
 from providers.transport import Http1Transport
 from tests.clocks import ManualClock
-from tests.gateway.unit.recordings import default_example, many_rigs, spec_of
+from tests.gateway.unit.recorded_requests import default_example
+from tests.gateway.unit.recordings import many_rigs, spec_of
 from tests.gateway.unit.rig import Client, Rig, held, route
 from tests.loops import on_loop
 from tests.shipped import FILES
