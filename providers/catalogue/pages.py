@@ -102,7 +102,7 @@ def _section(file: CatalogueFile) -> Iterator[str]:
     yield f'<a id="{file.slug}"></a>\n## {document["name"]}'
     yield "\n".join(f"- {line}" for line in _facts(file))
     if file.models:
-        head = ("model", "operation", "window", "output", "USD per million in / out", "can")
+        head = ("model", "operation", "window", "output", "USD per million tokens in / out", "can")
         yield _table(head, map(_model_row, file.models))
 
 
@@ -178,13 +178,15 @@ def _span(seconds: int) -> str:
 
 
 def _model_row(model: Mapping[str, Any]) -> Sequence[object]:
-    prices = [model.get(f"{way}_usd_per_million", "?") for way in ("input", "output")]
     sizes = [f"{model[name]:,}" if name in model else "" for name in ("context", "max_output")]
-    operation = f"`{model['operation']}`"
-    return (
-        f"`{model['id']}`",
-        operation,
-        *sizes,
-        " / ".join(prices),
-        ", ".join(model["capabilities"]),
-    )
+    can = ", ".join(model["capabilities"])
+    return f"`{model['id']}`", f"`{model['operation']}`", *sizes, _price(model), can
+
+
+def _price(model: Mapping[str, Any]) -> str:
+    """In US dollars: what a million tokens cost in and out, or a thousand units."""
+    if "usd_per_thousand_units" in model:
+        return f"{model['usd_per_thousand_units']} per thousand units"
+    if "output_usd_per_million" not in model:
+        return "unknown"
+    return f"{model['input_usd_per_million']} / {model['output_usd_per_million']}"
