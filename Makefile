@@ -9,7 +9,7 @@ unexport PYTHONDONTWRITEBYTECODE
 TEST_ENV := ENV_FILE=tests/test.env
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check bench chaos secret lock env-example up clean npm
+.PHONY: help run demo test check bench chaos secret lock env-example provider-docs up clean npm
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -50,6 +50,10 @@ LOCK := --quiet --universal --no-strip-extras --python-version 3.11 --generate-h
 
 env-example: $(VENV)/product.stamp ## Write .env.example from the settings
 	@$(TEST_ENV) $(BIN)/python manage.py env_example > .env.example
+
+provider-docs: $(VENV)/tools.stamp ## Write the pages of docs/providers from the catalogue and the recordings
+	@$(TEST_ENV) $(BIN)/python manage.py provider_docs
+	@$(BIN)/python -m pytest -q --write tests/gateway/unit/test_recordings.py
 
 up: ## The production shape in containers: two gateways, PostgreSQL, Valkey, Prometheus, Grafana
 	docker compose up --build --wait

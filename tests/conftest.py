@@ -33,6 +33,7 @@ pytest_plugins = [
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="the chaos tests in their long form")
+    parser.addoption("--write", action="store_true", help="write the pages that tests keep true")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

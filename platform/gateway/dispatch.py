@@ -259,8 +259,8 @@ class Search:
         """What to tell where no target answered."""
         notes = self._reservation.attempts
         tried = [note for note in notes if note.verdict not in SKIPS]
-        if self.unsupported and not tried:
-            return self.unsupported
+        if self.unsupported and not tried and all(n.verdict == NO_CREDENTIAL for n in notes):
+            return self.unsupported  # and nobody else is there who might take it later
         attempts = attempts_of(self._reservation)
         attempts += [skip.as_attempt() for skip in self._plan.skipped if not skip.wished]
         if not tried:

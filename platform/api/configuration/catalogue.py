@@ -182,14 +182,18 @@ def _load_routes(files: Sequence[CatalogueFile], loaded: Loaded) -> None:
     """Each data operation's route: every provider that serves it, keyless ones first, and then
     those that staff's definitions brought."""
     providers = {row.slug: row for row in Provider.objects.all()}
-    ordered = sorted(files, key=lambda file: (not file.enabled, file.needs_credential, file.slug))
-    shipped = [providers[file.slug] for file in ordered]
+    shipped = [providers[file.slug] for file in in_order(files)]
     own = [row for row in providers.values() if row.source != BUILTIN]
     for name, operation in registry().items():
         if operation.kind is OperationKind.DATA:
             serving = [row.pk for row in shipped if name in served_by(row)]
             also = {row.pk for row in own if name in served_by(row)}
             _load_route(name, serving, also, loaded)
+
+
+def in_order(files: Sequence[CatalogueFile]) -> list[CatalogueFile]:
+    """As a shipped route has them: those that are on first, and of these the keyless ones."""
+    return sorted(files, key=lambda file: (not file.enabled, file.needs_credential, file.slug))
 
 
 def served_by(provider: Provider) -> Container[str]:

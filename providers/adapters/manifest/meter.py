@@ -12,6 +12,7 @@ from providers.adapters.manifest.errors import Reply, cleaned, first_match
 from providers.adapters.manifest.mapping import EXTRA, MappingError, canonical, extras
 from providers.adapters.manifest.paging import Page, Position
 from providers.adapters.manifest.transforms import TransformError
+from providers.adapters.manifest.transforms.numeric import MOST_EXACT
 from providers.call import Answer, Call, Outcome, Usage, Verdict
 from providers.operations.checking import faults
 
@@ -146,7 +147,7 @@ class RecordMeter:
         if self.plan.total is None:
             return None
         total = self.plan.total.read(document, document, self.params)
-        return total if isinstance(total, int) and total >= 0 else None
+        return total if type(total) is int and 0 <= total <= MOST_EXACT else None
 
     def _wrapped(self, data: Any, *, total: int | None = None) -> Answer:
         operation = self.plan.operation

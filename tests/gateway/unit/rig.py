@@ -33,6 +33,7 @@ from providers.snapshot import (
     TargetSpec,
 )
 from providers.timeouts import Timeouts
+from providers.transport import Transport
 from tenants import keys
 from tenants.keys import Mode
 from tests.clocks import ManualClock
@@ -424,12 +425,14 @@ class Callers:
 
 
 class Rig:
-    """A gateway and all around it. `key` is a live one of tenant 1, which may do all."""
+    """A gateway and all around it. `key` is a live one of tenant 1, which may do all. With a
+    `transport`, it asks whom that leads to instead of the scripted upstreams."""
 
     def __init__(self, callers: Callers, **options: Any) -> None:
         self.callers = callers
-        self.clock = ManualClock()
+        self.clock: ManualClock = options.pop("clock", None) or ManualClock()
         self.upstreams = Upstreams()
+        transport: Transport = options.pop("transport", self.upstreams)
         self.journal = MemoryJournal()
         self.book = Book()
         self.gateway = Gateway(
@@ -438,7 +441,7 @@ class Rig:
             Identities(self.clock),
             Admissions(MemoryCounters(self.clock), self.book, self.clock),
             clock=self.clock,
-            transport=self.upstreams,
+            transport=transport,
             cache=Cache(b"a secret of the rig's", clock=self.clock),
         )
         self.waits: list[float] = []

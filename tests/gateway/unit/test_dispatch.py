@@ -149,6 +149,19 @@ async def test_unsupported_by_one_and_failed_at_the_other_is_a_failure(rig: Rig)
 
 
 @on_loop
+async def test_unsupported_by_one_while_the_other_rests_is_no_fault_of_the_callers(
+    rig: Rig,
+) -> None:
+    rig.serve(route(target(provider("claude", "anthropic")), target("lab")))
+    rig.upstreams.by_provider(lab=failure)
+    for _ in range(OPEN_AFTER + 1):
+        client = await rig.chat(logit_bias={"50256": -100})
+    assert (client.status, client.error["code"]) == (503, "circuit_open")
+    assert outcomes(client) == [("lab", "skipped_circuit_open")]
+    assert len(rig.upstreams.sent) == OPEN_AFTER
+
+
+@on_loop
 async def test_a_probe_that_was_never_sent_is_given_back(rig: Rig) -> None:
     """A half-open breaker lets one call through; one its dialect cannot express is none."""
     rig.serve(route(target(provider("claude", "anthropic"))))

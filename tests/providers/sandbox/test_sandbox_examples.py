@@ -86,6 +86,28 @@ def test_an_example_is_answered_to_its_own_request(
     assert answer.content == example.body({})
 
 
+ERRORS = [
+    pytest.param(slug, [e for e in load_examples(slug) if e.serve is Serve.FAULT], id=slug)
+    for slug in FILES
+]
+
+
+@pytest.mark.unmeasured
+@pytest.mark.parametrize(("slug", "examples"), ERRORS)
+def test_every_error_that_a_provider_shows_can_be_asked_for(
+    sandbox: SandboxServer, slug: str, examples: list[Example]
+) -> None:
+    manifest = FILES[slug].manifest
+    assert manifest
+    for example in examples:
+        request = request_of(manifest, example, played(sandbox, manifest))
+        answer = asked(request, {"x-sandbox-fault": f"example={example.name}"})
+        told = (answer.status_code, answer.headers["content-type"], answer.content)
+        assert told == (example.status, example.content_type, example.body({})), example.name
+        sent = {k: v for k, v in example.headers.items() if k != "date"}  # the server says its own
+        assert sent.items() <= dict(answer.headers).items(), example.name
+
+
 STEPPED = sorted(
     (slug, operation)
     for slug, file in FILES.items()

@@ -19,6 +19,9 @@ from providers.adapters.manifest.transforms.base import (
 _NUMERIC = re.compile(
     r"[+-]?([0-9]{1,40}(\.[0-9]{0,40})?|\.[0-9]{1,40})([eE][+-]?[0-9]{1,3})?", re.ASCII
 )
+MOST_EXACT: Final = 2**53 - 1
+"""The largest whole number that every reader of JSON has exactly (RFC 8259 §6)."""
+
 _MAX_DIGITS = 30
 _DECIMALS = 4
 
@@ -55,13 +58,16 @@ def number(value: Any) -> int | float:
             raise TransformError("number out of range")
         return value
     found = exact(value)
-    return int(found) if found == found.to_integral_value() and "." not in value else float(found)
+    is_whole = found == found.to_integral_value() and "." not in value and abs(found) <= MOST_EXACT
+    return int(found) if is_whole else float(found)
 
 
 def whole(value: Any) -> int:
     found = exact(value)
     if found != found.to_integral_value():
         raise TransformError("whole number expected")
+    if abs(found) > MOST_EXACT:
+        raise TransformError("number out of range")
     return int(found)
 
 

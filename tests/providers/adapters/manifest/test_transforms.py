@@ -58,6 +58,8 @@ def run(steps: Any, value: Any) -> Any:
         ("number", 3.5, 3.5),
         ("int", "12", 12),
         ("int", 12.0, 12),
+        ("int", 2**53 - 1, 2**53 - 1),
+        ("number", "99999999999999999999", 1e20),
         ({"unit": "f_to_c"}, 212, 100.0),
         ({"unit": "k_to_c"}, 273.15, 0.0),
         ({"unit": "kph_to_mps"}, 36, 10.0),
@@ -143,6 +145,7 @@ def test_each_does_what_it_says(steps: Any, value: Any, result: Any) -> None:
         ("number", "1e999"),
         ("number", float("nan")),
         ("int", "1.5"),
+        ("int", "9007199254740992"),  # some readers of JSON would round it
         ("epoch_s", 1e18),
         ("epoch_s", "soon"),
         ("iso", "yesterday"),
