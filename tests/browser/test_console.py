@@ -110,7 +110,7 @@ def force(staff: Visitor, state: str) -> None:
     page.click("button[name=index]")
     page.select_option("[name=state]", state)
     page.fill("[name=reason]", "a test of the browser's")
-    page.click("[name=override]")
+    page.click("[name=sure]")
     page.wait_for_selector("text=In force everywhere within a second")
 
 
