@@ -56,16 +56,19 @@ def is_long(request: pytest.FixtureRequest) -> bool:
 
 @pytest.fixture(scope="module")
 def shipped(
-    django_db_setup: None, django_db_blocker: DjangoDbBlocker
+    request: pytest.FixtureRequest, django_db_setup: None, django_db_blocker: DjangoDbBlocker
 ) -> Iterator[Sequence[CatalogueFile]]:
     """The catalogue, with which every test of the file finds the database: to load it takes
-    longer than most of them, and each leaves it as it was."""
+    longer than most of them, and each leaves it as it was. A file that names slugs in SHIPPED
+    has those only."""
     from django.db import transaction
 
     from api.configuration import catalogue
     from tests.shipped import FILES
 
+    wanted = getattr(request.module, "SHIPPED", None)
+    files = [file for file in FILES if wanted is None or file.slug in wanted]
     with django_db_blocker.unblock(), transaction.atomic():
-        catalogue.load(FILES)
-        yield FILES
+        catalogue.load(files)
+        yield files
         transaction.set_rollback(True)

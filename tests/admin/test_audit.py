@@ -20,6 +20,7 @@ from tests import factories
 from tests.admin.test_takeover import send
 
 pytestmark = pytest.mark.django_db
+SHIPPED = frozenset({"frankfurter"})
 
 
 def last(row: models.Model) -> AuditEntry:

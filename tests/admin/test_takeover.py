@@ -15,6 +15,7 @@ from providers.models import Model, Provider, Route, Target
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("shipped")]
 BUILTIN, OPERATOR = Provider.Source.BUILTIN, Provider.Source.OPERATOR
+SHIPPED = frozenset({"abstract-ip", "alpha-vantage", "finnhub", "groq", "met-no", "nominatim", "open-meteo", "openai", "photon"})
 
 
 def newer(files: Sequence[CatalogueFile]) -> list[CatalogueFile]:

@@ -24,6 +24,7 @@ from tests.providers.definitions import rates
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("shipped")]
 FX = "finance.fx_rate"
+SHIPPED = frozenset({"alpha-vantage", "fixer", "frankfurter", "open-er-api", "openai", "anthropic"})
 
 
 def made(slug: str = "my-rates", **changes: str) -> Definition:

@@ -33,6 +33,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:StreamingHttpResponse must consume:Warning"),
 ]
 REQUESTS = "/app/acme/requests/"
+SHIPPED = frozenset({"openai", "open-meteo"})
 
 
 def ids(browser: Client, **query: str) -> list[str]:
