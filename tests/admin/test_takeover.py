@@ -36,7 +36,10 @@ def where(row: Any) -> str:
 
 def shown(browser: Client, row: Any) -> dict[str, Any]:
     """The change page's form as a browser would send it back."""
-    page = browser.get(where(row)).context
+    return sent_back(browser.get(where(row)).context)
+
+
+def sent_back(page: Any) -> dict[str, Any]:
     forms = [page["adminform"].form]
     for inline in page["inline_admin_formsets"]:
         forms += [inline.formset.management_form, *inline.formset.initial_forms]

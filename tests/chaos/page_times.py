@@ -18,9 +18,9 @@ DAYS = 30
 TENANTS = 20
 PAGES_OF_ADMIN = ("", "figures/", "alerts/", "cache/", "scores/", "definitions/", "export/")
 LEDGER = "/admin/usage/usagerecord/"
-OF_LEDGER = ("outcome=error", "mode__exact=test", "streamed__exact=0", "q=nothing", "p=3")
+OF_LEDGER = ("outcome=error", "mode=test", "streamed__exact=0", "q=nothing", "p=3")
 OF_PORTAL = {
-    "requests": ("span=90", "outcome=error&span=90", "operation=finance.quote&span=90", "mode=test"),
+    "requests": ("span=90", "outcome=error&span=90", "operation=finance.quote&span=90", "mode=test&span=90"),
     "usage": ("by=key&span=365", "by=model&span=90", "by=hour&span=7"),
 }
 DASHBOARDS = ("system-health", "llm-performance", "cache-stats", "database-health", "alerts")

@@ -29,7 +29,7 @@ pytestmark = [
 KEEP = frozenset(
     {*("public_id", "request_id", "time_zone", "locale", "operation"), "quotas", "rate_limits"}
 )
-FORMULAS = ("=cmd()", "+1", "-1", "@sum(a1)", "\t=1", "\r=1", "\n=1")
+FORMULAS = ("=cmd()", "+1", "-1", "@sum(a1)", "\t=1", "\r=1", "\n=1", "\uff1d1", "\uff20a")
 
 
 @pytest.fixture
