@@ -1,8 +1,8 @@
 """Every page and dashboard over a ledger of some size: its queries, and how long it takes.
 
 `python -m tests.chaos.page_times <rows> <turns>` on the database of DATABASE_URL, which has the
-catalogue: fills the ledger up to so many rows, sums them up, and prints JSON: by page its
-queries and its times in ms, sorted.
+catalogue: fills the ledger with so many rows, sums them up, and prints JSON: by page its
+queries, its times, and how much of them it was at work (both in ms, sorted).
 """
 
 from __future__ import annotations
@@ -162,12 +162,13 @@ def measured(where: str, get: Callable[[str], Any], turns: int) -> dict[str, Any
         answer = get(where)
         assert answer.status_code == 200, (where, answer.status_code)
         queries = len(captured)
-    times = []
+    times, busy = [], []
     for _ in range(turns):
-        begun = time.perf_counter()
+        begun, worked = time.perf_counter(), time.process_time()
         get(where).content  # noqa: B018
         times.append((time.perf_counter() - begun) * 1000)
-    return {"queries": queries, "ms": sorted(times)}
+        busy.append((time.process_time() - worked) * 1000)
+    return {"queries": queries, "ms": sorted(times), "cpu": sorted(busy)}
 
 
 def main(rows: int, turns: int) -> None:
