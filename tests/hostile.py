@@ -17,14 +17,14 @@ CORPUS = (
     "</script><script>__xss=1</script>",
     "'-(__xss=1)-'",
     '";__xss=1;//',
-    "\\\";__xss=1//",
+    '\\";__xss=1//',
     '"><img src=x onerror=__xss=1>',
     "'><svg/onload=__xss=1>",
     '" autofocus onfocus="__xss=1',
     "' onmouseover='__xss=1",
     "x onpointerenter=__xss=1 ",
     "`onfocus=__xss=1 autofocus`",
-    '<svg><animate onbegin=__xss=1 attributeName=x dur=1s>',
+    "<svg><animate onbegin=__xss=1 attributeName=x dur=1s>",
     "<svg><script>__xss=1</script></svg>",
     '<math><mtext><mglyph><style><!--</style><img title="--&gt;&lt;img src onerror=__xss=1&gt;">',
     '<a href="java\tscript:__xss=1">x</a>',
@@ -135,7 +135,7 @@ def plant(row: models.Model, *, keep: frozenset[str] = frozenset()) -> bool:
     if not chosen or key is None:
         return False
     sets = ", ".join(f'"{column}" = %s' for column in chosen)
-    statement = f'UPDATE {row._meta.db_table} SET {sets} WHERE "{key.column}" = %s'  # noqa: S608
+    statement = f'UPDATE {row._meta.db_table} SET {sets} WHERE "{key.column}" = %s'
     with connection.cursor() as cursor:
         cursor.execute(statement, [*chosen.values(), key.get_db_prep_value(row.pk, connection)])
     return True

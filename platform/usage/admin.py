@@ -21,7 +21,6 @@ from usage.models import Attempt, OpenCall, UsageRecord
 from usage.rollup_models import AttemptDay, UsageDay
 from usage.waterfall import bars
 
-
 RARE = {"outcome", "mode", "streamed__exact", "estimate__exact"}
 
 

@@ -32,11 +32,11 @@ def begin_of_newest(
     rows = UsageHour.objects.filter(tenant_id=tenant_id, starts__gt=since - HOUR, **kind)
     if before is not None:
         rows = rows.filter(starts__lt=before - SKEW - HOUR)
-    rows = rows.filter(**{f"{counted}__gt": 0}).values("starts").order_by("-starts")
+    by_hour = rows.filter(**{f"{counted}__gt": 0}).values("starts").annotate(found=Sum(counted))
     begin = _summed_until(tenant_id)  # asked first: what is folded meanwhile is seen below
     if before is not None:
         begin = min(begin, before - SKEW - HOUR)
-    for starts, number in rows.annotate(found=Sum(counted)).values_list("starts", "found"):
+    for starts, number in by_hour.order_by("-starts").values_list("starts", "found"):
         begin, most = min(begin, starts), most - number
         if most <= 0:
             break

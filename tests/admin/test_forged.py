@@ -60,7 +60,9 @@ def test_who_may_only_look_does_nothing_by_an_action(label: str) -> None:
         override = {"override": "1", "state": "DISABLED", "reason": "r"}
         client.post(url(label, "changelist"), form | override)
     assert kept(row) == before
-    assert not BreakerOverride.objects.exists() and not AuditEntry.objects.filter(actor=person.email)
+    assert not BreakerOverride.objects.exists() and not AuditEntry.objects.filter(
+        actor=person.email
+    )
 
 
 def test_every_list_with_actions_is_tried() -> None:
@@ -125,4 +127,6 @@ def test_a_managements_form_is_not_trusted(form: Any, browser: Client, targets: 
 def test_a_row_that_cannot_be(pk: str, browser: Client) -> None:
     for label in MAKERS:
         assert browser.get(url(label, "change", pk)).status_code == 302, label
-    assert browser.get(reverse("admin:providers_provider_definitions", args=[pk])).status_code == 404
+    assert (
+        browser.get(reverse("admin:providers_provider_definitions", args=[pk])).status_code == 404
+    )

@@ -155,5 +155,5 @@ def test_an_address_that_leads_nowhere(browser: Client) -> None:
     answer = browser.get(f"/admin/{quote(TEXT)}/")
     assert answer.status_code == 404 and not made_by_texts(answer.content.decode())
     for where in ("/admin/search/", url("tenants.plan", "changelist"), reverse("export")):
-        page = browser.get(where, {name: TEXT for name in ("q", "s", "tenant", "from", "o")})
+        page = browser.get(where, dict.fromkeys(("q", "s", "tenant", "from", "o"), TEXT))
         assert not made_by_texts(page.content.decode())

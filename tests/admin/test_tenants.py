@@ -22,7 +22,13 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:StreamingHttpResponse must consume:Warning"),
 ]
 MOST_QUERIES = 15
-FILTERS = ("outcome=error", "mode=test", "streamed__exact=0", "estimate__exact=cut", "day=2026-01-01")
+FILTERS = (
+    "outcome=error",
+    "mode=test",
+    "streamed__exact=0",
+    "estimate__exact=cut",
+    "day=2026-01-01",
+)
 
 
 def page(tenant: Tenant) -> str:

@@ -60,13 +60,15 @@ def test_a_key_a_call_and_its_story(visitor: Visit) -> None:
     key = page.inner_text("#secret")
     told = call(owner.system.url, key)
     owner.go(f"/app/acme/requests/?q={told['request_id']}")
-    assert "finance.quote" in owner.text() and "browser" in owner.text()
+    assert "finance.quote" in owner.text() and "browser" in owner.text() and not owner.axe()
     owner.go("/app/acme/usage/?mode=test&by=key&span=1")
     assert page.locator("canvas").count() == 1
     page.select_option("[name=by]", "operation")  # no button: the page follows
     page.wait_for_selector("th:has-text('finance.quote')")
     owner.go("/app/acme/keys/")
     page.click("a:has-text('browser')")
+    page.wait_for_selector("text=Make a new key like it")
+    assert not owner.axe()
     page.click("text=Make a new key like it")
     fresh = page.inner_text("#secret")
     assert fresh != key
@@ -132,6 +134,7 @@ def test_by_the_keyboard_alone(visitor: Visit) -> None:
     somebody = visitor()
     page = somebody.page
     somebody.go("/app/sign-in/")
+    assert not somebody.axe()
     tab_to(page, "a.skip")
     for name, text in (("username", "owner@acme.test"), ("password", PASSWORD)):
         tab_to(page, f"[name={name}]")
@@ -152,7 +155,7 @@ def test_by_the_keyboard_alone(visitor: Visit) -> None:
     tab_to(page, "form.card button")
     page.keyboard.press("Enter")
     page.wait_for_selector("#secret")
-    assert page.inner_text("#secret").startswith("pb_test_")
+    assert page.inner_text("#secret").startswith("pb_test_") and not somebody.axe()
 
 
 def tab_to(page: Any, selector: str) -> None:

@@ -20,7 +20,12 @@ PAGES_OF_ADMIN = ("", "figures/", "alerts/", "cache/", "scores/", "definitions/"
 LEDGER = "/admin/usage/usagerecord/"
 OF_LEDGER = ("outcome=error", "mode=test", "streamed__exact=0", "q=nothing", "p=3")
 OF_PORTAL = {
-    "requests": ("span=90", "outcome=error&span=90", "operation=finance.quote&span=90", "mode=test&span=90"),
+    "requests": (
+        "span=90",
+        "outcome=error&span=90",
+        "operation=finance.quote&span=90",
+        "mode=test&span=90",
+    ),
     "usage": ("by=key&span=365", "by=model&span=90", "by=hour&span=7"),
 }
 DASHBOARDS = ("system-health", "llm-performance", "cache-stats", "database-health", "alerts")
@@ -91,7 +96,7 @@ def fill(rows: int, first: int) -> None:
     )
     with connection.cursor() as cursor:
         for table in ("usagerecord", "attempt", "feedback"):
-            cursor.execute(f"DELETE FROM usage_{table}")  # noqa: S608
+            cursor.execute(f"DELETE FROM usage_{table}")
         for each in (statement, ATTEMPTS, FEEDBACK):
             cursor.execute(each)
         rollups.rebuild()
@@ -186,7 +191,7 @@ def main(rows: int, turns: int) -> None:
     for where, get in visits(tenant, keys):
         page = re.sub(r"[0-9a-f-]{36}", "last", where).replace(f"/{tenant.pk}/", "/first/")
         told[page] = measured(where, get, turns)
-    print(json.dumps({"filling": filling, "pages": told}))  # noqa: T201
+    print(json.dumps({"filling": filling, "pages": told}))
 
 
 if __name__ == "__main__":

@@ -66,5 +66,8 @@ def test_a_form_from_elsewhere_is_refused() -> None:
 def test_the_api_believes_no_cookie(where: str) -> None:
     browser = Client()
     browser.force_login(UserFactory(is_staff=True, is_superuser=True))
-    for answer in (browser.get(f"/api/v1/{where}"), browser.post(f"/api/v1/{where}", {"name": "x"})):
+    for answer in (
+        browser.get(f"/api/v1/{where}"),
+        browser.post(f"/api/v1/{where}", {"name": "x"}),
+    ):
         assert answer.status_code == 401

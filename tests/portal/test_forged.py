@@ -92,7 +92,9 @@ def test_fields_that_are_nobodys_to_set(tenant: Tenant, other: Tenant, owner: Cl
 @pytest.mark.parametrize("overlap", ["-1", "1", "99999999", "x", "", "0; DROP"])
 def test_an_overlap_is_one_of_those_offered(overlap: str, tenant: Tenant, owner: Client) -> None:
     key = ApiKeyFactory(project=tenant.projects.get())
-    assert owner.post(f"/app/acme/keys/{key.key_id}/rotate/", {"overlap": overlap}).status_code == 400
+    assert (
+        owner.post(f"/app/acme/keys/{key.key_id}/rotate/", {"overlap": overlap}).status_code == 400
+    )
     assert ApiKey.objects.count() == 1
 
 

@@ -75,7 +75,9 @@ def test_pages_and_what_they_send_back(
     (pattern,) = [pattern for pattern in urlpatterns if pattern.name == name]
     names = [each for each in pattern.pattern.converters if each != "slug"]
     where = reverse(f"portal:{name}", args=[tenant.slug, *(planted[each] for each in names)])
-    query = dict.fromkeys(("q", "by", "span", "mode", "key", "operation", "outcome", "format"), TEXT)
+    query = dict.fromkeys(
+        ("q", "by", "span", "mode", "key", "operation", "outcome", "format"), TEXT
+    )
     if MATRIX[name][0]:
         answer = owner.get(where)
         assert answer.status_code == 200
@@ -84,7 +86,9 @@ def test_pages_and_what_they_send_back(
         if name != "requests-export":
             shown(owner.get(where, query))
     fields = ("name", "slug", "email", "role", "scopes", "project", "mode", "overlap", "time_zone")
-    answer = owner.post(where, dict.fromkeys((*fields, "locale", "expires_at", "allowed_ips"), TEXT))
+    answer = owner.post(
+        where, dict.fromkeys((*fields, "locale", "expires_at", "allowed_ips"), TEXT)
+    )
     if not answer.streaming:
         shown(answer)
 
@@ -105,7 +109,9 @@ def test_pages_before_one_is_anybodys(planted: dict[str, str], tenant: Tenant) -
     assert "__xss" in shown(client.get("/app/"))
 
 
-@pytest.mark.parametrize("wanted", ["javascript:__xss=1", "//__xss", "/\\__xss", " //__xss", "http:__xss"])
+@pytest.mark.parametrize(
+    "wanted", ["javascript:__xss=1", "//__xss", "/\\__xss", " //__xss", "http:__xss"]
+)
 def test_who_signs_in_stays_here(wanted: str, tenant: Tenant) -> None:
     person = factories.MembershipFactory(tenant=tenant).user
     form = {"username": person.email, "password": factories.PASSWORD, "next": wanted}
@@ -116,7 +122,9 @@ def test_who_signs_in_stays_here(wanted: str, tenant: Tenant) -> None:
 def test_no_file_has_a_formula(formula: str, tenant: Tenant, owner: Client) -> None:
     """Not in a cell of text; an amount below zero is a number."""
     called(tenant, 2, model=formula, provider=formula, route=formula, code=formula)
-    files = [owner.get("/app/acme/usage/", {"by": by, "format": "csv"}) for by in ("model", "provider")]
+    files = [
+        owner.get("/app/acme/usage/", {"by": by, "format": "csv"}) for by in ("model", "provider")
+    ]
     files.append(owner.get("/app/acme/requests/export/"))
     for answer in files:
         text = (b"".join(answer) if answer.streaming else answer.content).decode()  # type: ignore[attr-defined]

@@ -22,7 +22,7 @@ KINDS: list[dict[str, Any]] = [{}, {"errors": True}, {"operation": "rare"}, {"ke
 
 @pytest.mark.parametrize("seed", range(4))
 def test_every_page_is_as_without_it(seed: int) -> None:
-    chance = random.Random(seed)  # noqa: S311
+    chance = random.Random(seed)
     tenant, other = TenantFactory(), TenantFactory()
     for n in range(120):
         called(
@@ -66,7 +66,10 @@ def test_what_is_not_there_is_looked_for_in_what_is_not_summed_up() -> None:
     assert timezone.now() - begin < dt.timedelta(hours=2)
 
 
-@pytest.mark.parametrize("text", [uuid7(), "f" * 8 + "-ffff-4fff-8fff-" + "f" * 12, "0" * 8 + "-0000-0000-0000-" + "0" * 12])
+@pytest.mark.parametrize(
+    "text",
+    [uuid7(), "f" * 8 + "-ffff-4fff-8fff-" + "f" * 12, "0" * 8 + "-0000-0000-0000-" + "0" * 12],
+)
 def test_any_id_has_a_moment(text: str) -> None:
     assert abs(moment_of(uuid7()) - timezone.now()) < dt.timedelta(seconds=5)
     begin_of_newest(1, tenant_id=1, since=timezone.now(), before=moment_of(text), mode="live")
