@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import random
+import re
 from typing import Any
 
 import pytest
@@ -66,10 +67,8 @@ def test_what_is_not_there_is_looked_for_in_what_is_not_summed_up() -> None:
     assert timezone.now() - begin < dt.timedelta(hours=2)
 
 
-@pytest.mark.parametrize(
-    "text",
-    [uuid7(), "f" * 8 + "-ffff-4fff-8fff-" + "f" * 12, "0" * 8 + "-0000-0000-0000-" + "0" * 12],
-)
-def test_any_id_has_a_moment(text: str) -> None:
+@pytest.mark.parametrize("digit", ["0", "f"])
+def test_any_id_has_a_moment(digit: str) -> None:
     assert abs(moment_of(uuid7()) - timezone.now()) < dt.timedelta(seconds=5)
-    begin_of_newest(1, tenant_id=1, since=timezone.now(), before=moment_of(text), mode="live")
+    before = moment_of(re.sub("x", digit, "xxxxxxxx-xxxx-4xxx-8xxx-xxxxxxxxxxxx"))
+    begin_of_newest(1, tenant_id=1, since=timezone.now(), before=before, mode="live")
