@@ -1,4 +1,4 @@
-"""Every page over a thousand calls and over a million: as many queries, and as good as as fast."""
+"""Every page over a thousand calls and over a million: as many queries, and none is slow."""
 
 from __future__ import annotations
 
@@ -58,7 +58,9 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], str]:
 
 
 def test_pages_do_not_notice_how_many_calls_there_were(
-    url: Callable[[], str], record_property: Callable[[str, object], None]
+    url: Callable[[], str],
+    request: pytest.FixtureRequest,
+    record_property: Callable[[str, object], None],
 ) -> None:
     few, many = visited(url(), FEW), visited(url(), MANY)
     lines = [f"{'queries':>9}  ms, p50 and p95, of {FEW:,} calls and of {MANY:,}; at work (p95)"]
@@ -71,5 +73,7 @@ def test_pages_do_not_notice_how_many_calls_there_were(
     assert few.keys() == many.keys()
     for page, told in many.items():
         assert told["queries"] == few[page]["queries"] <= MOST_QUERIES, page
-    slow = {page for page, told in many.items() if p(0.95, told["ms"]) >= MOST_MS}
+    # SQLite works in our process: what else runs on the machine is not in its time at work.
+    measure = "cpu" if request.node.callspec.params["url"] == "sqlite" else "ms"
+    slow = {page for page, told in many.items() if p(0.95, told[measure]) >= MOST_MS}
     assert not slow, figures
