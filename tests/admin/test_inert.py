@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
+from django.core.management import call_command
 from django.forms import ModelChoiceField
 from django.template import Context, Template
 from django.test import Client
@@ -157,3 +161,24 @@ def test_an_address_that_leads_nowhere(browser: Client) -> None:
     for where in ("/admin/search/", url("tenants.plan", "changelist"), reverse("export")):
         page = browser.get(where, dict.fromkeys(("q", "s", "tenant", "from", "o"), TEXT))
         assert not made_by_texts(page.content.decode())
+
+
+@pytest.mark.filterwarnings("ignore:StreamingHttpResponse must consume:Warning")
+def test_no_file_of_the_ledger_has_a_formula(browser: Client, tmp_path: Path) -> None:
+    """The admin's, those of both APIs, and the command's."""
+    key = factories.ApiKeyFactory()
+    staff = factories.ApiKeyFactory(scopes=["internal:read"])
+    texts = ("=1", "+1", "-1", "@a", "\t=1", "\r=1", "\uff1d1")
+    for text in texts:
+        called(key.tenant, 2, model=text, provider=text, route=text, code=text)
+    files = [b"".join(browser.get(reverse("export"), {"format": "csv"}))]
+    for path, asks in (("/api/v1/usage/export", key), ("/internal/v1/usage/export", staff)):
+        answer = Client().get(path, HTTP_AUTHORIZATION=f"Bearer {asks.text}")
+        assert answer.status_code == 200, path
+        files.append(b"".join(answer))
+    call_command("export_usage", out=tmp_path / "file.csv")
+    files.append((tmp_path / "file.csv").read_bytes())
+    for file in files:
+        rows = list(csv.DictReader(io.StringIO(file.decode(), newline="")))
+        for column in ("model", "provider", "route", "code"):
+            assert {row[column] for row in rows} == {f"'{text}" for text in texts}
