@@ -9,7 +9,6 @@ from django.contrib import admin
 from django.contrib.auth.admin import GroupAdmin as BaseGroupAdmin
 from django.contrib.auth.admin import UserAdmin as BaseUserAdmin
 from django.contrib.auth.models import Group
-from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from unfold.admin import ModelAdmin
@@ -151,10 +150,11 @@ class RefreshFamilyAdmin(ReadOnlyAdmin):
     fields = ["id", "user", "created_at", "expires_at", "revoked_at"]
     actions = ["end"]
 
-    @admin.action(description="End these sign-ins")
+    def has_end_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("accounts.change_refreshfamily")
+
+    @admin.action(description="End these sign-ins", permissions=["end"])
     def end(self, request: HttpRequest, queryset: QuerySet[RefreshFamily]) -> None:
-        if not request.user.has_perm("accounts.change_refreshfamily"):
-            raise ValidationError("You may not end sign-ins.")
         for family in queryset:
             tokens.end_family(family.pk)
         self.message_user(request, "Ended.")

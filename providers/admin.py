@@ -8,8 +8,8 @@ from typing import Any
 
 from django.contrib import admin
 from django.db.models import Count, Exists, JSONField, OuterRef, Q, QuerySet, Subquery
-from django.http import HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404, redirect
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils import timezone
 from unfold.admin import ModelAdmin, TabularInline
@@ -32,6 +32,7 @@ class Indented(json.JSONEncoder):
 class CatalogueAdmin(ModelAdmin):  # type: ignore[misc]
     """Rows that load_catalogue may have made. What staff change is theirs, and it stays."""
 
+    list_per_page = 50  # a page is made in a tenth of a second
     formfield_overrides = {
         JSONField: {
             "encoder": Indented,
@@ -74,7 +75,14 @@ class ProviderAdmin(CatalogueAdmin):
 
     @action(description="Definition", url_path="definition", permissions=["view"])  # type: ignore[untyped-decorator]
     def definitions(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        return redirect("definitions", slug=get_object_or_404(Provider, pk=object_id).slug)
+        return redirect("definitions", slug=self._provider(request, object_id).slug)
+
+    def _provider(self, request: HttpRequest, object_id: str) -> Provider:
+        """Raises Http404."""
+        provider: Provider | None = self.get_object(request, object_id)
+        if provider is None:
+            raise Http404
+        return provider
 
     @admin.display(description="credentials", ordering="held")
     def credentials_held(self, provider: Any) -> str:
@@ -168,6 +176,11 @@ class TargetInline(TabularInline):  # type: ignore[misc]
     ordering_field = "position"
     fields = ["position", "provider", "model", "weight", "enabled"]
     autocomplete_fields = ["provider", "model"]
+    max_num = 50  # as many as a file may say
+
+    def get_formset(self, request: HttpRequest, obj: Any = None, **kwargs: Any) -> Any:
+        """No more forms than these are made, however many a request says that it has."""
+        return super().get_formset(request, obj, absolute_max=self.max_num, **kwargs)
 
 
 @admin.register(Route)

@@ -100,6 +100,7 @@ class ApiKeyAdmin(ModelAdmin):  # type: ignore[misc]
     its own: a message would pass through a cookie or the session table."""
 
     form = ApiKeyForm
+    list_per_page = 50
     list_display = ["name", "hint", "tenant", "project", "mode", "expires_at", "revoked_at"]
     list_filter = ["mode", "tenant", "revoked_at"]
     list_select_related = ["tenant", "project__tenant"]

@@ -16,6 +16,7 @@ from lib.models import Published, PublishedQuerySet, Revision, Topic
 from tenants.fields import JSONListField
 from tenants.keys import Mode
 from tenants.limits import validate_house_rate_limits, validate_rate_limits
+from tenants.locales import DEFAULT, validate_locale
 from tenants.quotas import (
     IN_FORCE_SECONDS,
     validate_house_quotas,
@@ -114,6 +115,13 @@ class Tenant(QuotaHolder):
     plan = models.ForeignKey(Plan, on_delete=models.PROTECT, related_name="tenants")
     status = models.CharField(max_length=12, choices=Status, default=Status.ACTIVE)
     time_zone = models.CharField(max_length=64, default="UTC", validators=[validate_time_zone])
+    locale = models.CharField(
+        max_length=16,
+        default=DEFAULT,
+        db_default=DEFAULT,  # for a gateway of the version before, which knows no such column
+        validators=[validate_locale],
+        help_text="How figures are written on its pages, such as en, de or pt-br.",
+    )
     rate_limits = JSONListField(
         null=True,
         default=None,

@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from tenants import keys
 from tenants.keys import Mode
+from tenants.locales import DEFAULT
 from tenants.models import ApiKey, Plan, Project, Tenant
 from tenants.scopes import check_scopes
 
@@ -28,6 +29,7 @@ def create_tenant(
     name: str,
     plan: Plan,
     time_zone: str = "UTC",
+    locale: str = DEFAULT,
     rate_limits: list[dict[str, Any]] | None = None,
     allow_house_fallback: bool = False,
     keep_warm: bool = False,
@@ -39,6 +41,7 @@ def create_tenant(
             name=name,
             plan=plan,
             time_zone=time_zone,
+            locale=locale,
             rate_limits=rate_limits,
             allow_house_fallback=allow_house_fallback,
             keep_warm=keep_warm,
@@ -52,6 +55,7 @@ def update_tenant(
     tenant: Tenant,
     name: str | None = None,
     time_zone: str | None = None,
+    locale: str | None = None,
     allow_house_fallback: bool | None = None,
     keep_warm: bool | None = None,
     plan: Plan | None = None,
@@ -60,6 +64,7 @@ def update_tenant(
     changes = {
         "name": name,
         "time_zone": time_zone,
+        "locale": locale,
         "allow_house_fallback": allow_house_fallback,
         "keep_warm": keep_warm,
         "plan": plan,

@@ -133,6 +133,7 @@ class StateFilter(admin.SimpleListFilter):
 @admin.register(Price)
 class PriceAdmin(ModelAdmin):  # type: ignore[misc]
     form = PriceForm
+    list_per_page = 50
     list_display = [
         "what",
         "state",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import re
 import time
@@ -27,6 +28,14 @@ def first_uuid7(moment: float) -> str:
 
 def is_uuid(text: str) -> bool:
     return _UUID.match(text) is not None
+
+
+def moment_of(text: str) -> dt.datetime:
+    """When a UUIDv7 was made; of another UUID, some moment or the last there is."""
+    try:
+        return dt.datetime.fromtimestamp(int(text[:8] + text[9:13], 16) / 1000, dt.UTC)
+    except (OverflowError, ValueError):
+        return dt.datetime.max.replace(tzinfo=dt.UTC)
 
 
 def prefixed(prefix: str) -> str:

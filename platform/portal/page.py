@@ -24,6 +24,7 @@ from django.views.decorators.cache import never_cache
 from accounts.models import Membership, User
 from api.acting import person_of
 from api.permissions import EVERYONE, MANAGERS
+from portal.numbers import by_the_customs_of
 from tenants.models import Tenant
 
 View = Callable[..., HttpResponseBase]
@@ -75,7 +76,8 @@ def page(*, read: Set[str] = EVERYONE, write: Set[str] = EVERYONE) -> Callable[[
             allowed = read if request.method in {"GET", "HEAD"} else write
             if visit.role not in allowed or not (allowed is read or visit.may(write)):
                 return visit.render("portal/forbidden.html", status=403)
-            with timezone.override(zoneinfo.ZoneInfo(visit.tenant.time_zone)):
+            zone = zoneinfo.ZoneInfo(visit.tenant.time_zone)
+            with timezone.override(zone), by_the_customs_of(visit.tenant.locale):
                 return view(visit, **kwargs)
 
         opened.read, opened.write = read, write  # type: ignore[attr-defined]  # for the matrix

@@ -21,6 +21,7 @@ from api.acting import person_of
 from api.permissions import BUILDERS, MANAGERS
 from portal.page import Visit, page
 from tenants import services as tenants
+from tenants.locales import locales
 from tenants.models import Project
 
 ONLY_OWNERS = "Only an owner may make, change or remove an owner."
@@ -210,6 +211,10 @@ class SettingsForm(forms.Form):
         choices=[(name, name) for name in sorted(zoneinfo.available_timezones())],
         help_text="Of the times on these pages, and of your quotas' days and months.",
     )
+    locale = forms.ChoiceField(
+        choices=[(code, f"{name} ({code})") for code, name in locales().items()],
+        help_text="How figures are written here; the texts stay in English.",
+    )
     allow_house_fallback = forms.BooleanField(
         required=False,
         label="When a provider fails with a credential of yours, go on with ours",
@@ -218,7 +223,7 @@ class SettingsForm(forms.Form):
 
 @page(read=MANAGERS, write=MANAGERS)
 def settings(visit: Visit) -> HttpResponse:
-    names = ("name", "time_zone", "allow_house_fallback")
+    names = ("name", "time_zone", "locale", "allow_house_fallback")
     initial = {name: getattr(visit.tenant, name) for name in names}
     form = SettingsForm(visit.request.POST or None, initial=initial)
     if visit.request.method == "POST" and form.is_valid():

@@ -14,6 +14,7 @@ from accounts.identity import of_tenant
 from api.v1.quotas import of_tenants
 from billing.models import EVERY_MODEL, KINDS, Price
 from lib.money import marked_up
+from portal.numbers import number
 from portal.page import Visit, page
 from tenants.keys import Mode
 
@@ -90,4 +91,4 @@ def _priced(row: Price, markup: int) -> Priced:
 def _usd(microusd: int, kind: str) -> str:
     """Per million tokens, thousand units, or call."""
     amount = Decimal(microusd) / (1000 if kind == "unit" else 1) / 1_000_000
-    return f"${amount.normalize():f}"
+    return f"${number(amount.normalize())}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Mapping
 from typing import Any
 
 from django.http import Http404, HttpResponse
@@ -11,13 +12,14 @@ from django.utils import timezone
 
 from api.pacing import EXPORTS, slow_down
 from api.v1 import exports
-from lib.ids import is_uuid
+from lib.ids import is_uuid, moment_of
 from lib.problems import Problem
 from portal.page import Visit, page
 from providers.operations import registry
 from tenants.keys import Mode
 from tenants.models import ApiKey
 from usage.export import FOR_TENANTS
+from usage.finding import begin_of_newest
 from usage.models import UsageRecord
 from usage.waterfall import bars
 
@@ -46,20 +48,30 @@ def requests(visit: Visit) -> HttpResponse:
 
 def _found(visit: Visit) -> Any:
     """The newest first. A page goes on where the last one ended, however many came since."""
-    query = visit.request.GET
-    days = int(query["span"]) if query.get("span") in SPANS else 1
-    since = timezone.now() - dt.timedelta(days=days)
-    mode = Mode.TEST if query.get("mode") == Mode.TEST else Mode.LIVE
-    rows = UsageRecord.objects.of_tenant(visit.tenant.pk).filter(mode=mode, created_at__gte=since)
+    query, before = visit.request.GET, visit.request.GET.get("before", "")
+    kind: dict[str, Any] = {"mode": Mode.TEST if query.get("mode") == Mode.TEST else Mode.LIVE}
     if operation := query.get("operation"):
-        rows = rows.filter(operation=operation)
-    if query.get("outcome") == "error":
-        rows = rows.exclude(code="ok")
+        kind["operation"] = operation
     if key_id := query.get("key"):
-        rows = rows.filter(key_id__in=_key_ids(visit, key_id))
-    if is_uuid(before := query.get("before", "")):
+        kind["key_id__in"] = _key_ids(visit, key_id)
+    rows = UsageRecord.objects.of_tenant(visit.tenant.pk).filter(**kind)
+    if errors := query.get("outcome") == "error":
+        rows = rows.exclude(code="ok")
+    if is_uuid(before):
         rows = rows.filter(request_id__lt=before)
-    return rows.order_by("-created_at", "-request_id")
+    begin = begin_of_newest(
+        PAGE + 1,
+        tenant_id=visit.tenant.pk,
+        since=timezone.now() - dt.timedelta(days=_days(query)),
+        before=moment_of(before) if is_uuid(before) else None,
+        errors=errors,
+        **kind,
+    )
+    return rows.filter(created_at__gte=begin).order_by("-created_at", "-request_id")
+
+
+def _days(query: Mapping[str, str]) -> int:
+    return int(query["span"]) if query.get("span") in SPANS else 1
 
 
 def _key_ids(visit: Visit, key_id: str) -> list[int]:

@@ -36,7 +36,7 @@ def usage(visit: Visit) -> HttpResponse:
         "choice": choice,
         "spans": SPANS,
         "groups": GROUPS,
-        "chart": json.dumps(_chart(told, choice["by"])),
+        "chart": json.dumps({**_chart(told, choice["by"]), "locale": visit.tenant.locale}),
         "forecast": forecast(visit.tenant, choice["mode"]),
         "query": _query(visit.request),
     }

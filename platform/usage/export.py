@@ -30,7 +30,7 @@ PAGE = 2000  # rows in memory at once
 FORMATS = {"csv": "text/csv; charset=utf-8", "jsonl": "application/jsonl"}
 MARGIN = dt.timedelta(minutes=9)  # after the deadline: a late commit, a crash's call reaped
 # With these a cell begins that a spreadsheet takes for a formula (OWASP, CSV injection).
-_FORMULA = frozenset("=+-@\t\r\n")
+_FORMULA = frozenset("=+-@\t\r\n＝＋－＠")
 
 Row = Sequence[Any]
 

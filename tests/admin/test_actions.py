@@ -103,7 +103,13 @@ def test_suspend_and_resume(browser: Client) -> None:
 
 
 def test_a_new_tenant_gets_a_project(browser: Client) -> None:
-    form = {"slug": "acme", "name": "Acme", "plan": PlanFactory().pk, "time_zone": "UTC"}
+    form = {
+        "slug": "acme",
+        "name": "Acme",
+        "plan": PlanFactory().pk,
+        "time_zone": "UTC",
+        "locale": "en",
+    }
     form |= {"quotas": "[]", "rate_limits": "null"}
     assert browser.post(reverse("admin:tenants_tenant_add"), form).status_code == 302
     assert Tenant.objects.get(slug="acme").projects.get().slug == "default"
@@ -125,7 +131,7 @@ def test_the_house_policy_is_one_row(browser: Client) -> None:
     assert HousePolicy.current().time_zone == "Asia/Tokyo"
     assert browser.get(add).status_code == browser.post(add, form).status_code == 403
     change = reverse("admin:tenants_housepolicy_change", args=[HousePolicy.PK])
-    assert browser.post(change, form | {"time_zone": "UTC"}).status_code == 302
+    assert browser.post(change, form | {"time_zone": "UTC", "locale": "en"}).status_code == 302
     assert HousePolicy.objects.get().time_zone == "UTC"
 
 

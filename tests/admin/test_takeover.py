@@ -15,7 +15,19 @@ from providers.models import Model, Provider, Route, Target
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("shipped")]
 BUILTIN, OPERATOR = Provider.Source.BUILTIN, Provider.Source.OPERATOR
-SHIPPED = frozenset({"abstract-ip", "alpha-vantage", "finnhub", "groq", "met-no", "nominatim", "open-meteo", "openai", "photon"})
+SHIPPED = frozenset(
+    {
+        "abstract-ip",
+        "alpha-vantage",
+        "finnhub",
+        "groq",
+        "met-no",
+        "nominatim",
+        "open-meteo",
+        "openai",
+        "photon",
+    }
+)
 
 
 def newer(files: Sequence[CatalogueFile]) -> list[CatalogueFile]:
@@ -37,7 +49,10 @@ def where(row: Any) -> str:
 
 def shown(browser: Client, row: Any) -> dict[str, Any]:
     """The change page's form as a browser would send it back."""
-    page = browser.get(where(row)).context
+    return sent_back(browser.get(where(row)).context)
+
+
+def sent_back(page: Any) -> dict[str, Any]:
     forms = [page["adminform"].form]
     for inline in page["inline_admin_formsets"]:
         forms += [inline.formset.management_form, *inline.formset.initial_forms]

@@ -49,6 +49,14 @@ def test_who_may_rename_the_tenant(role: str, as_role: Any) -> None:
     assert answer.status_code == (200 if role in MANAGERS else 403)
 
 
+def test_a_tenants_locale_is_one_that_figures_are_written_by(as_role: Any) -> None:
+    tenant = TenantFactory()
+    client, where = as_role(tenant, "owner"), f"/api/v1/tenants/{tenant.public_id}"
+    assert client.patch(where, {"locale": "de"}, format="json").json()["locale"] == "de"
+    refused = client.patch(where, {"locale": "xx"}, format="json")
+    assert refused.status_code == 422 and "locale" in refused.json()["errors"][0]["pointer"]
+
+
 @pytest.mark.parametrize("consent", ["allow_house_fallback", "keep_warm"])
 @pytest.mark.parametrize("role", Role.values)
 def test_who_may_agree_to_what_costs_the_tenant(role: str, consent: str, as_role: Any) -> None:

@@ -29,8 +29,9 @@ PICTURES = Path(os.environ.get("PATCHBAY_PICTURES", Path(__file__).parents[2] / 
 PATIENCE = 10_000  # ms
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
+    """Playwright runs an event loop in this thread, so it ends before others' tests begin."""
     if CHROMIUM is None:
         pytest.skip("There is no Chromium: install Debian's package `chromium`.")
     with sync_playwright() as playwright:

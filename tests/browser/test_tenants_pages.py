@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.browser.conftest import DESKTOP, PHONE, Visitor
+from tests.browser.conftest import DESKTOP, PASSWORD, PHONE, Visitor
+from tests.hostile import TEXT
 
 Visit = Callable[..., Visitor]
 PAGES = {
@@ -59,13 +60,15 @@ def test_a_key_a_call_and_its_story(visitor: Visit) -> None:
     key = page.inner_text("#secret")
     told = call(owner.system.url, key)
     owner.go(f"/app/acme/requests/?q={told['request_id']}")
-    assert "finance.quote" in owner.text() and "browser" in owner.text()
+    assert "finance.quote" in owner.text() and "browser" in owner.text() and not owner.axe()
     owner.go("/app/acme/usage/?mode=test&by=key&span=1")
     assert page.locator("canvas").count() == 1
     page.select_option("[name=by]", "operation")  # no button: the page follows
     page.wait_for_selector("th:has-text('finance.quote')")
     owner.go("/app/acme/keys/")
     page.click("a:has-text('browser')")
+    page.wait_for_selector("text=Make a new key like it")
+    assert not owner.axe()
     page.click("text=Make a new key like it")
     fresh = page.inner_text("#secret")
     assert fresh != key
@@ -124,3 +127,85 @@ def test_an_invitation_is_accepted(visitor: Visit) -> None:
     stranger.page.wait_for_url("**/app/acme/")
     owner.go("/app/acme/members/")
     assert "new@acme.test" in owner.text()
+
+
+def test_by_the_keyboard_alone(visitor: Visit) -> None:
+    """Sign in, skip what is on every page, make a key; and see where one is all the way."""
+    somebody = visitor()
+    page = somebody.page
+    somebody.go("/app/sign-in/")
+    assert not somebody.axe()
+    tab_to(page, "a.skip")
+    for name, text in (("username", "owner@acme.test"), ("password", PASSWORD)):
+        tab_to(page, f"[name={name}]")
+        page.keyboard.type(text)
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/app/acme/")
+    tab_to(page, "nav a[href$='/keys/']")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/app/acme/keys/")
+    tab_to(page, "a.skip")
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.querySelector('main').contains(document.activeElement)")
+    tab_to(page, "[name=name]")
+    page.keyboard.type("by keyboard")
+    tab_to(page, "[name=mode]")
+    page.keyboard.type("test")
+    tab_to(page, "form.card button")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#secret")
+    assert page.inner_text("#secret").startswith("pb_test_") and not somebody.axe()
+
+
+def tab_to(page: Any, selector: str) -> None:
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        if page.evaluate(IS_THERE, selector):
+            return
+    raise AssertionError(f"{selector} is not reached, or one does not see that it is")
+
+
+IS_THERE = """(selector) => {
+    const here = document.activeElement, style = getComputedStyle(here), box = here.getBoundingClientRect();
+    const seen = (style.outlineStyle !== "none" && parseFloat(style.outlineWidth) > 0)
+        || style.boxShadow !== "none";
+    return here.matches(selector) && seen && box.width > 0 && box.bottom > 0;
+}"""
+HOSTILE = """
+UPDATE tenants_tenant SET name = ? WHERE slug = 'acme' RETURNING id;
+UPDATE tenants_project SET name = ? RETURNING id;
+UPDATE tenants_apikey SET name = ? RETURNING id;
+UPDATE accounts_user SET name = ? RETURNING id;
+UPDATE providers_provider SET name = ? WHERE slug LIKE 'lab%' RETURNING id;
+UPDATE usage_usagerecord SET model = ?, provider = ?, route = ?, code = ? RETURNING request_id;
+UPDATE usage_usagedelta SET model = ?, provider = ? RETURNING id;
+UPDATE usage_usageminute SET model = ?, provider = ? RETURNING id;
+UPDATE usage_usagehour SET model = ?, provider = ? RETURNING id;
+UPDATE lib_auditentry SET object_name = ?, actor = ? RETURNING id
+"""
+
+
+def test_hostile_texts_do_nothing(visitor: Visit) -> None:
+    """The last of all: it leaves them there. What they would do is in tests/hostile.py."""
+    owner, staff = visitor("owner@acme.test"), visitor("root@example.test", staff=True)
+    system = owner.system
+    told = call(system.url, system.keys["acme/test"])
+    for statement in HOSTILE.split(";"):
+        system.rows(statement, *[TEXT] * statement.count("?"))
+    pages = ("", "usage/?mode=test&by=model", "requests/?mode=test", "keys/", "projects/")
+    for where in (*pages, "settings/", f"requests/{told['request_id']}/"):
+        look(owner, f"/app/acme/{where}")
+    admin = ("?mode=test", "tenants/tenant/1/change/", "tenants/apikey/", "lib/auditentry/")
+    record = f"usage/usagerecord/{told['request_id']}/change/"
+    for where in (*admin, "providers/provider/?q=lab", "usage/usagerecord/", record):
+        look(staff, f"/admin/{where}")
+
+
+def look(somebody: Visitor, where: str) -> None:
+    page, dialogs = somebody.page, []
+    page.once("dialog", lambda dialog: dialogs.append(dialog.message) or dialog.dismiss())
+    somebody.go(where)
+    page.mouse.move(300, 300)
+    assert "__xss" in page.content()
+    assert page.evaluate("window.__xss") is None and not dialogs, where

@@ -115,10 +115,11 @@ def test_projects(tenant: Tenant, owner: Client) -> None:
 
 
 def test_settings(tenant: Tenant, owner: Client) -> None:
-    form = {"name": "Acme AB", "time_zone": "Asia/Kolkata", "allow_house_fallback": "on"}
+    form = {"name": "Acme AB", "time_zone": "Asia/Kolkata", "locale": "sv"}
+    form["allow_house_fallback"] = "on"
     told = owner.post("/app/acme/settings/", form, follow=True).content.decode()
     tenant.refresh_from_db()
-    assert (tenant.name, tenant.time_zone) == ("Acme AB", "Asia/Kolkata")
+    assert (tenant.name, tenant.time_zone, tenant.locale) == ("Acme AB", "Asia/Kolkata", "sv")
     assert tenant.allow_house_fallback and "Saved" in told
     assert owner.post("/app/acme/settings/", form | {"time_zone": "Mars"}).status_code == 400
     entry = AuditEntry.objects.about(tenant).first()

@@ -80,7 +80,10 @@ def _plan(row: Plan) -> Item:
 
 
 def _tenant(row: Tenant) -> Item:
-    names = ("slug", "name", "status", "time_zone", "quotas", "allow_house_fallback", "keep_warm")
+    names = (
+        *("slug", "name", "status", "time_zone", "locale", "quotas"),
+        *("allow_house_fallback", "keep_warm"),
+    )
     item = _columns(row, names)
     item |= {"plan": row.plan.slug, "rate_limits": row.rate_limits}
     item["projects"] = [_columns(p, ("slug", "name")) for p in row.projects.order_by("slug")]

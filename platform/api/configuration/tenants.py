@@ -24,6 +24,7 @@ TENANT_FIELDS = (
     "name",
     "status",
     "time_zone",
+    "locale",
     "rate_limits",
     "quotas",
     "allow_house_fallback",

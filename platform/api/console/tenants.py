@@ -52,7 +52,7 @@ class TenantConsole(TenantAdmin):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> Any:
-        tenant = Tenant.objects.select_related("plan").filter(pk=object_id).first()
+        tenant = self.get_object(request, object_id)
         context = {**(_told(request, tenant) if tenant else {}), **(extra_context or {})}
         return super().change_view(request, object_id, form_url, context)
 

@@ -29,6 +29,7 @@ class TenantShown(Shown):
     plan = serializers.CharField(source="plan.slug")
     status = serializers.ChoiceField(choices=Tenant.Status.choices)
     time_zone = serializers.CharField()
+    locale = serializers.CharField()
     allow_house_fallback = serializers.BooleanField()
     keep_warm = serializers.BooleanField()
     created_at = serializers.DateTimeField()
@@ -37,6 +38,11 @@ class TenantShown(Shown):
 class TenantChange(Body):
     name = serializers.CharField(max_length=120, required=False)
     time_zone = serializers.CharField(max_length=64, required=False)
+    locale = serializers.CharField(
+        max_length=16,
+        required=False,
+        help_text="How figures are written on your pages, such as en, de or pt-br.",
+    )
     allow_house_fallback = serializers.BooleanField(
         required=False,
         help_text="Let a call that failed with your own credential go on with ours, at our price.",

@@ -1,11 +1,12 @@
-"""Figures as people read them, in the page's locale."""
+"""Figures as people read them, in the tenant's locale."""
 
 from __future__ import annotations
 
 from decimal import Decimal
 
 from django import template
-from django.utils.formats import number_format
+
+from portal.numbers import number as written
 
 register = template.Library()
 NONE = "–"
@@ -13,12 +14,12 @@ NONE = "–"
 
 @register.filter
 def count(number: int) -> str:
-    return number_format(number, force_grouping=True)
+    return written(number, 0)
 
 
 @register.filter
 def share(ratio: float | None) -> str:
-    return NONE if ratio is None else f"{number_format(round(ratio * 100, 1), 1)} %"
+    return NONE if ratio is None else f"{written(round(ratio * 100, 1), 1)} %"
 
 
 @register.filter
@@ -33,7 +34,7 @@ def money(microusd: int | None) -> str:
         return NONE
     amount = Decimal(microusd) / 1_000_000
     places = 2 if not amount or abs(amount) >= Decimal("0.01") else 6
-    return f"${number_format(round(amount, places), places, force_grouping=True)}"
+    return f"${written(round(amount, places), places)}"
 
 
 @register.filter

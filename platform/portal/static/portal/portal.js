@@ -24,6 +24,7 @@ function draw(canvas) {
       })),
     },
     options: {
+      locale: told.locale,
       animation: false,
       responsive: true,
       maintainAspectRatio: false,
