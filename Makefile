@@ -17,8 +17,11 @@ help: ## Show what can be made
 run: $(VENV)/product.stamp .env ## Set up and serve on 127.0.0.1:8000 (PORT=… for another port)
 	@exec $(BIN)/python manage.py run
 
-test: $(VENV)/tools.stamp npm ## The whole suite, with a real Valkey and PostgreSQL
-	@$(BIN)/python -m pytest $(SHARED_OUT) --cov --cov-report=term --cov-fail-under=85
+test: $(VENV)/tools.stamp npm ## The whole suite, with a real Valkey and PostgreSQL, and a browser
+	@$(BIN)/python -m pytest -q $(BROWSER)
+	@$(BIN)/python -m pytest $(SHARED_OUT) --ignore=$(BROWSER) --cov --cov-report=term --cov-fail-under=85
+# A browser takes all the machine has, and what else runs beside it would miss its moments.
+BROWSER := tests/browser
 # One process more than there are cores, since many tests wait; the tests of a file stay together,
 # for they share what takes long to start.
 SHARED_OUT := -n 4 --dist loadfile --no-loadscope-reorder

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import lru_cache
+from typing import Any, Final
+
+import orjson
 
 from providers import amounts
 from providers.adapter import Adapter
 from providers.adapters import anthropic, bedrock, cohere, deepgram, elevenlabs, gemini, openai
 from providers.adapters.manifest import ManifestAdapter, compile_manifest
+
+MOST_MANIFESTS: Final = 1024
 
 DIALECTS: dict[str, Adapter] = {
     "openai": openai.ADAPTER,
@@ -37,6 +42,11 @@ def adapter_for(name: str, manifest: dict[str, Any] | None = None) -> Adapter:
 
     Raises KeyError for an unknown name and ManifestError for a definition that cannot work.
     """
-    if name == "manifest":
-        return ManifestAdapter(compile_manifest(manifest or {}))
-    return DIALECTS[name]
+    return _of_manifest(orjson.dumps(manifest or {})) if name == "manifest" else DIALECTS[name]
+
+
+@lru_cache(maxsize=MOST_MANIFESTS)
+def _of_manifest(text: bytes) -> Adapter:
+    """Adapters hold nothing of a call, so a definition is compiled once for all snapshots: what
+    is loaded anew after a change is the change."""
+    return ManifestAdapter(compile_manifest(orjson.loads(text)))

@@ -21,7 +21,7 @@ _PARAMETER = re.compile(r';\s*([\w-]+)=(?:"((?:[^"\\]|\\.)*)"|([^\s;"]+))')
 _ENCODINGS = frozenset({"", "7bit", "8bit", "binary"})
 _PADDING = b" \t"
 # As browsers and HTML write what would end a name.
-_ESCAPED = str.maketrans({'"': "%22", "\r": "%0D", "\n": "%0A"})
+_ESCAPED = str.maketrans({'"': "%22", "\\": "%5C", "\r": "%0D", "\n": "%0A"})
 
 
 class Part(NamedTuple):

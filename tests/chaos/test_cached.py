@@ -162,6 +162,7 @@ def test_how_soon_a_kept_answer_is_there(
     record_property(FIGURES, f"cache hits of 1 kB over one connection: {told}")
 
 
+@pytest.mark.only_long  # where a store is late by milliseconds, each gateway asks once
 def test_equal_calls_of_all_gateways_are_one(stage: Stage, is_long: bool) -> None:
     """The best of three: a store that a busy machine makes late is not waited for, and then
     each gateway asks, once."""
