@@ -42,7 +42,9 @@ def adapter_for(name: str, manifest: dict[str, Any] | None = None) -> Adapter:
 
     Raises KeyError for an unknown name and ManifestError for a definition that cannot work.
     """
-    return _of_manifest(orjson.dumps(manifest or {})) if name == "manifest" else DIALECTS[name]
+    if name != "manifest":
+        return DIALECTS[name]
+    return _of_manifest(orjson.dumps(manifest or {}, option=orjson.OPT_NON_STR_KEYS))
 
 
 @lru_cache(maxsize=MOST_MANIFESTS)

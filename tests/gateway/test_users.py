@@ -9,6 +9,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from providers.operations import Kind, registry
 from tests.patience import eventually
 from tests.services.system import System
 
@@ -23,7 +24,6 @@ from django.utils import timezone
 from accounts.models import Membership, User
 from accounts.tokens import AccessToken, RefreshToken
 from providers.models import Credential, Provider
-from providers.operations import Kind, registry
 from tenants.keys import Mode
 from tenants.models import ApiKey, Project, Tenant
 from tenants.services import create_key
