@@ -9,10 +9,10 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def eventually(check: Callable[[], T], seconds: float = 5.0) -> T:
+def eventually(check: Callable[[], T], seconds: float = 5.0, *, every: float = 0.02) -> T:
     """`check()`'s first true value. Fails when `seconds` pass without one."""
     deadline = time.monotonic() + seconds
     while not (value := check()):
         assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.02)
+        time.sleep(every)
     return value
