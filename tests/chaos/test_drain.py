@@ -228,10 +228,9 @@ class Ends:
         loop = asyncio.get_running_loop()
         turned = 0.0
         while True:
-            sent = loop.time()
             status, _ = await asyncio.to_thread(Cluster.get, f"{self.cluster.urls[0]}/readyz")
             if not status:
-                return turned, sent
+                return turned, loop.time()
             assert status == (503 if turned else status), "it was ready again"
             turned = turned or (loop.time() if status == 503 else 0.0)
             await asyncio.sleep(0.005)
