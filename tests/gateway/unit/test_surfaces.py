@@ -340,7 +340,7 @@ async def test_what_is_stale_is_fetched_again_behind(
     stale = await ask(rig, spoken, temperature=0, stream=streamed)
     assert stale.headers["x-patchbay-cache"] == "stale"
     assert spoken.said(stale) == "hello back"
-    await eventually(lambda: len(rig.journal.finals) == 3)
+    await eventually(lambda: rig.gateway.cache.figures.stored == 2)
     fresh = await ask(rig, spoken, temperature=0, stream=streamed)
     assert fresh.headers["x-patchbay-cache"] == "hit"
     assert len(rig.upstreams.sent) == 2
