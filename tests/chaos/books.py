@@ -70,10 +70,16 @@ class Books:
         return sorted({name for count in counts for name, times in count.items() if times > 1})
 
     @property
-    def wrong(self) -> list[str]:
+    def wrong(self) -> list[dict[str, Any]]:
         """Final rows that do not say what the sandbox says, token by token and to the µUSD;
-        estimated ones of a dead gateway that name someone else, or pay for less than he made."""
-        return [row["request_id"] for row in self.rows if not self._is_right(row)]
+        estimated ones of a dead gateway that name someone else, or pay for less than he made;
+        those of calls that were refused while the ledger was away, and pay for more. Each with
+        what the sandbox says beside it."""
+        return [
+            {"row": dict(row), "sandbox": self.line_of.get(row["request_id"])}
+            for row in self.rows
+            if not self._is_right(row)
+        ]
 
     @property
     def phantoms(self) -> list[str]:
@@ -103,13 +109,17 @@ class Books:
         line = self.line_of.get(row["request_id"])
         if line is None:
             return False
+        whom = (row["provider"], row["model"]) == (line["provider"], line["model"])
+        if (row["status"], row["code"]) == (503, "store_unavailable"):
+            unheard = row["request_id"] not in self._ids_with_bytes
+            return unheard and whom and row["output_tokens"] <= line["output_tokens"]
         if row["estimate"]:
-            whom = (row["provider"], row["model"]) == (line["provider"], line["model"])
             return whom and row["output_tokens"] >= line["output_tokens"]
         return _figures(row) == _expected(line)
 
     @cached_property
     def _ids_with_bytes(self) -> list[str]:
+        """Of the calls that were answered; a refusal's body is none of an answer's."""
         return [seen.request_id for seen in self.seen if seen.body]
 
 

@@ -18,8 +18,13 @@ def seen(name: str, body: bytes) -> Seen:
 
 def row(name: str, **changed: Any) -> dict[str, Any]:
     figures = {"input_tokens": 3, "output_tokens": 4, "charge": 11, "cost": 11}
-    names = {"request_id": name, "provider": "lab", "model": "gpt-x", "status": 200, "estimate": ""}
-    return names | figures | changed
+    names = {"request_id": name, "provider": "lab", "model": "gpt-x", "estimate": ""}
+    return names | {"status": 200, "code": "ok"} | figures | changed
+
+
+def refused(name: str, **changed: Any) -> dict[str, Any]:
+    """Asked of the provider, and then the ledger was away."""
+    return row(name, status=503, code="store_unavailable", estimate="cut") | changed
 
 
 def line(name: str) -> dict[str, Any]:
@@ -45,6 +50,8 @@ HEADLESS = Seen(b"HTTP/1.1 200 OK\r\nx-requ", streamed=True)
         ("wrong", Books([WHOLE], [row("a", charge=12)], [line("a")], 0)),
         ("wrong", Books([WHOLE], [row("a", provider="lab2")], [line("a")], 0)),
         ("wrong", Books([BROKEN], [row("a", estimate="crashed", model="")], [line("a")], 0)),
+        ("wrong", Books([], [refused("a", output_tokens=5)], [line("a")], 0)),
+        ("wrong", Books([BROKEN], [refused("a", output_tokens=0)], [line("a")], 0)),
         ("phantoms", Books([], [row("a")], [], 0)),
         ("open", Books([WHOLE], [row("a")], [line("a")], 1)),
         ("refused", Books([Seen(b"HTTP/1.1 503 No\r\nx: y\r\n\r\n", False)], [], [], 0)),
@@ -61,6 +68,7 @@ def test_what_is_wrong_is_found(fault: str, books: Books) -> None:
         Books([BROKEN], [row("a")], [line("a")], 0),
         Books([BROKEN], [row("a", estimate="crashed", output_tokens=9)], [line("a")], 0),
         Books([HEADLESS], [], [line("a")], 0),
+        Books([], [refused("a", output_tokens=0)], [line("a")], 0),
     ],
 )
 def test_what_is_right_is_not_accused(books: Books) -> None:
