@@ -225,3 +225,17 @@ async def test_a_poisoned_batch_leaves_nothing_behind(postgres_store: Store) -> 
     )
     await journal.write([final()])
     await journal.close()
+
+
+@on_loop
+async def test_a_batch_is_written_whole_or_not_at_all(postgres_store: Store) -> None:
+    """Its statements are one transaction, though nobody says BEGIN."""
+    journal = postgres_store.journal()
+    first, closed = opened(), final(was_open=True)
+    with pytest.raises(psycopg.DataError):
+        await journal.write([first, closed, final(status=10**6)])
+    assert await asyncio.to_thread(lambda: postgres_store.open_calls) == []
+    assert await asyncio.to_thread(lambda: postgres_store.records) == []
+    await journal.write([first, closed])
+    assert len(await asyncio.to_thread(lambda: postgres_store.records)) == 1
+    await journal.close()
