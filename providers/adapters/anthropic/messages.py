@@ -14,11 +14,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import orjson
-
-from providers.adapter import Unsupported
 from providers.adapters.anthropic.answer import THOUGHTS
-from providers.adapters.anthropic.parts import Blocks, blocks_of, texts_of
+from providers.adapters.anthropic.parts import blocks_of, texts_of
+from providers.turns import Blocks, arguments_of, in_turns
 
 _FIELDS = {
     "system": {"content"},
@@ -41,34 +39,12 @@ def conversation(messages: Sequence[Mapping[str, Any]]) -> tuple[Blocks, list[di
 
     Raises Unsupported for a role, field or content part that Anthropic does not have.
     """
-    system: Blocks = []
-    turns: list[dict[str, Any]] = []
-    for index, message in enumerate(messages):
-        place = f"messages.{index}"
-        role = _role(message, place)
-        if role in ("system", "developer"):
-            system += texts_of(message.get("content"), f"{place}.content")
-        elif blocks := _blocks(message, role, place):
-            speaker = "assistant" if role == "assistant" else "user"
-            if not turns or turns[-1]["role"] != speaker:
-                turns.append({"role": speaker, "content": []})
-            turns[-1]["content"] += blocks
-    if not turns:
-        raise Unsupported("messages", "Anthropic needs a message that is not a system message.")
+    system, turns = in_turns(
+        messages, _FIELDS, provider="Anthropic", texts=texts_of, blocks=_blocks
+    )
     for turn in turns:
         turn["content"].sort(key=lambda block: _ORDER.get(block["type"], 1))
     return system, turns
-
-
-def _role(message: Mapping[str, Any], place: str) -> str:
-    role = str(message.get("role"))
-    known = _FIELDS.get(role)
-    if known is None:
-        raise Unsupported(f"{place}.role", f"Anthropic has no role {role!r}.")
-    for field, value in message.items():
-        if value and field not in known and field != "role":
-            raise Unsupported(f"{place}.{field}", f"Anthropic cannot express {field!r} here.")
-    return role
 
 
 def _blocks(message: Mapping[str, Any], role: str, place: str) -> Blocks:
@@ -100,17 +76,9 @@ def _result(message: Mapping[str, Any], place: str) -> dict[str, Any]:
 
 
 def _use(call: Mapping[str, Any], place: str) -> dict[str, Any]:
-    if call.get("type", "function") != "function":
-        raise Unsupported(f"{place}.type", "Anthropic takes calls of type 'function' here.")
-    function = call["function"]
-    try:
-        arguments = orjson.loads(function.get("arguments") or "{}")
-    except orjson.JSONDecodeError:
-        arguments = None
-    if not isinstance(arguments, dict):
-        raise Unsupported(f"{place}.function.arguments", "Arguments must be a JSON object.")
+    arguments = arguments_of(call, place, provider="Anthropic")
     call_id = _id(call["id"])
-    use = {"type": "tool_use", "id": call_id, "name": function["name"], "input": arguments}
+    use = {"type": "tool_use", "id": call_id, "name": call["function"]["name"], "input": arguments}
     mark = call.get("cache_control")
     return use | {"cache_control": mark} if mark else use
 

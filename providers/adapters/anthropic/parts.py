@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from providers.adapter import Unsupported
-
-Blocks = list[dict[str, Any]]
+from providers.turns import Blocks
 
 _DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+)(?:;[^,;]+)*;base64,(.*)", re.DOTALL)
 _IMAGES = frozenset({"image/gif", "image/jpeg", "image/png", "image/webp"})

@@ -11,11 +11,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import orjson
-
 from providers.adapter import Unsupported
-
-Blocks = list[dict[str, Any]]
+from providers.turns import Blocks, arguments_of, in_turns
 
 _FIELDS = {
     "system": {"content"},
@@ -42,20 +39,7 @@ def conversation(messages: Sequence[Mapping[str, Any]]) -> tuple[Blocks, list[di
 
     Raises Unsupported for a role, field or content part that Converse does not have.
     """
-    system: Blocks = []
-    turns: list[dict[str, Any]] = []
-    for index, message in enumerate(messages):
-        place = f"messages.{index}"
-        role = _role(message, place)
-        if role in ("system", "developer"):
-            system += _texts(message.get("content"), f"{place}.content")
-        elif blocks := _blocks(message, role, place):
-            speaker = "assistant" if role == "assistant" else "user"
-            if not turns or turns[-1]["role"] != speaker:
-                turns.append({"role": speaker, "content": []})
-            turns[-1]["content"] += blocks
-    if not turns:
-        raise Unsupported("messages", "Bedrock needs a message that is not a system message.")
+    system, turns = in_turns(messages, _FIELDS, provider="Bedrock", texts=_texts, blocks=_blocks)
     for turn in turns:
         turn["content"].sort(key=lambda block: _ORDER.get(next(iter(block)), 1))
     return system, turns
@@ -64,17 +48,6 @@ def conversation(messages: Sequence[Mapping[str, Any]]) -> tuple[Blocks, list[di
 def uses_tools(turns: Sequence[Mapping[str, Any]]) -> bool:
     """Whether a turn holds a call or its result."""
     return any("toolUse" in b or "toolResult" in b for turn in turns for b in turn["content"])
-
-
-def _role(message: Mapping[str, Any], place: str) -> str:
-    role = str(message.get("role"))
-    known = _FIELDS.get(role)
-    if known is None:
-        raise Unsupported(f"{place}.role", f"Bedrock has no role {role!r}.")
-    for field, value in message.items():
-        if value and field not in known and field != "role":
-            raise Unsupported(f"{place}.{field}", f"Bedrock cannot express {field!r} here.")
-    return role
 
 
 def _blocks(message: Mapping[str, Any], role: str, place: str) -> Blocks:
@@ -95,16 +68,9 @@ def _result(message: Mapping[str, Any], place: str) -> dict[str, Any]:
 
 
 def _use(call: Mapping[str, Any], place: str) -> dict[str, Any]:
-    if call.get("type", "function") != "function":
-        raise Unsupported(f"{place}.type", "Bedrock takes calls of type 'function' here.")
-    function = call["function"]
-    try:
-        arguments = orjson.loads(function.get("arguments") or "{}")
-    except orjson.JSONDecodeError:
-        arguments = None
-    if not isinstance(arguments, dict):
-        raise Unsupported(f"{place}.function.arguments", "Arguments must be a JSON object.")
-    use = {"toolUseId": _id(call["id"]), "name": function["name"], "input": arguments}
+    arguments = arguments_of(call, place, provider="Bedrock")
+    name = call["function"]["name"]
+    use = {"toolUseId": _id(call["id"]), "name": name, "input": arguments}
     return {"toolUse": use}
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from providers.adapter import Unsupported
+from providers.turns import SYSTEM, role_of
 
 _FIELDS = {
     "system": {"content"},
@@ -27,24 +28,13 @@ def conversation(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _message(message: Mapping[str, Any], place: str) -> dict[str, Any]:
-    role = _role(message, place)
+    role = role_of(message, place, _FIELDS, provider="Cohere")
     if role == "assistant":
         return _answer(message, place)
     content = _content(message.get("content"), role, f"{place}.content")
     if role == "tool":
         return {"role": role, "tool_call_id": message.get("tool_call_id"), "content": content}
-    return {"role": "system" if role == "developer" else role, "content": content}
-
-
-def _role(message: Mapping[str, Any], place: str) -> str:
-    role = str(message.get("role"))
-    known = _FIELDS.get(role)
-    if known is None:
-        raise Unsupported(f"{place}.role", f"Cohere has no role {role!r}.")
-    for field, value in message.items():
-        if value and field != "role" and field not in known:
-            raise Unsupported(f"{place}.{field}", f"Cohere cannot express {field!r} here.")
-    return role
+    return {"role": "system" if role in SYSTEM else role, "content": content}
 
 
 def _answer(message: Mapping[str, Any], place: str) -> dict[str, Any]:

@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import orjson
-
 from providers.adapter import Unsupported
 from providers.adapters.gemini.parts import Part, parts_of, text_of
+from providers.turns import SYSTEM, arguments_of, json_object, role_of
 
 # Google's documented stand-in for calls that a Gemini model did not make itself. From
 # generation 3 on, a call of the running turn without a signature is refused, so a conversation
@@ -36,8 +35,8 @@ def conversation(messages: Sequence[Mapping[str, Any]], *, signed: bool) -> dict
     names: dict[str, str] = {}
     for index, message in enumerate(messages):
         place = f"messages.{index}"
-        role = _role(message, place)
-        if role in ("system", "developer"):
+        role = role_of(message, place, _FIELDS, provider="Gemini")
+        if role in SYSTEM:
             system.append({"text": text_of(message.get("content"), f"{place}.content")})
         elif role == "user":
             turns.append(_turn("user", parts_of(message.get("content"), f"{place}.content")))
@@ -58,17 +57,6 @@ def signature_of(carrier: Mapping[str, Any]) -> str | None:
     google = (carrier.get("extra_content") or {}).get("google") or {}
     signature: str | None = google.get("thought_signature")
     return signature
-
-
-def _role(message: Mapping[str, Any], place: str) -> str:
-    role = str(message.get("role"))
-    known = _FIELDS.get(role)
-    if known is None:
-        raise Unsupported(f"{place}.role", f"Gemini has no role {role!r}.")
-    for field, value in message.items():
-        if value and field != "role" and field not in known:
-            raise Unsupported(f"{place}.{field}", f"Gemini cannot express {field!r} here.")
-    return role
 
 
 def _turn(role: str, parts: list[Part]) -> dict[str, Any]:
@@ -98,13 +86,9 @@ def _answer(message: Mapping[str, Any], place: str, *, signed: bool) -> list[Par
 
 
 def _call(call: Mapping[str, Any], place: str) -> Part:
-    if call.get("type", "function") != "function":
-        raise Unsupported(f"{place}.type", "Gemini knows tool calls of type `function` only.")
-    function = call["function"]
-    arguments = _object(function.get("arguments") or "{}")
-    if arguments is None:
-        raise Unsupported(f"{place}.function.arguments", "Arguments must be a JSON object.")
-    return {"functionCall": {"id": call["id"], "name": function["name"], "args": arguments}}
+    arguments = arguments_of(call, place, provider="Gemini")
+    name = call["function"]["name"]
+    return {"functionCall": {"id": call["id"], "name": name, "args": arguments}}
 
 
 def _result(message: Mapping[str, Any], place: str, names: Mapping[str, str]) -> Part:
@@ -115,7 +99,7 @@ def _result(message: Mapping[str, Any], place: str, names: Mapping[str, str]) ->
         )
     text = text_of(message.get("content"), f"{place}.content")
     # Without the key `output`, Gemini takes the whole object as the function's output.
-    response = _object(text)
+    response = json_object(text)
     if response is None:
         response = {"output": text}
     return {"functionResponse": {"id": call_id, "name": names[call_id], "response": response}}
@@ -127,11 +111,3 @@ def _add_result(turns: list[dict[str, Any]], result: Part) -> None:
         turns[-1]["parts"].append(result)
     else:
         turns.append(_turn("user", [result]))
-
-
-def _object(text: str) -> dict[str, Any] | None:
-    try:
-        value = orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return None
-    return value if isinstance(value, dict) else None
