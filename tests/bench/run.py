@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,7 +77,8 @@ def main() -> None:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         url = stack.enter_context(upstream())
-        environment, key = prepare(folder, CONFIGURATION.format(upstream=url))
+        databases = stack.enter_context(_stores(folder)) if arguments.stores else {}
+        environment, key = prepare(folder, CONFIGURATION.format(upstream=url), databases)
         bare = stack.enter_context(_bare(url))
         ours = stack.enter_context(gateway(environment, folder))
         _report(_measure(arguments, _Scripts(folder, key), bare, ours))
@@ -87,6 +88,9 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="alternating rounds")
     parser.add_argument("--seconds", type=int, default=4, help="seconds a measurement")
+    parser.add_argument(
+        "--stores", action="store_true", help="with PostgreSQL and Valkey, both on core 1"
+    )
     return parser.parse_args()
 
 
@@ -263,13 +267,40 @@ def _await_port(process: subprocess.Popen[bytes], port: int) -> None:
     sys.exit(f"nothing listens on port {port} after 20 s")
 
 
-def prepare(folder: Path, configuration: str) -> tuple[dict[str, str], str]:
+@contextmanager
+def _stores(folder: Path) -> Iterator[dict[str, str]]:
+    """As in production: what PostgreSQL commits is on the disk. Settings that lead to them."""
+    from tests.services.postgres import DURABLE, Postgres
+    from tests.services.valkey import Valkey
+
+    for name in ("postgres", "valkey"):
+        (folder / name).mkdir()
+    folder.chmod(0o755)
+    postgres, valkey = Postgres(folder / "postgres", DURABLE), Valkey(folder / "valkey")
+    postgres.create()
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {1})
+    try:
+        postgres.start()
+        valkey.start()
+        os.sched_setaffinity(0, cores)
+        name = postgres.create_database(name="bench")
+        yield {"DATABASE_URL": postgres.url(name), "REDIS_URL": valkey.url}
+    finally:
+        valkey.stop()
+        postgres.stop()
+
+
+def prepare(
+    folder: Path, configuration: str, stores: Mapping[str, str] | None = None
+) -> tuple[dict[str, str], str]:
     """A new database with what is configured; its environment, and the key of `bench/bench`."""
     environment = {
         **ENVIRONMENT,
         "DATABASE_URL": f"sqlite:///{folder}/bench.sqlite3",
         "REDIS_URL": "",
         "LOG_LEVEL": "info",
+        **(stores or {}),
     }
     file, keys = folder / "bench.yaml", folder / "keys.json"
     file.write_text(configuration)
