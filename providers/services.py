@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -22,6 +22,14 @@ from providers.secret_form import ONE_TEXT, SecretForm
 from providers.warm_models import WarmRequest
 
 log = structlog.get_logger("patchbay.providers")
+
+
+@transaction.atomic
+def add_providers(rows: Sequence[Provider]) -> None:
+    """New ones, all at once, of which each manifest is known to be sound."""
+    if rows:
+        Provider.objects.bulk_create(rows)
+        WarmRequest.declare(rows)
 
 
 @transaction.atomic

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterable
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -82,6 +83,16 @@ class WarmRequest(Published):
                 row.save()
         for row in rows.values():
             row.delete()
+
+    @classmethod
+    def declare(cls, providers: Iterable[Any]) -> None:
+        """Have those that the manifests of new providers declare, which are known to be sound."""
+        cls.objects.bulk_create(
+            cls(name=name, provider_id=row.pk, **values)
+            for row in providers
+            if row.manifest
+            for name, values in warm_requests.declared(row.slug, row.manifest).items()
+        )
 
     @classmethod
     def running(cls) -> models.QuerySet[WarmRequest]:

@@ -74,20 +74,12 @@ class Application:
         await receive()
         with await asyncio.to_thread(reap_if_alone, settings.DATABASES["default"]):
             await self.gateway.start()
-            _settle_garbage_collector()
+            gc.freeze()  # what is loaded by now stays for ever: leave it out of every collection
             drain_first(self.probes.drain, settings.ENV.DRAIN_SECONDS)
             await send({"type": "lifespan.startup.complete"})
             await receive()
             await self.gateway.stop()
         await send({"type": "lifespan.shutdown.complete"})
-
-
-def _settle_garbage_collector() -> None:
-    """What is loaded by now stays for ever: leave it out of every collection, and collect
-    less often, since a call leaves hardly any cycles behind."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
 
 
 def build(env: Any) -> Application:
@@ -148,4 +140,5 @@ def _admissions(store_url: str) -> Admissions:
 
 
 application = build(settings.ENV)
+gc.set_threshold(20_000, 20, 50)  # a call leaves hardly any cycles behind
 gc.enable()

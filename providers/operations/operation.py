@@ -1,10 +1,11 @@
-"""One operation, with its validators compiled."""
+"""One operation, and the validators of what it takes and gives."""
 
 from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final
 
 from jsonschema_rs import Draft202012Validator
@@ -32,7 +33,7 @@ class Kind(enum.StrEnum):
     DATA = "data"  # a query; answers in our own words
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Operation:
     """What a caller may ask and how one item of the answer looks.
 
@@ -58,13 +59,16 @@ class Operation:
     merge: Merge | None = None
     default_model: str = ""
     timeouts: Mapping[str, int] = field(default_factory=dict)
-    request_validator: Draft202012Validator = field(init=False, repr=False)
-    response_validator: Draft202012Validator = field(init=False, repr=False)
 
-    def __post_init__(self) -> None:
-        for part in ("request", "response"):
-            schema = getattr(self, f"{part}_schema")
-            object.__setattr__(self, f"{part}_validator", Draft202012Validator(schema))
+    @cached_property
+    def request_validator(self) -> Draft202012Validator:
+        """Compiled by the first call, in half a millisecond: every process knows all operations,
+        and is asked for a few of them."""
+        return Draft202012Validator(dict(self.request_schema))
+
+    @cached_property
+    def response_validator(self) -> Draft202012Validator:
+        return Draft202012Validator(dict(self.response_schema))
 
     @property
     def idempotent(self) -> bool:

@@ -6,7 +6,9 @@ import io
 
 import pytest
 from django.core.management import call_command
+from pytest_django import DjangoAssertNumQueries
 
+from api.configuration import catalogue
 from billing.models import Price
 from billing.services import prices_in_force
 from providers.catalogue import load_documents
@@ -29,3 +31,14 @@ def test_everything_shipped_arrives() -> None:
     assert (price.input, price.output, price.source) == (150_000, 600_000, "builtin")
     free = prices_in_force(Provider.objects.get(slug="met-no"))["", ""]
     assert free.unit == 0 and not Price.objects.exclude(source="builtin").exists()
+
+
+def test_what_arrives_first_is_written_together(
+    django_assert_max_num_queries: DjangoAssertNumQueries,
+) -> None:
+    """Row by row it took as long as all else that a first start does."""
+    files = load_documents()
+    with django_assert_max_num_queries(300):
+        catalogue.load(files)
+    with django_assert_max_num_queries(30):
+        assert not catalogue.load(files).changes

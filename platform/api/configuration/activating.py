@@ -116,8 +116,8 @@ def _put_in_force(provider: Provider, file: CatalogueFile, source: str) -> None:
     provider.clean_fields({field.name for field in Provider._meta.fields} - values.keys())
     provider.save()
     if not file.manifest:  # what a data provider's calls cost is staff's to say
-        load_models(file, provider)
-        load_prices(file, provider)
+        load_models([(file, provider)])
+        load_prices([(file, provider)])
 
 
 def _tell(done: Activated, by: str, user: User | None) -> None:

@@ -7,8 +7,8 @@ routes may lead there.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from django.db import transaction
@@ -17,8 +17,8 @@ from api.configuration import staff_roles
 from api.configuration.prices import OF_MODELS
 from api.configuration.routes import replace_targets
 from api.configuration.run import Change, Kind
-from billing.models import PER_THOUSAND
-from billing.services import add_price, prices_in_force
+from billing.models import PER_THOUSAND, Price
+from billing.services import add_prices, all_in_force
 from lib import audit
 from lib.money import to_micro
 from providers.catalogue import CatalogueFile
@@ -27,8 +27,10 @@ from providers.models import Model, Operation, Provider, Route
 from providers.operations import Kind as OperationKind
 from providers.operations import registry
 from providers.prices import Prices
+from providers.services import add_providers
 
 BUILTIN = Provider.Source.BUILTIN
+Shipped = tuple[CatalogueFile, Provider]
 
 
 @dataclass(slots=True)
@@ -47,9 +49,7 @@ def load(files: Sequence[CatalogueFile]) -> Loaded:
     """All or nothing, and nothing at all when nothing differs."""
     loaded = Loaded()
     with audit.as_one():
-        rows = {row.slug: row for row in Provider.objects.all()}
-        for file in files:
-            _load_provider(file, rows.get(file.slug), loaded)
+        _load_providers(files, loaded)
         _switch_off(Provider, {file.slug for file in files}, loaded)
         following = {row.slug: row.source == BUILTIN for row in Provider.objects.all()}
         record_shipped(files, following)
@@ -63,23 +63,36 @@ def load(files: Sequence[CatalogueFile]) -> Loaded:
     return loaded
 
 
-def _load_provider(file: CatalogueFile, row: Provider | None, loaded: Loaded) -> None:
-    if row is None:
-        row = Provider(slug=file.slug, source=BUILTIN, enabled=file.enabled)
-        kind = Kind.ADDED
-    elif row.source != BUILTIN:
-        loaded.kept += 1
-        return
-    elif row.checksum == file.checksum:
-        return
-    else:
-        kind = Kind.CHANGED
+def _load_providers(files: Sequence[CatalogueFile], loaded: Loaded) -> None:
+    rows = {row.slug: row for row in Provider.objects.all()}
+    new: list[Shipped] = []
+    changed: list[Shipped] = []
+    for file in files:
+        row = rows.get(file.slug)
+        if row is None:
+            new.append((file, Provider(slug=file.slug, source=BUILTIN, enabled=file.enabled)))
+            _tell(Kind.ADDED, file, loaded)
+        elif row.source != BUILTIN:
+            loaded.kept += 1
+        elif row.checksum != file.checksum:
+            changed.append((file, row))
+            _tell(Kind.CHANGED, file, loaded)
+    add_providers([_following(file, row) for file, row in new])
+    for file, row in changed:
+        _following(file, row).save()
+    load_models([*new, *changed])
+    load_prices([*new, *changed])
+
+
+def _tell(kind: Kind, file: CatalogueFile, loaded: Loaded) -> None:
+    count = len(file.models)
+    loaded.tell(kind, f"provider {file.slug}", [f"{count} models"] if count else ())
+
+
+def _following(file: CatalogueFile, row: Provider) -> Provider:
     for name, value in columns(file).items():
         setattr(row, name, value)
-    row.save()
-    count = load_models(file, row)
-    load_prices(file, row)
-    loaded.tell(kind, f"provider {file.slug}", [f"{count} models"] if count else ())
+    return row
 
 
 def columns(file: CatalogueFile) -> dict[str, Any]:
@@ -98,17 +111,25 @@ def columns(file: CatalogueFile) -> dict[str, Any]:
     }
 
 
-def load_models(file: CatalogueFile, provider: Provider) -> int:
-    rows = {row.model_id: row for row in Model.objects.filter(provider=provider)}
-    for item in file.models:
-        row = rows.get(item["id"]) or Model(provider=provider, model_id=item["id"], source=BUILTIN)
-        if row.source == BUILTIN:
-            for name, value in _model_columns(item).items():
-                setattr(row, name, value)
-            row.save()
-    gone = Model.objects.filter(provider=provider, source=BUILTIN, enabled=True)
-    gone.exclude(model_id__in=[item["id"] for item in file.models]).update(enabled=False)
-    return len(file.models)
+def load_models(shipped: Sequence[Shipped]) -> None:
+    """All together: a first start has hundreds. What a file does not name is switched off."""
+    rows = Model.objects.filter(provider__in=[provider.pk for _, provider in shipped])
+    present = {(row.provider_id, row.model_id): row for row in rows}
+    new = []
+    for file, provider in shipped:
+        for item in file.models:
+            values = _model_columns(item)
+            row = present.pop((provider.pk, item["id"]), None)
+            if row is None:
+                new.append(Model(provider=provider, model_id=item["id"], source=BUILTIN, **values))
+            elif row.source == BUILTIN:
+                for name, value in values.items():
+                    setattr(row, name, value)
+                row.save()
+    if new:
+        Model.objects.bulk_create(new)
+    if gone := [row.pk for row in present.values() if row.source == BUILTIN and row.enabled]:
+        Model.objects.filter(pk__in=gone).update(enabled=False)
 
 
 def _model_columns(item: Mapping[str, Any]) -> dict[str, Any]:
@@ -120,26 +141,35 @@ def _model_columns(item: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def load_prices(file: CatalogueFile, provider: Provider) -> None:
+def load_prices(shipped: Sequence[Shipped]) -> None:
     """What ships is a new version where it differs from the one in force, unless that is
     staff's. What a data provider's free plan allows costs nothing."""
-    present = prices_in_force(provider)
-    shipped = {(item["id"], ""): shipped_prices(item) for item in file.models}
+    present = all_in_force([provider for _, provider in shipped])
+    add_prices(
+        Price(
+            provider=provider,
+            model_id=model_id,
+            source=BUILTIN,
+            note=file.document.get("prices", {}).get("source", ""),
+            **asdict(prices),
+        )
+        for file, provider in shipped
+        for model_id, prices in _prices(file)
+        if _is_news(prices, present[provider.pk].get((model_id, "")))
+    )
+
+
+def _prices(file: CatalogueFile) -> Iterator[tuple[str, Prices]]:
+    """By model id; "" for a data provider's units."""
+    yield from ((item["id"], shipped_prices(item)) for item in file.models)
     if file.manifest:
-        shipped["", ""] = Prices(unit=0)
-    for (model_id, operation), prices in shipped.items():
-        version = present.get((model_id, operation))
-        if not prices.known or (version and version.source != BUILTIN):
-            continue
-        if version is None or version.prices != prices:
-            add_price(
-                provider=provider,
-                model_id=model_id,
-                operation=operation,
-                prices=prices,
-                source=BUILTIN,
-                note=file.document.get("prices", {}).get("source", ""),
-            )
+        yield "", Prices(unit=0)
+
+
+def _is_news(prices: Prices, version: Price | None) -> bool:
+    if version is None:
+        return prices.known
+    return prices.known and version.source == BUILTIN and version.prices != prices
 
 
 def shipped_prices(item: Mapping[str, Any]) -> Prices:
@@ -164,15 +194,19 @@ def _switch_off(model: type[Provider], present: set[str], loaded: Loaded) -> Non
 
 def _load_operations(loaded: Loaded) -> None:
     rows = {row.name: row for row in Operation.objects.all()}
+    new = []
     for name, operation in registry().items():
         row = rows.pop(name, None)
-        if row and (row.category, row.summary) == (operation.category, operation.summary):
-            continue
-        kind = Kind.CHANGED if row else Kind.ADDED
-        row = row or Operation(name=name)
-        row.category, row.summary = operation.category, operation.summary
-        row.save()
-        loaded.tell(kind, f"operation {name}")
+        if row is None:
+            row = Operation(name=name, category=operation.category, summary=operation.summary)
+            new.append(row)
+            loaded.tell(Kind.ADDED, f"operation {name}")
+        elif (row.category, row.summary) != (operation.category, operation.summary):
+            row.category, row.summary = operation.category, operation.summary
+            row.save()
+            loaded.tell(Kind.CHANGED, f"operation {name}")
+    if new:
+        Operation.objects.bulk_create(new)
     for name, row in rows.items():
         row.delete()
         loaded.tell(Kind.REMOVED, f"operation {name}")
@@ -180,15 +214,38 @@ def _load_operations(loaded: Loaded) -> None:
 
 def _load_routes(files: Sequence[CatalogueFile], loaded: Loaded) -> None:
     """Each data operation's route: every provider that serves it, keyless ones first, and then
-    those that staff's definitions brought."""
+    those that staff's definitions brought, which stay behind what ships."""
+    new = _add_routes()
     providers = {row.slug: row for row in Provider.objects.all()}
     shipped = [providers[file.slug] for file in in_order(files)]
     own = [row for row in providers.values() if row.source != BUILTIN]
-    for name, operation in registry().items():
-        if operation.kind is OperationKind.DATA:
-            serving = [row.pk for row in shipped if name in served_by(row)]
-            also = {row.pk for row in own if name in served_by(row)}
-            _load_route(name, serving, also, loaded)
+    changed: dict[Route, Sequence[int]] = {}
+    for route in _shipped_routes():
+        name, present = route.operation, [target.provider_id for target in route.targets.all()]
+        serving = [row.pk for row in shipped if name in served_by(row)]
+        also = {row.pk for row in own if name in served_by(row)}
+        wanted = [*serving, *(pk for pk in present if pk in also and pk not in serving)]
+        if present != wanted:
+            changed[route] = wanted
+            kind = Kind.ADDED if name in new else Kind.CHANGED
+            loaded.tell(kind, f"route {name}", [f"{len(wanted)} targets"])
+    _replace(changed)
+
+
+def _shipped_routes() -> Iterable[Route]:
+    """Those of data operations that staff did not make theirs, in the order of the operations."""
+    routes = Route.objects.filter(alias="", source=BUILTIN).prefetch_related("targets")
+    return [route for route in routes.order_by("operation") if route.operation in registry()]
+
+
+def _add_routes() -> set[str]:
+    """One for every data operation; those for which there was none."""
+    present = Route.objects.filter(alias="").values_list("operation", flat=True)
+    wanted = {name for name, each in registry().items() if each.kind is OperationKind.DATA}
+    new = wanted.difference(present)
+    if new:
+        Route.objects.bulk_create(Route(operation=n, source=BUILTIN) for n in sorted(new))
+    return new
 
 
 def in_order(files: Sequence[CatalogueFile]) -> list[CatalogueFile]:
@@ -214,28 +271,15 @@ def follow_routes(provider: Provider, led: list[str], left: list[str]) -> None:
             left.extend([route.operation] if serves else [])
             continue
         wanted = [pk for pk in present if pk != provider.pk] + [provider.pk] * serves
-        _replace(route, wanted)
+        _replace({route: wanted})
         led.extend([route.operation] if serves else [])
 
 
-def _load_route(
-    operation: str, providers: Sequence[int], also: Container[int], loaded: Loaded
-) -> None:
-    """`also` may be among its targets, and then stay behind what ships."""
-    route, is_new = Route.objects.get_or_create(
-        operation=operation, alias="", defaults={"source": BUILTIN}
-    )
-    present = list(route.targets.values_list("provider_id", flat=True))
-    wanted = [*providers, *(pk for pk in present if pk in also and pk not in providers)]
-    if route.source != BUILTIN or present == wanted:
-        return
-    _replace(route, wanted)
-    loaded.tell(
-        Kind.ADDED if is_new else Kind.CHANGED, f"route {operation}", [f"{len(wanted)} targets"]
-    )
-
-
-def _replace(route: Route, providers: Sequence[int]) -> None:
+def _replace(wanted: Mapping[Route, Sequence[int]]) -> None:
+    """Have each route lead to these providers, in this order."""
     replace_targets(
-        route, [{"provider_id": pk, "position": index} for index, pk in enumerate(providers)]
+        {
+            route: [{"provider_id": pk, "position": index} for index, pk in enumerate(providers)]
+            for route, providers in wanted.items()
+        }
     )

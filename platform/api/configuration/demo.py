@@ -10,10 +10,11 @@ import os
 import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 from django.conf import settings
+from django.contrib.auth.hashers import make_password
 from django.db import transaction
 
 from accounts.models import Membership, Role, User
@@ -29,17 +30,35 @@ from tenants.services import create_key, create_project, revoke_key
 SLUG = "demo"
 ADMIN = "admin@patchbay.example"
 OWNER = "owner@demo.example"
+PEOPLE = 2
 Secrets = dict[str, str]
 
 
+class Password(NamedTuple):
+    text: str
+    hashed: str
+
+
+def hashed(text: str) -> Password:
+    """Takes a quarter of a second, on a core of its own if a thread does it."""
+    return Password(text, make_password(text))
+
+
+def new_password() -> Password:
+    return hashed(secrets.token_urlsafe(18))
+
+
 @transaction.atomic
-def make_demo(known: Mapping[str, str]) -> Secrets:
+def make_demo(
+    known: Mapping[str, str], new_password: Callable[[], Password] = new_password
+) -> Secrets:
     """Make what is missing. `known` are the secrets of an earlier time; all that hold now come
     back, as the lines of `var/demo.env`."""
     _make_rows()
     tenant = Tenant.objects.get(slug=SLUG)
-    admin = _person(ADMIN, known.get("ADMIN_PASSWORD", ""), is_staff=True, is_superuser=True)
-    owner = _person(OWNER, known.get("TENANT_PASSWORD", ""))
+    admin, owner = known.get("ADMIN_PASSWORD", ""), known.get("TENANT_PASSWORD", "")
+    admin = _person(ADMIN, admin, new_password, is_staff=True, is_superuser=True)
+    owner = _person(OWNER, owner, new_password)
     if not Membership.objects.filter(tenant=tenant, user__email=OWNER).exists():
         add_member(tenant=tenant, email=OWNER, role=Role.OWNER)
     return {
@@ -87,17 +106,17 @@ def _make_rows() -> None:
     apply(read(yaml.safe_dump(missing), {}))
 
 
-def _person(email: str, password: str, **rights: bool) -> str:
+def _person(email: str, known: str, new_password: Callable[[], Password], **rights: bool) -> str:
     """The user's password: the known one, or a new one where there is none."""
     user = User.objects.filter(email=email).first()
-    if user and password:
-        return password
-    password = password or secrets.token_urlsafe(18)
+    if user and known:
+        return known
+    password = hashed(known) if known else new_password()
     if user is None:
-        User.objects.create_user(email, password, **rights)
+        User.objects.create(email=email, password=password.hashed, **rights)
     else:
-        set_password(user=user, password=password)
-    return password
+        set_password(user=user, password=password.text)
+    return password.text
 
 
 def _key(tenant: Tenant, mode: Mode, text: str) -> str:

@@ -52,7 +52,7 @@ def _apply_targets(
     present = [_columns(target) for target in route.targets.all()]
     if wanted == present:
         return
-    replace_targets(route, wanted)
+    replace_targets({route: wanted})
     if route.source == Provider.Source.BUILTIN:
         route.source = Provider.Source.OPERATOR
         route.save(update_fields=["source"])
@@ -66,10 +66,15 @@ def _check_vectors(run: Run, items: Sequence[Mapping[str, Any]], place: Place) -
             raise run.fault((*place, index, "model"), clash)
 
 
-def replace_targets(route: Route, wanted: Sequence[Mapping[str, Any]]) -> None:
-    """Each of `wanted` is a row's columns."""
-    Target.objects.filter(route=route).delete()
-    Target.objects.bulk_create([Target(route=route, **columns) for columns in wanted])
+def replace_targets(wanted: Mapping[Route, Sequence[Mapping[str, Any]]]) -> None:
+    """Of each route all; a target is told by its row's columns."""
+    if wanted:
+        Target.objects.filter(route__in=wanted.keys()).delete()
+        Target.objects.bulk_create(
+            Target(route=route, **columns)
+            for route, targets in wanted.items()
+            for columns in targets
+        )
 
 
 def _target(run: Run, route: Route, item: Mapping[str, Any], place: Place) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import socket
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,11 +24,11 @@ from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
 from api.configuration import catalogue
-from api.configuration.demo import make_demo, read_secrets, write_secrets
+from api.configuration.demo import PEOPLE, make_demo, new_password, read_secrets, write_secrets
 from api.configuration.live import LiveProvider, enable_live
 from config.supervisor import ChildDied, Supervisor
 from config.welcome import welcome
-from providers.catalogue import load_documents
+from providers.catalogue import CatalogueFile, load_documents
 
 HOST = "127.0.0.1"
 READY_SECONDS = 60.0
@@ -80,16 +81,27 @@ def _bring_up_to_date(
     demo_file: Path, url: str
 ) -> tuple[Mapping[str, str], Sequence[LiveProvider]]:
     """Migrations, catalogue, demo and live providers; hardly any work when all is there."""
+    with ThreadPoolExecutor() as threads:
+        hashing = [threads.submit(new_password) for _ in range(0 if demo_file.exists() else PEOPLE)]
+        files = _fill_database()
+        made = make_demo(
+            read_secrets(demo_file),
+            lambda: hashing.pop().result() if hashing else new_password(),
+        )
+    secrets = {"PATCHBAY_URL": url} | made
+    write_secrets(demo_file, secrets)
+    live = enable_live(files, settings.ENV.provider_key)
+    connection.close()
+    return secrets, live
+
+
+def _fill_database() -> Sequence[CatalogueFile]:
     executor = MigrationExecutor(connection)
     if executor.migration_plan(executor.loader.graph.leaf_nodes()):
         call_command("migrate", verbosity=0)
     files = load_documents()
     catalogue.load(files)
-    secrets = {"PATCHBAY_URL": url} | make_demo(read_secrets(demo_file))
-    write_secrets(demo_file, secrets)
-    live = enable_live(files, settings.ENV.provider_key)
-    connection.close()
-    return secrets, live
+    return files
 
 
 def _sandbox(port_file: Path, journal: Path) -> list[str]:
