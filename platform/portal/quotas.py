@@ -14,6 +14,7 @@ from accounts.identity import of_tenant
 from api.v1.quotas import of_tenants
 from billing.models import EVERY_MODEL, KINDS, Price
 from lib.money import marked_up
+from portal.modes import mode_of
 from portal.numbers import number
 from portal.page import Visit, page
 from tenants.keys import Mode
@@ -24,7 +25,7 @@ MOST_PRICES = 500
 @page()
 def quotas(visit: Visit) -> HttpResponse:
     """Bars of what is used and reserved, and when each begins anew."""
-    mode = Mode.TEST if visit.request.GET.get("mode") == Mode.TEST else Mode.LIVE
+    mode = mode_of(visit)
     standing = [_with_shares(quota) for quota in of_tenants(visit.tenant, mode=mode)]
     return visit.render("portal/quotas.html", {"quotas": standing, "mode": mode.value})
 

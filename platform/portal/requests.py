@@ -14,6 +14,7 @@ from api.pacing import EXPORTS, slow_down
 from api.v1 import exports
 from lib.ids import is_uuid, moment_of
 from lib.problems import Problem
+from portal.modes import mode_of
 from portal.page import Visit, page
 from providers.operations import registry
 from tenants.keys import Mode
@@ -33,7 +34,8 @@ def requests(visit: Visit) -> HttpResponse:
     wanted = query.get("q", "").strip().lower()
     if is_uuid(wanted):
         return visit.back_to("request", wanted)
-    rows = list(_found(visit)[: PAGE + 1])
+    mode = mode_of(visit)
+    rows = list(_found(visit, mode)[: PAGE + 1])
     context = {
         "records": rows[:PAGE],
         "older": _older(visit, rows[PAGE - 1]) if len(rows) > PAGE else "",
@@ -41,15 +43,16 @@ def requests(visit: Visit) -> HttpResponse:
         "operations": sorted(registry()),
         "keys": ApiKey.objects.of(visit.tenant).order_by("name")[:200],
         "choice": query,
+        "mode": mode.value,
         "wrong": bool(wanted),
     }
     return visit.render("portal/requests.html", context)
 
 
-def _found(visit: Visit) -> Any:
+def _found(visit: Visit, mode: Mode) -> Any:
     """The newest first. A page goes on where the last one ended, however many came since."""
     query, before = visit.request.GET, visit.request.GET.get("before", "")
-    kind: dict[str, Any] = {"mode": Mode.TEST if query.get("mode") == Mode.TEST else Mode.LIVE}
+    kind: dict[str, Any] = {"mode": mode}
     if operation := query.get("operation"):
         kind["operation"] = operation
     if key_id := query.get("key"):
