@@ -32,7 +32,7 @@ def welcome(secrets: Mapping[str, str], live: Sequence[LiveProvider], seconds: f
        curl '{url}/api/v1/finance/quote?symbol=AAPL' -H 'Authorization: Bearer {key}'
 
     A tenant's pages: {url}/app/  as {secrets["TENANT_USER"]}, password {secrets["TENANT_PASSWORD"]}
-                      They show the calls above, and what others you make with its keys come to.
+                      What becomes of the calls above is seen there.
     The admin:        {url}/admin/  as {secrets["ADMIN_USER"]}, password {secrets["ADMIN_PASSWORD"]}
     The docs:         {url}/docs
     The secrets:      var/demo.env (yours only)

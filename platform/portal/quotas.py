@@ -47,17 +47,20 @@ class Priced:
     what: str
     provider: str
     prices: dict[str, str]
+    is_free: bool
 
 
 @page()
 def limits(visit: Visit) -> HttpResponse:
     identity = of_tenant(visit.tenant, Mode.LIVE)
     text = visit.request.GET.get("q", "")[:100]
-    prices = _prices(visit, text)
+    all_prices = _prices(visit, text)
+    prices = [price for price in all_prices if not price.is_free]
     context = {
         "plan": visit.tenant.plan,
         "rate_limits": identity.rate_limits,
         "prices": prices[:MOST_PRICES],
+        "free": [price for price in all_prices if price.is_free],
         "left_out": len(prices[MOST_PRICES:]),
         "kinds": KINDS,
         "q": text,
@@ -86,7 +89,7 @@ def _priced(row: Price, markup: int) -> Priced:
         for kind, amount in told.items()
         if amount is not None
     }
-    return Priced(what, row.provider.slug, prices)
+    return Priced(what, row.provider.slug, prices, not any(told.values()))
 
 
 def _usd(microusd: int, kind: str) -> str:

@@ -25,6 +25,7 @@ from usage.models import UsageRecord
 from usage.waterfall import bars
 
 PAGE = 50
+TOLD_APART = ("operation", "provider", "model")
 SPANS = {"1": "24 hours", "7": "7 days", "30": "30 days", "90": "90 days"}
 
 
@@ -53,8 +54,8 @@ def _found(visit: Visit, mode: Mode) -> Any:
     """The newest first. A page goes on where the last one ended, however many came since."""
     query, before = visit.request.GET, visit.request.GET.get("before", "")
     kind: dict[str, Any] = {"mode": mode}
-    if operation := query.get("operation"):
-        kind["operation"] = operation
+    typed = {name: query.get(name, "").replace("\0", "").strip() for name in TOLD_APART}
+    kind |= {name: text for name, text in typed.items() if text}
     if key_id := query.get("key"):
         kind["key_id__in"] = _key_ids(visit, key_id)
     rows = UsageRecord.objects.of_tenant(visit.tenant.pk).filter(**kind)
@@ -104,9 +105,8 @@ def export(visit: Visit) -> HttpResponseBase:
     """The same rows as over the API: as CSV or JSON lines, in constant memory."""
     try:
         slow_down(visit.request, group="exports", rate=EXPORTS, tenant=visit.tenant.public_id)
-        return exports.answer(
-            visit.request.GET, FOR_TENANTS, visit.tenant.pk, visit.tenant.time_zone
-        )
+        query = {name: text for name, text in visit.request.GET.items() if text}
+        return exports.answer(query, FOR_TENANTS, visit.tenant.pk, visit.tenant.time_zone)
     except Problem as problem:
         context = {"detail": problem.detail}
         return visit.render("portal/wrong.html", context, status=problem.status)

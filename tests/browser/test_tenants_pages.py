@@ -80,8 +80,8 @@ def test_the_playground_sends(visitor: Visit) -> None:
     owner = visitor("owner@acme.test")
     page = owner.page
     owner.go("/app/acme/playground/?operation=finance.quote")
-    page.click("text=Put a test key of ours in")
-    page.fill("[data-parameter=symbol]", "AAPL")
+    page.click("text=Make a test key for it")
+    page.fill("[name=symbol]", "AAPL")
     page.click("[data-send]")
     page.wait_for_selector("[data-status]:has-text('200,')")
     assert '"symbol": "AAPL"' in page.inner_text("[data-text]")

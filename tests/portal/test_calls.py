@@ -132,7 +132,7 @@ def test_the_code_carries_a_test_key_of_the_tenant(tenant: Tenant, owner: Client
     shown = owner.post("/app/acme/start/").content.decode()
     key = ApiKey.objects.get()
     assert key.mode == "test" and key.expires_at is not None and key.hint not in shown
-    assert shown.count(f"pb_test_{key.public_id}_") == 6
+    assert shown.count(f"pb_test_{key.public_id}_") == 7
 
 
 @pytest.mark.parametrize("name", sorted(registry()))
@@ -184,7 +184,7 @@ def test_the_playground_takes_a_recording(tenant: Tenant, owner: Client) -> None
 def test_the_playground_shows_each_operation(tenant: Tenant, owner: Client) -> None:
     page = owner.get("/app/acme/playground/", {"operation": "weather.current"})
     shown = page.content.decode()
-    assert 'data-parameter="lat"' in shown and "/api/v1/weather/current?lat=" in shown
+    assert 'name="lat"' in shown and "/api/v1/weather/current?lat=" in shown
     assert owner.get("/app/acme/playground/", {"operation": "<nothing>"}).status_code == 200
 
 
