@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -36,8 +37,12 @@ def _with_shares(quota: dict[str, Any]) -> dict[str, Any]:
     used = min(100.0, 100 * quota["used"] / limit)
     reserved = min(100.0 - used, 100 * quota["reserved"] / limit)
     shares = {"used_share": round(used, 1), "reserved_share": round(reserved, 1)}
-    resets = quota["resets_at"]
-    return quota | shares | {"resets_at": parse_datetime(resets) if resets else None}
+    resets, days = quota["resets_at"], quota["days_left"]
+    moments = {
+        "resets_at": parse_datetime(resets) if resets else None,
+        "runs_out_at": timezone.now() + dt.timedelta(days=days) if days else None,
+    }
+    return quota | shares | moments
 
 
 @dataclass(frozen=True, slots=True)
