@@ -16,6 +16,7 @@ from api.pacing import NEW_KEYS, slow_down
 from api.permissions import BUILDERS, MANAGERS
 from lib.problems import Problem
 from portal.page import Visit, page
+from portal.refusals import tell
 from tenants import services
 from tenants.keys import Mode
 from tenants.models import ApiKey, Project
@@ -184,7 +185,7 @@ def _done(visit: Visit, form: forms.Form, work: Any) -> Any:
         slow_down(visit.request, group="new-keys", rate=NEW_KEYS, tenant=visit.tenant.public_id)
         return work()
     except ValidationError as error:
-        form.add_error(None, error.messages)
+        tell(form, error)
     except Problem as problem:
         form.add_error(None, problem.detail)
     return None

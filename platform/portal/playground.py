@@ -85,8 +85,7 @@ def _playground(
         "body": visit.request.POST.get("body") or _json(parameters),
         **told,
     }
-    status = 400 if told.get("fault") or told.get("wrong") else 200
-    return visit.render("portal/playground.html", context, status=status)
+    return visit.render("portal/playground.html", context, status=400 if told.get("fault") else 200)
 
 
 def _base(visit: Visit) -> str:

@@ -67,6 +67,7 @@ def test_it_is_changed_rotated_and_revoked(tenant: Tenant, owner: Client) -> Non
 def test_what_is_wrong_is_told_and_kept(wrong: Any, tenant: Tenant, owner: Client) -> None:
     page = new(owner, tenant, **wrong)
     assert page.status_code == 400 and 'role="alert"' in page.content.decode()
+    assert set(page.context["form"].errors) == set(wrong)  # beside its field
     assert not ApiKey.objects.exists()
     assert 'value="a key"' in page.content.decode() or "name" in wrong
 

@@ -53,9 +53,8 @@ def test_what_is_wrong_with_a_body_is_told_and_kept(
 ) -> None:
     page = owner.post(f"{WHERE}?operation=embeddings", {"body": body})
     shown = page.content.decode()
-    assert page.status_code == (400 if told else 200)
-    if told:
-        assert told in shown and 'role="alert"' in shown and body[:9] in unescape(shown)
+    assert page.status_code == 200  # as one types: a wrong body is no wrong question
+    assert told in shown and 'role="alert"' in shown and body[:9] in unescape(shown)
 
 
 def test_a_recording_is_named(tenant: Tenant, owner: Client) -> None:

@@ -82,10 +82,6 @@ document.addEventListener("submit", (event) => {
   }
 });
 document.addEventListener("htmx:afterSettle", () => enliven(document));
-// What a form got wrong is shown as well: the page says what.
-document.addEventListener("htmx:beforeSwap", (event) => {
-  if (event.detail.xhr.status === 400) event.detail.shouldSwap = true;
-});
 
 enliven(document);
 document.querySelector("nav [aria-current=page]")?.scrollIntoView({ inline: "center", block: "nearest" });
