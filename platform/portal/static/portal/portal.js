@@ -9,8 +9,8 @@ function draw(canvas) {
   const style = getComputedStyle(document.documentElement);
   const text = style.getPropertyValue("--faint").trim();
   const line = style.getPropertyValue("--line").trim();
-  const ticks = told.type === "line" ? { maxRotation: 0, autoSkipPadding: 16 } : {};
-  const axis = (title) => ({
+  const level = told.type === "line" ? { maxRotation: 0, autoSkipPadding: 16 } : {};
+  const axis = (title, ticks = level) => ({
     title: { display: true, text: title, color: text },
     ticks: { color: text, ...ticks },
     grid: { color: line },
@@ -30,7 +30,7 @@ function draw(canvas) {
       animation: false,
       responsive: true,
       maintainAspectRatio: false,
-      scales: { x: axis(told.x), y: { ...axis(told.y), beginAtZero: true } },
+      scales: { x: axis(told.x), y: { ...axis(told.y, { precision: 0 }), beginAtZero: true } },
       plugins: { legend: { position: "bottom", labels: { color: text, boxWidth: 12 } } },
     },
   });
