@@ -104,12 +104,12 @@ def errors(request: HttpRequest) -> HttpResponse:
     codes = []
     for code, title in TITLES.items():
         explained = EXPLAINED[code]
-        texts = _with_code(explained.cause), _with_code(explained.fix)
+        texts = with_code(explained.cause), with_code(explained.fix)
         codes.append((code, title, explained, *texts))
     return render(request, "api/errors.html", {"codes": codes})
 
 
-def _with_code(text: str) -> str:
+def with_code(text: str) -> str:
     """As HTML, with what stands between backticks as code."""
     parts = text.split("`")
     shown = [format_html("<code>{}</code>", p) if n % 2 else p for n, p in enumerate(parts)]

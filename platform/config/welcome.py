@@ -31,9 +31,11 @@ def welcome(secrets: Mapping[str, str], live: Sequence[LiveProvider], seconds: f
 
        curl '{url}/api/v1/finance/quote?symbol=AAPL' -H 'Authorization: Bearer {key}'
 
-    The admin:   {url}/admin/  as {secrets["ADMIN_USER"]}, password {secrets["ADMIN_PASSWORD"]}
-    The docs:    {url}/docs
-    The secrets: var/demo.env (yours only)
+    A tenant's pages: {url}/app/  as {secrets["TENANT_USER"]}, password {secrets["TENANT_PASSWORD"]}
+                      What becomes of the calls above is seen there.
+    The admin:        {url}/admin/  as {secrets["ADMIN_USER"]}, password {secrets["ADMIN_PASSWORD"]}
+    The docs:         {url}/docs
+    The secrets:      var/demo.env (yours only)
     """
     return textwrap.dedent(text) + _live(secrets, live) + "\nCtrl-C stops it.\n"
 

@@ -7,18 +7,22 @@ from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
+from django.db.models import F
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404
+from django.utils import timezone
 
 from api.pacing import NEW_KEYS, slow_down
 from api.permissions import BUILDERS, MANAGERS
 from lib.problems import Problem
 from portal.page import Visit, page
+from portal.refusals import tell
 from tenants import services
 from tenants.keys import Mode
 from tenants.models import ApiKey, Project
 from tenants.scopes import TENANT_RIGHTS, is_right, rights_of
 
+MOST_SHOWN = 200
 OVERLAPS = [
     ("0", "none: the old key ends now"),
     ("3600", "an hour"),
@@ -69,7 +73,10 @@ class KeyForm(forms.Form):
 
 class NewKeyForm(KeyForm):
     project = forms.ModelChoiceField(Project.objects.none())
-    mode = forms.ChoiceField(choices=[(mode.value, mode.value) for mode in Mode])
+    mode = forms.ChoiceField(
+        choices=[(mode.value, mode.value) for mode in Mode],
+        help_text="Live keys reach the providers; test keys the built-in sandbox, which is free.",
+    )
     field_order = ["name", "project", "mode", "scopes", "allowed_ips", "expires_at"]
 
     def __init__(self, visit: Visit, *args: Any, **kwargs: Any) -> None:
@@ -95,7 +102,8 @@ def keys(visit: Visit) -> HttpResponse:
         if made:
             return _once(visit, *made)
     rows = ApiKey.objects.of(visit.tenant).select_related("project", "replaces")
-    context = {"keys": rows.order_by("revoked_at", "-created_at")[:200], "form": form}
+    shown = rows.order_by(F("revoked_at").desc(nulls_first=True), "-created_at")[:MOST_SHOWN]
+    context = {"keys": [(row, state_of(row)) for row in shown], "form": form}
     return visit.render("portal/keys.html", context, status=400 if form.errors else 200)
 
 
@@ -110,7 +118,7 @@ def key(visit: Visit, key_id: str) -> HttpResponse:
             visit, form, lambda: services.update_key(key=row, **form.cleaned_data)
         ):
             return visit.back_to("key", key_id)
-    context = {"key": row, "form": form, "rotate": RotateForm()}
+    context = {"key": row, "state": state_of(row), "form": form, "rotate": RotateForm()}
     return visit.render("portal/key.html", context, status=400 if form.errors else 200)
 
 
@@ -125,7 +133,8 @@ def rotate(visit: Visit, key_id: str) -> HttpResponse:
         )
         if made:
             return _once(visit, *made)
-    context = {"key": row, "form": KeyForm(visit, initial=_initial(row)), "rotate": form}
+    change = KeyForm(visit, initial=_initial(row))
+    context = {"key": row, "state": state_of(row), "form": change, "rotate": form}
     return visit.render("portal/key.html", context, status=400)
 
 
@@ -133,6 +142,20 @@ def rotate(visit: Visit, key_id: str) -> HttpResponse:
 def revoke(visit: Visit, key_id: str) -> HttpResponse:
     services.revoke_key(key=_key(visit, key_id))
     return visit.back_to("keys")
+
+
+def state_of(row: ApiKey) -> str:
+    """In few words, by the clock of the tenant."""
+    if row.revoked_at:
+        return f"revoked {_told(row.revoked_at)}"
+    if row.expires_at is None:
+        return "in use"
+    ended = row.expires_at <= timezone.now()
+    return f"{'ended' if ended else 'in use, ends'} {_told(row.expires_at)}"
+
+
+def _told(moment: dt.datetime) -> str:
+    return f"{timezone.localtime(moment):%Y-%m-%d %H:%M}"
 
 
 def _key(visit: Visit, key_id: str) -> ApiKey:
@@ -162,7 +185,7 @@ def _done(visit: Visit, form: forms.Form, work: Any) -> Any:
         slow_down(visit.request, group="new-keys", rate=NEW_KEYS, tenant=visit.tenant.public_id)
         return work()
     except ValidationError as error:
-        form.add_error(None, error.messages)
+        tell(form, error)
     except Problem as problem:
         form.add_error(None, problem.detail)
     return None

@@ -23,7 +23,7 @@ from django.views.decorators.cache import never_cache
 
 from accounts.models import Membership, User
 from api.acting import person_of
-from api.permissions import EVERYONE, MANAGERS
+from api.permissions import BUILDERS, EVERYONE, MANAGERS
 from portal.numbers import by_the_customs_of
 from tenants.models import Tenant
 
@@ -43,6 +43,11 @@ class Visit:
     def is_staffs(self) -> bool:
         """Whether it is staff who look at the pages as a member."""
         return self.request.user != self.person
+
+    @property
+    def may_build(self) -> bool:
+        """Whether the person may make and change keys and projects."""
+        return self.may(BUILDERS)
 
     def may(self, roles: Set[str]) -> bool:
         """Whether the person's role is one of them, and the tenant may change anything."""

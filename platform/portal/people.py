@@ -20,6 +20,7 @@ from accounts.models import Invitation, Membership, Role, User
 from api.acting import person_of
 from api.permissions import BUILDERS, MANAGERS
 from portal.page import Visit, page
+from portal.refusals import tell
 from tenants import services as tenants
 from tenants.locales import locales
 from tenants.models import Project
@@ -44,7 +45,7 @@ def members(visit: Visit) -> HttpResponse:
                 tenant=visit.tenant, by=visit.person, **form.cleaned_data
             )
         except ValidationError as error:
-            form.add_error(None, error.messages)
+            tell(form, error)
         else:
             link = visit.request.build_absolute_uri(reverse("portal:invitation", args=[token]))
             told, form = {"link": link, "invited": invitation.email}, InviteForm()
@@ -131,7 +132,7 @@ def invitation(request: HttpRequest, token: str) -> HttpResponse:
         except ValidationError as error:
             if form is None:  # it ended just now
                 raise Http404 from None
-            form.add_error(None, error.messages)
+            tell(form, error)
         else:
             if not mine:
                 login(request, joined.user, "django.contrib.auth.backends.ModelBackend")
@@ -152,15 +153,25 @@ class ProjectForm(forms.Form):
         label="Short name", max_length=63, help_text="Lower-case letters, digits and hyphens."
     )
 
+    def __init__(self, visit: Visit, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.tenant = visit.tenant
+
+    def clean_slug(self) -> str:
+        slug: str = self.cleaned_data["slug"]
+        if Project.objects.of(self.tenant).filter(slug=slug).exists():
+            raise ValidationError("Another project has this short name. Choose another one.")
+        return slug
+
 
 @page(write=BUILDERS)
 def projects(visit: Visit) -> HttpResponse:
-    form = ProjectForm(visit.request.POST or None)
+    form = ProjectForm(visit, visit.request.POST or None)
     if visit.request.method == "POST" and form.is_valid():
         try:
             tenants.create_project(tenant=visit.tenant, **form.cleaned_data)
         except ValidationError as error:
-            form.add_error(None, error.messages)
+            tell(form, error)
         else:
             return visit.back_to("projects")
     return _projects_page(visit, form=form)
@@ -191,7 +202,7 @@ def _project(visit: Visit, project_id: str) -> Project:
 
 
 def _projects_page(visit: Visit, **told: Any) -> HttpResponse:
-    form = told.pop("form", None) or ProjectForm()
+    form = told.pop("form", None) or ProjectForm(visit)
     rows = Project.objects.of(visit.tenant).annotate(
         in_use=Count("keys", filter=Q(keys__revoked_at=None))
     )
@@ -230,7 +241,7 @@ def settings(visit: Visit) -> HttpResponse:
         try:
             tenants.update_tenant(tenant=visit.tenant, **form.cleaned_data)
         except ValidationError as error:
-            form.add_error(None, error.messages)
+            tell(form, error)
         else:
             messages.success(visit.request, "Saved; in force within a second.")
             return visit.back_to("settings")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -14,6 +15,7 @@ from accounts.identity import of_tenant
 from api.v1.quotas import of_tenants
 from billing.models import EVERY_MODEL, KINDS, Price
 from lib.money import marked_up
+from portal.modes import mode_of
 from portal.numbers import number
 from portal.page import Visit, page
 from tenants.keys import Mode
@@ -24,7 +26,7 @@ MOST_PRICES = 500
 @page()
 def quotas(visit: Visit) -> HttpResponse:
     """Bars of what is used and reserved, and when each begins anew."""
-    mode = Mode.TEST if visit.request.GET.get("mode") == Mode.TEST else Mode.LIVE
+    mode = mode_of(visit)
     standing = [_with_shares(quota) for quota in of_tenants(visit.tenant, mode=mode)]
     return visit.render("portal/quotas.html", {"quotas": standing, "mode": mode.value})
 
@@ -35,8 +37,12 @@ def _with_shares(quota: dict[str, Any]) -> dict[str, Any]:
     used = min(100.0, 100 * quota["used"] / limit)
     reserved = min(100.0 - used, 100 * quota["reserved"] / limit)
     shares = {"used_share": round(used, 1), "reserved_share": round(reserved, 1)}
-    resets = quota["resets_at"]
-    return quota | shares | {"resets_at": parse_datetime(resets) if resets else None}
+    resets, days = quota["resets_at"], quota["days_left"]
+    moments = {
+        "resets_at": parse_datetime(resets) if resets else None,
+        "runs_out_at": timezone.now() + dt.timedelta(days=days) if days else None,
+    }
+    return quota | shares | moments
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,17 +52,20 @@ class Priced:
     what: str
     provider: str
     prices: dict[str, str]
+    is_free: bool
 
 
 @page()
 def limits(visit: Visit) -> HttpResponse:
     identity = of_tenant(visit.tenant, Mode.LIVE)
     text = visit.request.GET.get("q", "")[:100]
-    prices = _prices(visit, text)
+    all_prices = _prices(visit, text)
+    prices = [price for price in all_prices if not price.is_free]
     context = {
         "plan": visit.tenant.plan,
         "rate_limits": identity.rate_limits,
         "prices": prices[:MOST_PRICES],
+        "free": [price for price in all_prices if price.is_free],
         "left_out": len(prices[MOST_PRICES:]),
         "kinds": KINDS,
         "q": text,
@@ -85,7 +94,7 @@ def _priced(row: Price, markup: int) -> Priced:
         for kind, amount in told.items()
         if amount is not None
     }
-    return Priced(what, row.provider.slug, prices)
+    return Priced(what, row.provider.slug, prices, not any(told.values()))
 
 
 def _usd(microusd: int, kind: str) -> str:

@@ -14,6 +14,7 @@ from api.pacing import EXPORTS, slow_down
 from api.v1 import exports
 from lib.ids import is_uuid, moment_of
 from lib.problems import Problem
+from portal.modes import mode_of
 from portal.page import Visit, page
 from providers.operations import registry
 from tenants.keys import Mode
@@ -24,6 +25,7 @@ from usage.models import UsageRecord
 from usage.waterfall import bars
 
 PAGE = 50
+TOLD_APART = ("operation", "provider", "model")
 SPANS = {"1": "24 hours", "7": "7 days", "30": "30 days", "90": "90 days"}
 
 
@@ -33,7 +35,8 @@ def requests(visit: Visit) -> HttpResponse:
     wanted = query.get("q", "").strip().lower()
     if is_uuid(wanted):
         return visit.back_to("request", wanted)
-    rows = list(_found(visit)[: PAGE + 1])
+    mode = mode_of(visit)
+    rows = list(_found(visit, mode)[: PAGE + 1])
     context = {
         "records": rows[:PAGE],
         "older": _older(visit, rows[PAGE - 1]) if len(rows) > PAGE else "",
@@ -41,17 +44,18 @@ def requests(visit: Visit) -> HttpResponse:
         "operations": sorted(registry()),
         "keys": ApiKey.objects.of(visit.tenant).order_by("name")[:200],
         "choice": query,
+        "mode": mode.value,
         "wrong": bool(wanted),
     }
     return visit.render("portal/requests.html", context)
 
 
-def _found(visit: Visit) -> Any:
+def _found(visit: Visit, mode: Mode) -> Any:
     """The newest first. A page goes on where the last one ended, however many came since."""
     query, before = visit.request.GET, visit.request.GET.get("before", "")
-    kind: dict[str, Any] = {"mode": Mode.TEST if query.get("mode") == Mode.TEST else Mode.LIVE}
-    if operation := query.get("operation"):
-        kind["operation"] = operation
+    kind: dict[str, Any] = {"mode": mode}
+    typed = {name: query.get(name, "").replace("\0", "").strip() for name in TOLD_APART}
+    kind |= {name: text for name, text in typed.items() if text}
     if key_id := query.get("key"):
         kind["key_id__in"] = _key_ids(visit, key_id)
     rows = UsageRecord.objects.of_tenant(visit.tenant.pk).filter(**kind)
@@ -101,9 +105,8 @@ def export(visit: Visit) -> HttpResponseBase:
     """The same rows as over the API: as CSV or JSON lines, in constant memory."""
     try:
         slow_down(visit.request, group="exports", rate=EXPORTS, tenant=visit.tenant.public_id)
-        return exports.answer(
-            visit.request.GET, FOR_TENANTS, visit.tenant.pk, visit.tenant.time_zone
-        )
+        query = {name: text for name, text in visit.request.GET.items() if text}
+        return exports.answer(query, FOR_TENANTS, visit.tenant.pk, visit.tenant.time_zone)
     except Problem as problem:
         context = {"detail": problem.detail}
         return visit.render("portal/wrong.html", context, status=problem.status)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping
+from pprint import pformat
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -23,8 +24,19 @@ def samples(
         return _reading(f"{url}?{query}" if query else url, key)
     if operation.kind is Kind.TRANSCRIPTION:
         return _uploading(url, parameters, key)
-    body = json.dumps(parameters, ensure_ascii=False, indent=2)
-    return _sending(url, body, key, _SOUND if operation.kind is Kind.SPEECH else _JSON)
+    return _sending(url, parameters, key, _SOUND if operation.kind is Kind.SPEECH else _JSON)
+
+
+def openai_sample(base_url: str, key: str) -> str:
+    """A chat in Python by OpenAI's SDK."""
+    return (
+        "from openai import OpenAI\n\n"
+        f"client = OpenAI(base_url={f'{base_url}/api/v1'!r}, api_key={key!r})\n"
+        "answer = client.chat.completions.create(\n"
+        '    model="fast",\n'
+        '    messages=[{"role": "user", "content": "Hello!"}],\n'
+        ")\nprint(answer.choices[0].message.content)"
+    )
 
 
 def _text(value: Any) -> str:
@@ -36,7 +48,8 @@ def _reading(url: str, key: str) -> dict[str, str]:
         "curl": f"curl {shlex.quote(url)} \\\n  -H {shlex.quote(f'Authorization: Bearer {key}')}",
         "Python": (
             "import json\nfrom urllib.request import Request, urlopen\n\n"
-            f"request = Request({url!r}, headers={{'Authorization': {f'Bearer {key}'!r}}})\n"
+            f"url = {url!r}\n"
+            f"request = Request(url, headers={{'Authorization': {f'Bearer {key}'!r}}})\n"
             "print(json.load(urlopen(request)))"
         ),
         "JavaScript": (
@@ -60,8 +73,12 @@ _SOUND: Final = {
 }
 
 
-def _sending(url: str, body: str, key: str, then: Mapping[str, str]) -> dict[str, str]:
+def _sending(
+    url: str, parameters: Mapping[str, Any], key: str, then: Mapping[str, str]
+) -> dict[str, str]:
     bearer = f"Bearer {key}"
+    body = json.dumps(parameters, ensure_ascii=False, indent=2)
+    indented = body.replace("\n", "\n  ")
     return {
         "curl": (
             f"curl {shlex.quote(url)} \\\n  -H {shlex.quote(f'Authorization: {bearer}')} \\\n"
@@ -69,16 +86,17 @@ def _sending(url: str, body: str, key: str, then: Mapping[str, str]) -> dict[str
         ),
         "Python": (
             "import json\nfrom urllib.request import Request, urlopen\n\n"
-            f"body = json.loads({body!r})\n"
+            f"url = {url!r}\n"
+            f"body = {pformat(dict(parameters), sort_dicts=False, width=72)}\n"
             f"headers = {{'Authorization': {bearer!r}, 'Content-Type': 'application/json'}}\n"
-            f"request = Request({url!r}, json.dumps(body).encode(), headers)\n{then['Python']}"
+            f"request = Request(url, json.dumps(body).encode(), headers)\n{then['Python']}"
         ),
         "JavaScript": (
             f"const answer = await fetch({json.dumps(url)}, {{\n"
             '  method: "POST",\n'
             f"  headers: {{ Authorization: {json.dumps(bearer)}, "
             '"Content-Type": "application/json" },\n'
-            f"  body: JSON.stringify({body}),\n}});\n{then['JavaScript']}"
+            f"  body: JSON.stringify({indented}),\n}});\n{then['JavaScript']}"
         ),
     }
 

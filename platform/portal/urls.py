@@ -85,6 +85,7 @@ urlpatterns: list[URLPattern] = [
     ),
     path("<slug:slug>/limits/", quotas.limits, name="limits"),
     path("<slug:slug>/playground/", playground.playground, name="playground"),
+    path("<slug:slug>/playground/code/", playground.code, name="code"),
     path("<slug:slug>/status/", playground.status, name="status"),
     path("<slug:slug>/settings/", people.settings, name="settings"),
 ]

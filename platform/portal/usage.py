@@ -9,10 +9,12 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 
-from api.v1.usage import Usage, answer, shown, understood
+from api.v1.usage import Question, Usage, answer, shown, times, understood
 from lib.problems import InvalidRequest
+from portal.modes import unasked
 from portal.page import Visit, page
 from portal.spending import forecast
+from tenants.models import ApiKey, Tenant
 from usage.export import inert
 
 SPANS = {"1": "24 hours", "7": "7 days", "30": "30 days", "90": "90 days", "365": "a year"}
@@ -25,56 +27,81 @@ COLUMNS = (
 @page()
 def usage(visit: Visit) -> HttpResponse:
     try:
-        told, choice = _told(visit)
+        choice = _choice(visit)
+        told, question = told_of(
+            visit.tenant, choice["by"], choice["mode"], days=int(choice["span"])
+        )
     except InvalidRequest as problem:
         return visit.render("portal/wrong.html", {"detail": problem.detail}, status=400)
     if visit.request.GET.get("format") == "csv":
         return _as_csv(told, choice)
+    names = _names(told, choice["by"])
     context = {
         "told": told,
-        "rows": [(_name(row, choice["by"]), row) for row in told["data"]],
+        "rows": list(zip(names, told["data"], strict=True)),
         "choice": choice,
         "spans": SPANS,
         "groups": GROUPS,
-        "chart": json.dumps({**_chart(told, choice["by"]), "locale": visit.tenant.locale}),
+        "chart": json.dumps(chart_of(visit.tenant, told, question)),
         "forecast": forecast(visit.tenant, choice["mode"]),
         "query": _query(visit.request),
     }
     return visit.render("portal/usage.html", context)
 
 
-def _told(visit: Visit) -> tuple[dict[str, Any], dict[str, str]]:
+def _choice(visit: Visit) -> dict[str, str]:
     """Raises InvalidRequest."""
     query = visit.request.GET
     choice = {
         "span": query.get("span", "30"),
         "by": query.get("by", "day"),
-        "mode": query.get("mode", "live"),
+        "mode": query.get("mode") or unasked(visit.tenant).value,
     }
     if choice["span"] not in SPANS:
         raise InvalidRequest(f"span: one of {', '.join(SPANS)}.")
-    asked = {"group_by": choice["by"], "mode": choice["mode"]}
-    question = understood(asked, GROUPS, visit.tenant.time_zone, days=int(choice["span"]))
-    return answer(question, visit.tenant.pk, shown), choice
+    return choice
 
 
-def _name(row: Mapping[str, Any], by: str) -> str:
+def told_of(tenant: Tenant, by: str, mode: str, *, days: int) -> tuple[dict[str, Any], Question]:
+    """What was used in so many days, and as what the question was understood. Raises
+    InvalidRequest."""
+    asked = {"group_by": by, "mode": mode}
+    question = understood(asked, GROUPS, tenant.time_zone, days=days)
+    return answer(question, tenant.pk, shown), question
+
+
+def _names(told: Mapping[str, Any], by: str) -> list[str]:
+    """What each row is of, as people call it."""
     if by == "project":
-        return str(row["project_slug"] or "none")
-    return str(row[by] or "none")
+        return [str(row["project_slug"] or "none") for row in told["data"]]
+    names = [str(row[by] or "none") for row in told["data"]]
+    return _names_of_keys(names) if by == "key" else names
 
 
-def _chart(told: Mapping[str, Any], by: str) -> dict[str, Any]:
-    names = [_name(row, by) for row in told["data"]]
+def _names_of_keys(key_ids: list[str]) -> list[str]:
+    """Their names; the ids too, for names may be the same."""
+    ids = [key_id.removeprefix("key_") for key_id in key_ids]
+    rows = ApiKey.objects.filter(public_id__in=ids).values_list("public_id", "name")
+    called = {f"key_{public_id}": f"{name} (key_{public_id})" for public_id, name in rows}
+    return [called.get(key_id, key_id) for key_id in key_ids]
+
+
+def chart_of(tenant: Tenant, told: Mapping[str, Any], question: Question) -> dict[str, Any]:
+    """Calls and errors; over time also where there were none."""
+    (by,) = question.by
+    rows = dict(zip(_names(told, by), told["data"], strict=True))
+    labels = times(question) if question.window else list(rows)
+    counted = {
+        name: [rows[label][name] if label in rows else 0 for label in labels]
+        for name in ("calls", "errors")
+    }
     return {
-        "type": "line" if by in {"day", "hour"} else "bar",
-        "labels": names,
-        "series": [
-            {"label": "calls", "data": [row["calls"] for row in told["data"]]},
-            {"label": "errors", "data": [row["errors"] for row in told["data"]]},
-        ],
+        "type": "line" if question.window else "bar",
+        "labels": labels,
+        "series": [{"label": name, "data": data} for name, data in counted.items()],
         "x": by,
         "y": "calls",
+        "locale": tenant.locale,
     }
 
 
@@ -84,9 +111,9 @@ def _as_csv(told: Mapping[str, Any], choice: Mapping[str, str]) -> HttpResponse:
     answer["Content-Disposition"] = f'attachment; filename="{name}"'
     file = csv.writer(answer)
     file.writerow([choice["by"], *COLUMNS, "p50_ms", "p95_ms", "p99_ms"])
-    for row in told["data"]:
-        latency = [row["latency_ms"][name] for name in ("p50", "p95", "p99")]
-        file.writerow([inert(_name(row, choice["by"])), *(row[c] for c in COLUMNS), *latency])
+    for name, row in zip(_names(told, choice["by"]), told["data"], strict=True):
+        latency = [row["latency_ms"][share] for share in ("p50", "p95", "p99")]
+        file.writerow([inert(name), *(row[column] for column in COLUMNS), *latency])
     return answer
 
 

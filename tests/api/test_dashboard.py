@@ -6,6 +6,7 @@ import datetime as dt
 from typing import Any
 
 import pytest
+import time_machine
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -15,6 +16,7 @@ from api import vitals
 from lib.ids import first_uuid7, uuid7
 from providers.breaker import State
 from providers.models import Credential
+from tenants.models import Tenant
 from tests.factories import (
     ApiKeyFactory,
     CredentialFactory,
@@ -49,6 +51,14 @@ def called(tenant: Any, hours_ago: float = 1, **fields: Any) -> Any:
     )
     rollups.add(record.request_id)
     return record
+
+
+def test_the_machine_is_told_whole(staff: APIClient) -> None:
+    told = staff.get("/api/dashboard/system-health").json()
+    machine = told["machine"]
+    assert 0 < machine["memory_bytes"] < machine["memory_total_bytes"]
+    assert 0 <= machine["disk_free_bytes"] <= machine["disk_total_bytes"]
+    assert isinstance(told["pool"], dict)
 
 
 @pytest.mark.parametrize("where", ["/api/dashboard", "/api/v1/dashboard", "/internal/v1/dashboard"])
@@ -143,6 +153,26 @@ def test_a_tenants_alerts(with_key: Any) -> None:
     answer = with_key(key).get("/api/dashboard/alerts")
     assert [alert["code"] for alert in answer.json()["data"]] == ["quota_near_limit", "key_ends"]
     assert b"CANARY" not in answer.content
+
+
+@time_machine.travel(dt.datetime(2026, 11, 16, tzinfo=dt.UTC), tick=False)
+def test_a_quota_that_will_not_last_is_told(with_key: Any) -> None:
+    key = ApiKeyFactory()
+    quotas = [
+        {"scope": "tenant", "metric": "requests", "window": window, "limit": 4}
+        for window in ("month", "hour", "lifetime")
+    ]
+    Tenant.objects.filter(pk=key.tenant_id).update(quotas=quotas)
+    for hours in (1, 2, 3):
+        called(key.tenant, hours)
+    (alert,) = with_key(key).get("/api/dashboard/alerts").json()["data"]
+    assert (alert["code"], alert["subject"]) == (
+        "quota_runs_out",
+        f"{key.tenant.slug} tenant-requests-month",
+    )
+    assert "used up in 5 days" in alert["text"] and "2026-12-01 00:00" in alert["text"]
+    standing = with_key(key).get("/api/v1/quotas?mode=live").json()["data"]
+    assert {quota["window"]: quota["days_left"] for quota in standing}["month"] == 5.0
 
 
 def test_the_disks_last_day_is_foretold() -> None:

@@ -46,7 +46,11 @@ class Visitor:
     def __init__(self, chromium: Browser, system: System, *, size: Any = None) -> None:
         self.system = system
         self.is_phone = size is PHONE
-        context = chromium.new_context(viewport=size or DESKTOP, base_url=system.url)
+        context = chromium.new_context(
+            viewport=size or DESKTOP,
+            base_url=system.url,
+            color_scheme="dark" if self.is_phone else "light",
+        )
         context.set_default_timeout(PATIENCE)
         self.faults: list[str] = []
         self.expected: set[int] = set()
@@ -133,22 +137,32 @@ from tenants.models import Tenant
 User.objects.create_superuser("root@example.test", "{PASSWORD}")
 viewer = User.objects.create_user("viewer@example.test", "{PASSWORD}", is_staff=True)
 viewer.groups.add(Group.objects.get(name="viewer"))
-for role in ("owner", "viewer"):
-    user = User.objects.create_user(f"{{role}}@acme.test", "{PASSWORD}")
-    Membership.objects.create(user=user, tenant=Tenant.objects.get(slug="acme"), role=role)
+owner = User.objects.create_user("owner@acme.test", "{PASSWORD}")
+Membership.objects.create(user=owner, tenant=Tenant.objects.get(slug="acme"), role="owner")
 """
 
 
+@pytest.fixture(scope="module")
+def signed_in(site: System) -> dict[str, Any]:
+    """The cookies of who signed in before: a password takes its time on purpose."""
+    return {}
+
+
 @pytest.fixture
-def visitor(chromium: Browser, site: System) -> Iterator[Callable[..., Visitor]]:
+def visitor(
+    chromium: Browser, site: System, signed_in: dict[str, Any]
+) -> Iterator[Callable[..., Visitor]]:
     """Opens browsers, which are watched to the end of the test."""
     opened: list[Visitor] = []
 
     def visit(email: str = "", *, size: Any = None, staff: bool = False) -> Visitor:
         made = Visitor(chromium, site, size=size)
         opened.append(made)
-        if email:
+        if email in signed_in:
+            made.page.context.add_cookies(signed_in[email])
+        elif email:
             made.sign_in(email, "/admin/login/" if staff else "/app/sign-in/")
+            signed_in[email] = made.page.context.cookies()
         return made
 
     yield visit

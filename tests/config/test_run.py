@@ -171,7 +171,11 @@ def test_the_welcome_names_what_to_try_and_no_password_that_is_not_there() -> No
         "PATCHBAY_LIVE_KEY": "L",
         "ADMIN_USER": "A",
         "ADMIN_PASSWORD": "P",
+        "TENANT_USER": "O",
+        "TENANT_PASSWORD": "Q",
     }
     text = welcome(secrets, [], 1.25)
     assert text.count("Bearer T") == 3
     assert "OPENAI_API_KEY" in text and "The live key L" in text
+    assert "http://x/admin/  as A, password P" in text
+    assert "http://x/app/  as O, password Q" in text

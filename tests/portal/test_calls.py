@@ -15,6 +15,7 @@ from django.utils import timezone
 
 from api.operation_examples import example_of
 from portal.samples import samples
+from portal.templatetags.humane import of_operations
 from providers.operations import registry
 from tenants.models import ApiKey, Tenant
 from tests.api.test_dashboard import called
@@ -43,7 +44,9 @@ def ids(browser: Client, **query: str) -> list[str]:
 
 def test_requests_are_found_by_what_one_knows(tenant: Tenant, owner: Client) -> None:
     key = ApiKeyFactory(project=tenant.projects.get())
-    good = called(tenant, 1, operation="finance.quote", key_id=key.pk).request_id
+    good = called(
+        tenant, 1, operation="finance.quote", key_id=key.pk, provider="labor", model="m"
+    ).request_id
     bad = called(tenant, 2, operation="embeddings", code="upstream_timeout").request_id
     old = called(tenant, 50).request_id
     called(TenantFactory(), 1)
@@ -51,6 +54,8 @@ def test_requests_are_found_by_what_one_knows(tenant: Tenant, owner: Client) -> 
     assert ids(owner, span="7") == [good, bad, old]
     assert ids(owner, outcome="error") == [bad]
     assert ids(owner, operation="finance.quote") == ids(owner, key=key.key_id) == [good]
+    assert ids(owner, provider=" labor ") == ids(owner, model="m", provider="labor") == [good]
+    assert ids(owner, model="m\0x") == ids(owner, provider="labo") == []
     assert ids(owner, mode="test") == ids(owner, key="key_of_nobody") == []
     assert owner.get(REQUESTS, {"q": f" {good.upper()} "})["Location"] == f"{REQUESTS}{good}/"
     assert "no request id" in owner.get(REQUESTS, {"q": "abc"}).content.decode()
@@ -71,6 +76,8 @@ def test_all_of_them_as_a_file(tenant: Tenant, owner: Client) -> None:
     answer = owner.get(f"{REQUESTS}export/")
     rows = b"".join(answer).decode().splitlines()
     assert len(rows) == 2 and mine in rows[1] and "77777" not in rows[1]
+    dates = {"from": "", "to": "2000-01-01", "format": "csv"}  # as the form sends them
+    assert len(b"".join(owner.get(f"{REQUESTS}export/", dates)).splitlines()) == 1
     assert owner.get(f"{REQUESTS}export/?format=xml").status_code == 400
 
 
@@ -126,13 +133,34 @@ def test_prices_are_the_tenants_own(tenant: Tenant, owner: Client) -> None:
     assert "gpt-x" not in owner.get("/app/acme/limits/", {"q": "none"}).content.decode()
 
 
+def test_what_is_free_is_told_apart(tenant: Tenant, owner: Client) -> None:
+    long_ago = timezone.now() - dt.timedelta(days=9)
+    for slug, input_price in (("paid", 5), ("gratis", 0)):
+        PriceFactory(
+            model_id="m",
+            provider__slug=slug,
+            input=input_price,
+            output=None,
+            effective_from=long_ago,
+        )
+    context = owner.get("/app/acme/limits/").context
+    assert [price.provider for price in context["prices"]] == ["paid"]
+    assert [price.provider for price in context["free"]] == ["gratis"]
+
+
+def test_limits_are_said_in_words() -> None:
+    assert of_operations(["embeddings"]) == ", of embeddings"
+    assert of_operations(["!a", "!b"]) == ", of all but a, b"
+    assert of_operations([]) == ""
+
+
 def test_the_code_carries_a_test_key_of_the_tenant(tenant: Tenant, owner: Client) -> None:
     assert "YOUR_TEST_KEY" in owner.get("/app/acme/start/").content.decode()
     assert not ApiKey.objects.exists()
     shown = owner.post("/app/acme/start/").content.decode()
     key = ApiKey.objects.get()
     assert key.mode == "test" and key.expires_at is not None and key.hint not in shown
-    assert shown.count(f"pb_test_{key.public_id}_") == 6
+    assert shown.count(f"pb_test_{key.public_id}_") == 7
 
 
 @pytest.mark.parametrize("name", sorted(registry()))
@@ -184,7 +212,7 @@ def test_the_playground_takes_a_recording(tenant: Tenant, owner: Client) -> None
 def test_the_playground_shows_each_operation(tenant: Tenant, owner: Client) -> None:
     page = owner.get("/app/acme/playground/", {"operation": "weather.current"})
     shown = page.content.decode()
-    assert 'data-parameter="lat"' in shown and "/api/v1/weather/current?lat=" in shown
+    assert 'name="lat"' in shown and "/api/v1/weather/current?lat=" in shown
     assert owner.get("/app/acme/playground/", {"operation": "<nothing>"}).status_code == 200
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import Any
 
 import pytest
@@ -66,6 +67,7 @@ def test_it_is_changed_rotated_and_revoked(tenant: Tenant, owner: Client) -> Non
 def test_what_is_wrong_is_told_and_kept(wrong: Any, tenant: Tenant, owner: Client) -> None:
     page = new(owner, tenant, **wrong)
     assert page.status_code == 400 and 'role="alert"' in page.content.decode()
+    assert set(page.context["form"].errors) == set(wrong)  # beside its field
     assert not ApiKey.objects.exists()
     assert 'value="a key"' in page.content.decode() or "name" in wrong
 
@@ -79,3 +81,27 @@ def test_developers_give_and_take_over_no_rights(tenant: Tenant, as_role: Any) -
     assert developer.post(f"{WHERE}{key.key_id}/", change).status_code == 400
     key.refresh_from_db()
     assert key.name != "mine" and not ApiKey.objects.filter(replaces=key).exists()
+
+
+def test_the_list_says_how_each_key_stands(tenant: Tenant, owner: Client) -> None:
+    """By the clock of the tenant."""
+    Tenant.objects.filter(pk=tenant.pk).update(time_zone="Asia/Kolkata")
+    past, future = (dt.datetime(year, 1, 1, tzinfo=dt.UTC) for year in (2001, 2101))
+    project = tenant.projects.get()
+    fields: dict[str, dict[str, Any]] = {
+        "d": {"revoked_at": past},
+        "a": {},
+        "b": {"expires_at": future},
+        "c": {"expires_at": past},
+    }
+    for name, told in fields.items():
+        key = ApiKeyFactory(project=project, name=name)
+        ApiKey.objects.filter(pk=key.pk).update(**told)
+    states = {key.name: state for key, state in owner.get(WHERE).context["keys"]}
+    assert states == {
+        "a": "in use",
+        "b": "in use, ends 2101-01-01 05:30",
+        "c": "ended 2001-01-01 05:30",
+        "d": "revoked 2001-01-01 05:30",
+    }
+    assert list(states)[-1] == "d"  # what is revoked is last

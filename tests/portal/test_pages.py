@@ -48,6 +48,7 @@ MATRIX: dict[str, tuple[set[Role], set[Role]]] = {
     "invitation-withdraw": (set(), MANAGERS),
     "limits": (ALL, ALL),
     "playground": (ALL, BUILDERS),
+    "code": (set(), ALL),
     "status": (ALL, ALL),
     "settings": (MANAGERS, MANAGERS),
 }

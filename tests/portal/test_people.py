@@ -102,7 +102,9 @@ def test_roles_are_changed_and_members_removed(tenant: Tenant, owner: Client) ->
 def test_projects(tenant: Tenant, owner: Client) -> None:
     where = "/app/acme/projects/"
     assert owner.post(where, {"name": "Shop", "slug": "shop"}).status_code == 302
-    assert owner.post(where, {"name": "Again", "slug": "shop"}).status_code == 400
+    again = owner.post(where, {"name": "Again", "slug": "shop"})
+    assert again.status_code == 400 and again.context["form"]["slug"].errors
+    assert 'value="Again"' in again.content.decode()
     shop = tenant.projects.get(slug="shop")
     owner.post(f"{where}{shop.public_id}/", {"name": "Market"})
     shop.refresh_from_db()

@@ -14,7 +14,7 @@ from portal.spending import forecast
 from portal.usage import GROUPS
 from tenants.models import Tenant
 from tests.api.test_dashboard import called
-from tests.factories import TenantFactory
+from tests.factories import ApiKeyFactory, TenantFactory
 
 pytestmark = pytest.mark.django_db
 WHERE = "/app/acme/usage/"
@@ -36,6 +36,25 @@ def test_by_everything(by: str, tenant: Tenant, owner: Client) -> None:
     assert "CANARY" not in shown and "$1.50" in shown
     chart = json.loads(page.context["chart"])
     assert sum(chart["series"][0]["data"]) == 1
+
+
+def test_days_without_a_call_are_in_the_picture(tenant: Tenant, owner: Client) -> None:
+    for hours in (1, 49):
+        called(tenant, hours)
+    page = told(owner, by="day", span="7")
+    chart = json.loads(page.context["chart"])
+    assert len(chart["labels"]) == 8 and len(page.context["rows"]) == 2
+    assert [n for n in chart["series"][0]["data"] if n] == [1, 1]
+    by_hour = json.loads(told(owner, by="hour", span="7").context["chart"])
+    assert len(by_hour["labels"]) == 7 * 24 + 1 and sum(by_hour["series"][0]["data"]) == 2
+
+
+def test_keys_are_called_by_their_names(tenant: Tenant, owner: Client) -> None:
+    keys = [ApiKeyFactory(project=tenant.projects.get(), name="same") for _ in range(2)]
+    for key in keys:
+        called(tenant, 1, key_id=key.pk)
+    names = [name for name, _ in told(owner, by="key").context["rows"]]
+    assert names == [f"same ({key.key_id})" for key in keys]
 
 
 def test_as_a_file(tenant: Tenant, owner: Client) -> None:

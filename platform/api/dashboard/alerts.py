@@ -14,11 +14,14 @@ from django.db.models import CharField, F, Max, QuerySet, Value
 from django.utils import timezone
 
 from api import vitals
+from api.v1.quotas import of_tenants
 from lib.clock import rfc3339
 from providers.breaker import State
 from providers.definition_models import Drift
 from providers.models import Credential
+from tenants.keys import Mode
 from tenants.models import ApiKey, Tenant
+from tenants.windows import Window
 from usage import sizes
 from usage.attempt_sums import attempts_since
 from usage.models import QuotaAlert
@@ -63,8 +66,8 @@ def of_service() -> list[Alert]:
 
 
 def of_tenant(tenant: Tenant) -> list[Alert]:
-    """What a tenant should know: its quotas, and keys that end soon."""
-    return _worst_first([*_quotas(tenant.pk), *_keys(tenant)])
+    """What a tenant should know: its quotas, those that will not last, and keys that end soon."""
+    return _worst_first([*_quotas(tenant.pk), *_paces(tenant), *_keys(tenant)])
 
 
 def _worst_first(found: list[Alert]) -> list[Alert]:
@@ -146,6 +149,20 @@ def _quotas(tenant_id: int | None) -> Iterator[Alert]:
         subject = " ".join(filter(None, (slugs.get(row["tenant_id"]), row["quota"])))
         code = "quota_used_up" if used_up else "quota_near_limit"
         yield Alert("critical" if used_up else "warning", code, subject, text, row["at"])
+
+
+def _paces(tenant: Tenant) -> Iterator[Alert]:
+    """Days' and months' quotas that are used up before they begin anew, if it goes on so."""
+    for quota in of_tenants(tenant, mode=Mode.LIVE):
+        days = quota["days_left"]
+        if days and quota["window"] in {Window.DAY, Window.MONTH}:
+            text = f"At this pace it is used up in {_span(days)}; it begins anew "
+            text += f"{quota['resets_at'][:16].replace('T', ' ')} UTC."
+            yield Alert("warning", "quota_runs_out", f"{quota['of']} {quota['quota']}", text)
+
+
+def _span(days: float) -> str:
+    return f"{days:.0f} days" if days >= 2 else f"{max(1, round(days * 24))} h"
 
 
 def _keys(tenant: Tenant) -> Iterator[Alert]:

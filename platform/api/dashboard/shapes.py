@@ -33,7 +33,9 @@ class MachineShown(Shown):
     cpus = serializers.IntegerField(allow_null=True)
     cpu_seconds = serializers.FloatField(help_text="What this process used so far.")
     memory_bytes = serializers.IntegerField(help_text="Most this process held so far.")
+    memory_total_bytes = serializers.IntegerField(help_text="What the machine has.")
     disk_free_bytes = serializers.IntegerField()
+    disk_total_bytes = serializers.IntegerField()
     disk_days_left = serializers.FloatField(
         allow_null=True, help_text="At last week's rate; null where none is known."
     )
@@ -43,6 +45,10 @@ class MachineShown(Shown):
 class SystemHealthShown(HealthShown):
     database = PartShown()
     store = PartShown()
+    pool = serializers.DictField(
+        child=serializers.IntegerField(),
+        help_text="This process's connections to the database; empty for SQLite.",
+    )
     machine = MachineShown()
     calls = CallsShown(allow_null=True)
     breakers = BreakersShown(help_text="As this worker knows them.")
@@ -74,22 +80,35 @@ class AgainShown(Shown):
     fallbacks = serializers.IntegerField(help_text="Tries at a next target.")
 
 
+class ModelFiguresShown(FiguresShown):
+    operation = serializers.CharField()
+    model = serializers.CharField(allow_blank=True)
+
+
 class LlmPerformanceShown(Shown):
     targets = TargetFiguresShown(many=True, required=False, help_text="For staff only.")
     fallbacks = AgainShown(many=True, required=False, help_text="For staff only.")
-    models = serializers.ListField(
-        child=serializers.DictField(), help_text="Calls by model: the figures, and `model`."
-    )
+    models = ModelFiguresShown(many=True, help_text="Calls by operation and model.")
     hours = serializers.IntegerField()
 
 
-class CacheStatsShown(Shown):
+class HitsShown(Shown):
     calls = serializers.IntegerField()
     hits = serializers.IntegerField()
-    hit_ratio = serializers.FloatField(allow_null=True)
-    operations = serializers.ListField(child=serializers.DictField())
+    hit_ratio = serializers.FloatField(allow_null=True, help_text="0…1; null without calls.")
+
+
+class OperationHitsShown(HitsShown):
+    operation = serializers.CharField()
+
+
+class CacheStatsShown(HitsShown):
+    operations = OperationHitsShown(many=True)
     levels = serializers.DictField(required=False, help_text="How full they are. For staff only.")
-    trend = serializers.ListField(child=serializers.FloatField(allow_null=True))
+    trend = serializers.ListField(
+        child=serializers.FloatField(allow_null=True),
+        help_text="The hit ratio of each of seven days of 24 hours, the oldest first.",
+    )
 
 
 class DatabaseHealthShown(PartShown):

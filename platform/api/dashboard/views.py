@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from typing import Any
 
@@ -81,13 +82,23 @@ class SystemHealth(APIView):
                 "status": vitals.overall(database, store),
                 "database": database,
                 "store": store,
-                "machine": machine | {"disk_days_left": growth and growth.disk_days_left},
+                "pool": _pool(),
+                "machine": machine
+                | _machine()
+                | {"disk_days_left": growth and growth.disk_days_left},
                 "calls": vitals.calls_part() if has_database else None,
                 "breakers": vitals.breakers_part(),
                 "gateways": processes.known() if has_database else [],
                 "trend": figures.trend() if has_database else [],
             }
         )
+
+
+def _machine() -> dict[str, int]:
+    return {
+        "memory_total_bytes": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
+        "disk_total_bytes": shutil.disk_usage(settings.BASE_DIR).total,
+    }
 
 
 class LlmPerformance(APIView):

@@ -26,6 +26,7 @@ from tenants.models import ApiKey, Project, Tenant
 from tenants.quotas import Metric, QuotaScope
 from usage.counters.claims import QuotaClaim, Used
 from usage.demand import quotas_of
+from usage.pace import days_left
 from usage.truth import ledger_sum
 
 
@@ -42,6 +43,11 @@ class QuotaStanding(Shown):
     left = serializers.IntegerField()
     limit_usd = serializers.CharField(required=False, help_text="Where the metric is cost.")
     used_usd = serializers.CharField(required=False)
+    days_left = serializers.FloatField(
+        allow_null=True,
+        help_text="Until it is used up, at the pace of its window so far; null where it lasts "
+        "until it is reset, or where its pace is not known yet.",
+    )
     thresholds = serializers.ListField(child=serializers.IntegerField())
     starts_at = serializers.DateTimeField()
     resets_at = serializers.DateTimeField(allow_null=True)
@@ -140,6 +146,7 @@ def _told(name: str, claim: QuotaClaim, counter: Used) -> dict[str, Any]:
         "used": counter.used,
         "reserved": counter.reserved,
         "left": max(0, quota.limit - counter.used - counter.reserved),
+        "days_left": days_left(claim.period, quota.limit, counter.used, time.time()),
         "thresholds": list(quota.thresholds),
         "starts_at": rfc3339(utc(claim.period.starts)),
         "resets_at": None if ends is None else rfc3339(utc(ends)),

@@ -270,8 +270,7 @@ def _names(
             if group == "day":
                 named["day"] = periods[row["period"]].name
             elif group == "hour":
-                starts = dt.datetime.fromtimestamp(periods[row["period"]].starts, dt.UTC)
-                named["hour"] = _shown_moment(starts, question.zone)
+                named["hour"] = _hour(periods[row["period"]], question.zone)
             elif group in SHOWN_AS_THEY_ARE:
                 named[group] = row[group]
             elif group == "tenant":
@@ -290,6 +289,16 @@ def _names(
 def _by_id(model: type[Model], rows: list[dict[str, Any]], column: str) -> dict[int, Any]:
     ids = {row[column] for row in rows if column in row}
     return model._default_manager.in_bulk(ids) if ids else {}
+
+
+def times(question: Question) -> list[str]:
+    """How the hours or days are called that are grouped by, those without a call too."""
+    is_by_hour = question.window == "hour"
+    return [_hour(one, question.zone) if is_by_hour else one.name for one in _periods(question)]
+
+
+def _hour(one: Period, zone: str) -> str:
+    return _shown_moment(dt.datetime.fromtimestamp(one.starts, dt.UTC), zone)
 
 
 def _shown_moment(moment: dt.datetime, zone: str) -> str:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal
 
 from django import template
 
+from api.docs import with_code
 from portal.numbers import number as written
 
 register = template.Library()
 NONE = "–"
+register.filter("with_code", with_code)
 
 
 @register.filter
@@ -35,6 +38,20 @@ def money(microusd: int | None) -> str:
     amount = Decimal(microusd) / 1_000_000
     places = 2 if not amount or abs(amount) >= Decimal("0.01") else 6
     return f"${written(round(amount, places), places)}"
+
+
+@register.filter
+def of_operations(patterns: Sequence[str]) -> str:
+    """What a limit counts: `!` begins what it leaves out."""
+    named = [pattern for pattern in patterns if not pattern.startswith("!")]
+    left_out = [pattern.removeprefix("!") for pattern in patterns if pattern.startswith("!")]
+    told = f", of {', '.join(named)}" if named else ""
+    return f"{told}, of all but {', '.join(left_out)}" if left_out else told
+
+
+@register.filter
+def words(name: str) -> str:
+    return name.replace("_", " ")
 
 
 @register.filter
