@@ -12,10 +12,10 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils import timezone
-from unfold.admin import ModelAdmin, TabularInline
 from unfold.decorators import action, display
 from unfold.widgets import UnfoldAdminTextareaWidget
 
+from lib.admin import ModelAdmin, TabularInline
 from providers import services
 from providers.admin_forms import ModelForm, OverrideForm, asked
 from providers.credential_admin import CredentialInline
@@ -29,7 +29,7 @@ class Indented(json.JSONEncoder):
         super().__init__(**options | {"indent": 2})
 
 
-class CatalogueAdmin(ModelAdmin):  # type: ignore[misc]
+class CatalogueAdmin(ModelAdmin):
     """Rows that load_catalogue may have made. What staff change is theirs, and it stays."""
 
     list_per_page = 50  # a page is made in a tenth of a second
@@ -139,7 +139,7 @@ class ModelAdminPage(CatalogueAdmin):
 
 
 @admin.register(Operation)
-class OperationAdmin(ModelAdmin):  # type: ignore[misc]
+class OperationAdmin(ModelAdmin):
     """Rows mirror the operations' files; only the switch is staff's."""
 
     list_display = ["name", "category", "summary", "targets", "enabled"]
@@ -167,7 +167,7 @@ class OperationAdmin(ModelAdmin):  # type: ignore[misc]
         return False
 
 
-class TargetInline(TabularInline):  # type: ignore[misc]
+class TargetInline(TabularInline):
     """Tried from the top: put in order by dragging, or by the numbers."""
 
     model = Target
@@ -241,7 +241,7 @@ class TargetAdmin(CatalogueAdmin):
 
 
 @admin.register(WarmRequest)
-class WarmRequestAdmin(ModelAdmin):  # type: ignore[misc]
+class WarmRequestAdmin(ModelAdmin):
     """What the cache is to have at hand, and what came of it last. Of one that a manifest
     declares, staff only say whether it runs."""
 
@@ -263,7 +263,7 @@ class WarmRequestAdmin(ModelAdmin):  # type: ignore[misc]
 
 
 @admin.register(BreakerOverride)
-class BreakerOverrideAdmin(ModelAdmin):  # type: ignore[misc]
+class BreakerOverrideAdmin(ModelAdmin):
     """Who said what to which breaker, and why. What was said stays; a new word ends it."""
 
     list_display = ["name", "word", "holds", "reason", "by", "created_at", "expires_at"]

@@ -11,8 +11,8 @@ from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
-from unfold.admin import ModelAdmin, TabularInline
 
+from lib.admin import ModelAdmin, TabularInline
 from providers import services
 from providers.admin_forms import CredentialForm, ReasonForm, asked
 from providers.models import Credential
@@ -39,7 +39,7 @@ class HouseCredentials(forms.BaseInlineFormSet):  # type: ignore[type-arg]
             raise ValidationError("Two credentials have the same name. Give each its own.")
 
 
-class CredentialInline(TabularInline):  # type: ignore[misc]
+class CredentialInline(TabularInline):
     """The house's alone; a tenant's own are on their own page. A secret goes in and never comes
     out: a new one takes the place of the one before."""
 
@@ -65,7 +65,7 @@ class CredentialInline(TabularInline):  # type: ignore[misc]
 
 
 @admin.register(Credential)
-class CredentialAdmin(ModelAdmin):  # type: ignore[misc]
+class CredentialAdmin(ModelAdmin):
     form = CredentialForm
     list_display = ["provider", "name", "tenant", "ends_with", "enabled", "drained", "created_at"]
     list_filter = ["enabled", ("drained_at", EmptyFieldListFilter), "provider"]

@@ -9,9 +9,9 @@ from django.contrib import admin
 from django.db.models import OuterRef, QuerySet, Subquery
 from django.http import HttpRequest
 from django.utils import timezone
-from unfold.admin import ModelAdmin
 from unfold.paginator import InfinitePaginator
 
+from lib.admin import ModelAdmin
 from lib.ids import first_uuid7
 from lib.money import to_usd
 from tenants.keys import Mode
@@ -24,7 +24,7 @@ from usage.waterfall import bars
 RARE = {"outcome", "mode", "streamed__exact", "estimate__exact"}
 
 
-class LedgerAdmin(ModelAdmin):  # type: ignore[misc]
+class LedgerAdmin(ModelAdmin):
     """No adding, changing or deleting, and no counting of millions of rows for a page."""
 
     paginator = InfinitePaginator

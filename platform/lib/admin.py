@@ -1,0 +1,84 @@
+"""What all pages of the admin have in common: what a form says may name no row at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from django.contrib import messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.core.exceptions import ValidationError
+from django.db.models import Field, QuerySet
+from django.forms import ModelChoiceField, ModelMultipleChoiceField
+from django.http import HttpRequest, HttpResponseBase
+from unfold import admin
+
+
+def is_key(field: Field[Any, Any], value: Any) -> bool:
+    """Whether a row may have this in its key. Else asking for it raises, in each database
+    otherwise."""
+    try:
+        field.clean(value, None)
+    except ValidationError:
+        return False
+    return "\0" not in str(value)
+
+
+class RowChoice(ModelChoiceField):  # type: ignore[type-arg]
+    """One row. What is no key is a fault of the form, and the form is drawn without it."""
+
+    def prepare_value(self, value: Any) -> Any:
+        told = super().prepare_value(value)
+        return told if told in self.empty_values or is_key(_key_of(self), told) else None
+
+
+class RowsChoice(ModelMultipleChoiceField):  # type: ignore[type-arg]
+    """Several rows, likewise."""
+
+    def prepare_value(self, value: Any) -> Any:
+        told = super().prepare_value(value)
+        return [each for each in told if is_key(_key_of(self), each)] if _many(told) else told
+
+    def clean(self, value: Any) -> Any:
+        for each in value if _many(value) else ():
+            if not is_key(_key_of(self), each):
+                raise ValidationError(self.error_messages["invalid_pk_value"], params={"pk": each})
+        return super().clean(value)
+
+
+def _many(value: Any) -> bool:
+    return isinstance(value, Iterable) and not isinstance(value, str)
+
+
+def _key_of(field: Any) -> Field[Any, Any]:
+    meta = field.queryset.model._meta
+    key: Field[Any, Any] = meta.get_field(field.to_field_name or meta.pk.name)
+    return key
+
+
+class _Choices:
+    def formfield_for_foreignkey(self, field: Any, request: HttpRequest, **options: Any) -> Any:
+        return super().formfield_for_foreignkey(  # type: ignore[misc]
+            field, request, **{"form_class": RowChoice, **options}
+        )
+
+    def formfield_for_manytomany(self, field: Any, request: HttpRequest, **options: Any) -> Any:
+        return super().formfield_for_manytomany(  # type: ignore[misc]
+            field, request, **{"form_class": RowsChoice, **options}
+        )
+
+
+class TabularInline(_Choices, admin.TabularInline):  # type: ignore[misc]
+    pass
+
+
+class ModelAdmin(_Choices, admin.ModelAdmin):  # type: ignore[misc]
+    def response_action(
+        self, request: HttpRequest, queryset: QuerySet[Any]
+    ) -> HttpResponseBase | None:
+        chosen = request.POST.getlist(ACTION_CHECKBOX_NAME)
+        if all(is_key(self.opts.pk, each) for each in chosen):
+            done: HttpResponseBase | None = super().response_action(request, queryset)
+            return done
+        self.message_user(request, "Choose rows of this list.", messages.ERROR)
+        return None
