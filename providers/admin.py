@@ -178,6 +178,10 @@ class TargetInline(TabularInline):
     autocomplete_fields = ["provider", "model"]
     max_num = 50  # as many as a file may say
 
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Target]:
+        rows: QuerySet[Target] = super().get_queryset(request)
+        return rows.select_related("provider", "model__provider")
+
     def get_formset(self, request: HttpRequest, obj: Any = None, **kwargs: Any) -> Any:
         """No more forms than these are made, however many a request says that it has."""
         return super().get_formset(request, obj, absolute_max=self.max_num, **kwargs)

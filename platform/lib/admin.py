@@ -7,6 +7,7 @@ from typing import Any
 
 from django.contrib import messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.contrib.admin.widgets import AutocompleteSelect
 from django.core.exceptions import ValidationError
 from django.db.models import Field, QuerySet
 from django.forms import ModelChoiceField, ModelMultipleChoiceField
@@ -25,7 +26,15 @@ def is_key(field: Field[Any, Any], value: Any) -> bool:
 
 
 class RowChoice(ModelChoiceField):  # type: ignore[type-arg]
-    """One row. What is no key is a fault of the form, and the form is drawn without it."""
+    """One row. What is no key is a fault of the form, and the form is drawn without it. `known`
+    is the row that it shows, where that was read with the form's own."""
+
+    known: Any = None
+
+    def get_bound_field(self, form: Any, field_name: str) -> Any:
+        row = getattr(form, "instance", None)
+        self.known = row._state.fields_cache.get(field_name) if row is not None else None
+        return super().get_bound_field(form, field_name)
 
     def prepare_value(self, value: Any) -> Any:
         told = super().prepare_value(value)
@@ -56,8 +65,29 @@ def _key_of(field: Any) -> Field[Any, Any]:
     return key
 
 
+class RowSelect(AutocompleteSelect):
+    """Looks for the row that it shows only where nobody knows it."""
+
+    def optgroups(self, name: str, value: Any, attr: Any = None) -> Any:
+        known = self.choices.field.known
+        if known is None or value != [str(known.pk)]:
+            return super().optgroups(name, value, attr)
+        shown = [(known.pk, str(known), True)]
+        if not self.is_required:
+            shown.insert(0, ("", "", False))
+        options = [
+            self.create_option(name, key, label, chosen, place)
+            for place, (key, label, chosen) in enumerate(shown)
+        ]
+        return [(None, options, 0)]
+
+
 class _Choices:
     def formfield_for_foreignkey(self, field: Any, request: HttpRequest, **options: Any) -> Any:
+        if field.name in self.get_autocomplete_fields(request):  # type: ignore[attr-defined]
+            using = options.get("using")
+            select = RowSelect(field, self.admin_site, using=using)  # type: ignore[attr-defined]
+            options.setdefault("widget", select)
         return super().formfield_for_foreignkey(  # type: ignore[misc]
             field, request, **{"form_class": RowChoice, **options}
         )

@@ -45,16 +45,17 @@ class TenantConsole(TenantAdmin):
         )
         return [look, *super().get_urls()]
 
-    def change_view(
+    def render_change_form(
         self,
         request: HttpRequest,
-        object_id: str,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
+        context: dict[str, Any],
+        *args: Any,
+        obj: Any = None,
+        **more: Any,
     ) -> Any:
-        tenant = self.get_object(request, object_id)
-        context = {**(_told(request, tenant) if tenant else {}), **(extra_context or {})}
-        return super().change_view(request, object_id, form_url, context)
+        if obj is not None:
+            context |= _told(request, obj)
+        return super().render_change_form(request, context, obj=obj, **more)
 
 
 def _told(request: HttpRequest, tenant: Tenant) -> dict[str, Any]:
