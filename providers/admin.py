@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import Count, Exists, JSONField, OuterRef, Q, QuerySet, Subquery
+from django.db.models import Count, Exists, OuterRef, Q, QuerySet, Subquery
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils import timezone
 from unfold.decorators import action, display
-from unfold.widgets import UnfoldAdminTextareaWidget
 
-from lib.admin import ModelAdmin, TabularInline
+from lib.admin import ModelAdmin, TabularInline, UndoableAdmin
 from providers import services
 from providers.admin_forms import ModelForm, OverrideForm, asked
 from providers.credential_admin import CredentialInline
@@ -24,21 +22,10 @@ from providers.target_forms import RoutesTargets, TargetForm
 from providers.warm_models import WarmRequest
 
 
-class Indented(json.JSONEncoder):
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options | {"indent": 2})
-
-
-class CatalogueAdmin(ModelAdmin):
+class CatalogueAdmin(UndoableAdmin):
     """Rows that load_catalogue may have made. What staff change is theirs, and it stays."""
 
     list_per_page = 50  # a page is made in a tenth of a second
-    formfield_overrides = {
-        JSONField: {
-            "encoder": Indented,
-            "widget": UnfoldAdminTextareaWidget(attrs={"class": "json", "rows": 4}),
-        }
-    }
     left_alone: frozenset[str] = frozenset()  # what load_catalogue never changes in a row
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
@@ -60,7 +47,7 @@ class ProviderAdmin(CatalogueAdmin):
     readonly_fields = ["public_id", "manifest", "source", "checksum", "created_at"]
     actions = ["enable", "disable", "override_breaker"]
     actions_list = ["all_definitions"]
-    actions_detail = ["definitions"]
+    actions_detail = ["definitions", *CatalogueAdmin.actions_detail]
     left_alone = frozenset({"enabled"})
     inlines = [CredentialInline]
 
@@ -139,7 +126,7 @@ class ModelAdminPage(CatalogueAdmin):
 
 
 @admin.register(Operation)
-class OperationAdmin(ModelAdmin):
+class OperationAdmin(UndoableAdmin):
     """Rows mirror the operations' files; only the switch is staff's."""
 
     list_display = ["name", "category", "summary", "targets", "enabled"]
@@ -249,7 +236,6 @@ class WarmRequestAdmin(ModelAdmin):
     """What the cache is to have at hand, and what came of it last. Of one that a manifest
     declares, staff only say whether it runs."""
 
-    formfield_overrides = CatalogueAdmin.formfield_overrides
     list_display = ["name", "tenant", "operation", "every", "enabled", "ran_at", "outcome"]
     list_filter = ["enabled", "operation"]
     list_select_related = ["tenant"]

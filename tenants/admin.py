@@ -14,7 +14,7 @@ from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import reverse
 
-from lib.admin import ModelAdmin
+from lib.admin import ModelAdmin, UndoableAdmin
 from tenants import services
 from tenants.keys import Mode
 from tenants.models import ApiKey, HousePolicy, Plan, Project, Tenant
@@ -24,7 +24,7 @@ ROTATION_OVERLAP = dt.timedelta(hours=24)
 
 
 @admin.register(HousePolicy)
-class HousePolicyAdmin(ModelAdmin):
+class HousePolicyAdmin(UndoableAdmin):
     list_display = ["__str__", "time_zone", "changed_at"]
     search_fields = ["time_zone"]
     readonly_fields = ["changed_at"]
@@ -37,14 +37,14 @@ class HousePolicyAdmin(ModelAdmin):
 
 
 @admin.register(Plan)
-class PlanAdmin(ModelAdmin):
+class PlanAdmin(UndoableAdmin):
     list_display = ["slug", "name", "created_at"]
     search_fields = ["slug", "name"]
     readonly_fields = ["created_at"]
 
 
 @admin.register(Tenant)
-class TenantAdmin(ModelAdmin):
+class TenantAdmin(UndoableAdmin):
     list_display = ["slug", "name", "plan", "status", "time_zone", "created_at"]
     list_filter = ["status", "plan"]
     list_select_related = ["plan"]

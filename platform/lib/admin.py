@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -9,10 +10,15 @@ from django.contrib import messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.widgets import AutocompleteSelect
 from django.core.exceptions import ValidationError
-from django.db.models import Field, QuerySet
+from django.db.models import Field, JSONField, QuerySet
 from django.forms import ModelChoiceField, ModelMultipleChoiceField
-from django.http import HttpRequest, HttpResponseBase
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
+from django.shortcuts import redirect
 from unfold import admin
+from unfold.decorators import action
+from unfold.widgets import UnfoldAdminTextareaWidget
+
+from lib.audit import AuditEntry
 
 
 def is_key(field: Field[Any, Any], value: Any) -> bool:
@@ -82,6 +88,13 @@ class RowSelect(AutocompleteSelect):
         return [(None, options, 0)]
 
 
+class Indented(json.JSONEncoder):
+    """JSON as people edit it."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options | {"indent": 2})
+
+
 class _Choices:
     def formfield_for_foreignkey(self, field: Any, request: HttpRequest, **options: Any) -> Any:
         if field.name in self.get_autocomplete_fields(request):  # type: ignore[attr-defined]
@@ -103,6 +116,13 @@ class TabularInline(_Choices, admin.TabularInline):  # type: ignore[misc]
 
 
 class ModelAdmin(_Choices, admin.ModelAdmin):  # type: ignore[misc]
+    formfield_overrides = {
+        JSONField: {
+            "encoder": Indented,
+            "widget": UnfoldAdminTextareaWidget(attrs={"class": "json", "rows": 4}),
+        }
+    }
+
     def response_action(
         self, request: HttpRequest, queryset: QuerySet[Any]
     ) -> HttpResponseBase | None:
@@ -112,3 +132,25 @@ class ModelAdmin(_Choices, admin.ModelAdmin):  # type: ignore[misc]
             return done
         self.message_user(request, "Choose rows of this list.", messages.ERROR)
         return None
+
+
+class UndoableAdmin(ModelAdmin):
+    """For rows whose last change staff may take back: a page shows what it was, and does."""
+
+    actions_detail = ["last_change"]
+
+    @action(  # type: ignore[untyped-decorator]
+        description="Undo the last change",
+        icon="undo",
+        url_path="last-change",
+        permissions=["change"],
+    )
+    def last_change(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        row = self.get_object(request, object_id)
+        if row is None:
+            raise Http404
+        entry = AuditEntry.objects.about(row).filter(action="changed").first()
+        if entry is not None:
+            return redirect("admin:lib_auditentry_undo", entry.pk)
+        self.message_user(request, "It was not changed since it was made.", messages.WARNING)
+        return redirect(f"admin:{self.opts.app_label}_{self.opts.model_name}_change", row.pk)

@@ -13,17 +13,16 @@ from django.db.models import Exists, OuterRef, Q, Subquery
 from django.urls import NoReverseMatch, reverse
 from django.utils import timezone
 
+from api.console.bars import bar
 from api.console.standing import Standing, standings, states
 from api.v1 import quotas
 from api.vitals import WORKER
 from billing.services import prices_in_force
 from billing.versions import usd
 from lib.audit import AuditEntry, object_id
-from lib.money import to_usd
 from providers.breaker import State
 from providers.models import BreakerOverride, Model, Provider, Target
 from providers.snapshot import allowances
-from tenants.quotas import Metric
 from usage.demand import quotas_of_provider
 from usage.models import Attempt
 
@@ -67,26 +66,13 @@ def breakers_of(provider: Provider) -> Iterator[dict[str, Any]]:
 
 
 def _quotas(provider: Provider) -> list[dict[str, Any]]:
-    """As they stand, each with the widths of its bar's two parts, in per cent."""
     now = time.time()
     claims = [
-        (provider.slug, claim)
+        ("", claim)
         for allowance in allowances([provider])
         for claim in quotas_of_provider(allowance, now)
     ]
-    return [standing | _bar(standing) for standing in quotas.tell(claims)]
-
-
-def _bar(standing: Mapping[str, Any]) -> dict[str, Any]:
-    limit = max(1, standing["limit"])
-    used = min(100, 100 * standing["used"] // limit)
-    reserved = min(100 - used, 100 * standing["reserved"] // limit)
-    is_cost = standing["metric"] == Metric.COST
-    told = {
-        f"{name}_told": f"${to_usd(standing[name])}" if is_cost else f"{standing[name]:,}"
-        for name in ("limit", "used", "reserved")
-    }
-    return {"used_percent": used, "reserved_percent": reserved, **told}
+    return list(map(bar, quotas.tell(claims)))
 
 
 def _declared(manifest: Any) -> dict[str, Any]:

@@ -121,7 +121,7 @@ class ProviderAdmin(plain.ProviderAdmin):
         ),
     ]
     actions_row = ["breaker", "test_call"]
-    actions_detail = [*plain.ProviderAdmin.actions_detail, "breaker", "test_call"]
+    actions_detail = ["breaker", "test_call", *plain.ProviderAdmin.actions_detail]
     change_form_outer_before_template = "api/provider_now.html"
     change_form_outer_after_template = "api/provider_about.html"
 

@@ -96,7 +96,7 @@ class PreviewForm(forms.Form):
 
 class RouteAdmin(plain.RouteAdmin):
     actions_row = ["preview"]
-    actions_detail = ["preview"]
+    actions_detail = ["preview", *plain.RouteAdmin.actions_detail]
 
     @action(  # type: ignore[untyped-decorator]
         description="Who would serve", icon="rule", url_path="preview", permissions=["view"]
