@@ -11,11 +11,11 @@ from django.contrib.auth.admin import UserAdmin as BaseUserAdmin
 from django.contrib.auth.models import Group
 from django.db.models import QuerySet
 from django.http import HttpRequest
-from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from accounts import services, tokens
 from accounts.models import Invitation, Membership, RefreshFamily, User
+from lib.admin import ModelAdmin
 from lib.audit import event, object_id
 
 for _model in (Group, AccessAttempt, AccessFailureLog, AccessLog):
@@ -108,7 +108,7 @@ class UserAdmin(GivesPowers, BaseUserAdmin, ModelAdmin):  # type: ignore[type-ar
 
 
 @admin.register(Membership)
-class MembershipAdmin(ModelAdmin):  # type: ignore[misc]
+class MembershipAdmin(ModelAdmin):
     list_display = ["user", "tenant", "role", "created_at"]
     list_filter = ["role", "tenant"]
     list_select_related = ["user", "tenant"]
@@ -120,7 +120,7 @@ class MembershipAdmin(ModelAdmin):  # type: ignore[misc]
         return ["created_at", "user", "tenant"] if obj else ["created_at"]
 
 
-class ReadOnlyAdmin(ModelAdmin):  # type: ignore[misc]
+class ReadOnlyAdmin(ModelAdmin):
     """For rows that the system writes and people only read."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:

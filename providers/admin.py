@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import Count, Exists, JSONField, OuterRef, Q, QuerySet, Subquery
+from django.db.models import Count, Exists, OuterRef, Q, QuerySet, Subquery
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils import timezone
-from unfold.admin import ModelAdmin, TabularInline
 from unfold.decorators import action, display
-from unfold.widgets import UnfoldAdminTextareaWidget
 
+from lib.admin import ModelAdmin, TabularInline, UndoableAdmin
 from providers import services
 from providers.admin_forms import ModelForm, OverrideForm, asked
 from providers.credential_admin import CredentialInline
@@ -24,21 +22,10 @@ from providers.target_forms import RoutesTargets, TargetForm
 from providers.warm_models import WarmRequest
 
 
-class Indented(json.JSONEncoder):
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options | {"indent": 2})
-
-
-class CatalogueAdmin(ModelAdmin):  # type: ignore[misc]
+class CatalogueAdmin(UndoableAdmin):
     """Rows that load_catalogue may have made. What staff change is theirs, and it stays."""
 
     list_per_page = 50  # a page is made in a tenth of a second
-    formfield_overrides = {
-        JSONField: {
-            "encoder": Indented,
-            "widget": UnfoldAdminTextareaWidget(attrs={"class": "json", "rows": 4}),
-        }
-    }
     left_alone: frozenset[str] = frozenset()  # what load_catalogue never changes in a row
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
@@ -60,7 +47,7 @@ class ProviderAdmin(CatalogueAdmin):
     readonly_fields = ["public_id", "manifest", "source", "checksum", "created_at"]
     actions = ["enable", "disable", "override_breaker"]
     actions_list = ["all_definitions"]
-    actions_detail = ["definitions"]
+    actions_detail = ["definitions", *CatalogueAdmin.actions_detail]
     left_alone = frozenset({"enabled"})
     inlines = [CredentialInline]
 
@@ -139,7 +126,7 @@ class ModelAdminPage(CatalogueAdmin):
 
 
 @admin.register(Operation)
-class OperationAdmin(ModelAdmin):  # type: ignore[misc]
+class OperationAdmin(UndoableAdmin):
     """Rows mirror the operations' files; only the switch is staff's."""
 
     list_display = ["name", "category", "summary", "targets", "enabled"]
@@ -167,7 +154,7 @@ class OperationAdmin(ModelAdmin):  # type: ignore[misc]
         return False
 
 
-class TargetInline(TabularInline):  # type: ignore[misc]
+class TargetInline(TabularInline):
     """Tried from the top: put in order by dragging, or by the numbers."""
 
     model = Target
@@ -177,6 +164,10 @@ class TargetInline(TabularInline):  # type: ignore[misc]
     fields = ["position", "provider", "model", "weight", "enabled"]
     autocomplete_fields = ["provider", "model"]
     max_num = 50  # as many as a file may say
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Target]:
+        rows: QuerySet[Target] = super().get_queryset(request)
+        return rows.select_related("provider", "model__provider")
 
     def get_formset(self, request: HttpRequest, obj: Any = None, **kwargs: Any) -> Any:
         """No more forms than these are made, however many a request says that it has."""
@@ -241,11 +232,10 @@ class TargetAdmin(CatalogueAdmin):
 
 
 @admin.register(WarmRequest)
-class WarmRequestAdmin(ModelAdmin):  # type: ignore[misc]
+class WarmRequestAdmin(ModelAdmin):
     """What the cache is to have at hand, and what came of it last. Of one that a manifest
     declares, staff only say whether it runs."""
 
-    formfield_overrides = CatalogueAdmin.formfield_overrides
     list_display = ["name", "tenant", "operation", "every", "enabled", "ran_at", "outcome"]
     list_filter = ["enabled", "operation"]
     list_select_related = ["tenant"]
@@ -263,7 +253,7 @@ class WarmRequestAdmin(ModelAdmin):  # type: ignore[misc]
 
 
 @admin.register(BreakerOverride)
-class BreakerOverrideAdmin(ModelAdmin):  # type: ignore[misc]
+class BreakerOverrideAdmin(ModelAdmin):
     """Who said what to which breaker, and why. What was said stays; a new word ends it."""
 
     list_display = ["name", "word", "holds", "reason", "by", "created_at", "expires_at"]

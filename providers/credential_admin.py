@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from django import forms
@@ -9,10 +10,12 @@ from django.contrib import admin
 from django.contrib.admin import EmptyFieldListFilter
 from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect
 from django.urls import reverse
-from unfold.admin import ModelAdmin, TabularInline
+from unfold.decorators import action
 
+from lib.admin import ModelAdmin, TabularInline
 from providers import services
 from providers.admin_forms import CredentialForm, ReasonForm, asked
 from providers.models import Credential
@@ -39,7 +42,7 @@ class HouseCredentials(forms.BaseInlineFormSet):  # type: ignore[type-arg]
             raise ValidationError("Two credentials have the same name. Give each its own.")
 
 
-class CredentialInline(TabularInline):  # type: ignore[misc]
+class CredentialInline(TabularInline):
     """The house's alone; a tenant's own are on their own page. A secret goes in and never comes
     out: a new one takes the place of the one before."""
 
@@ -48,6 +51,7 @@ class CredentialInline(TabularInline):  # type: ignore[misc]
     formset = HouseCredentials
     extra = 0
     tab = True
+    show_change_link = True  # to drain it, or use it again
     fields = ["name", "secret", "enabled", "ends_with", "drained"]
     readonly_fields = ["ends_with", "drained"]
 
@@ -65,7 +69,7 @@ class CredentialInline(TabularInline):  # type: ignore[misc]
 
 
 @admin.register(Credential)
-class CredentialAdmin(ModelAdmin):  # type: ignore[misc]
+class CredentialAdmin(ModelAdmin):
     form = CredentialForm
     list_display = ["provider", "name", "tenant", "ends_with", "enabled", "drained", "created_at"]
     list_filter = ["enabled", ("drained_at", EmptyFieldListFilter), "provider"]
@@ -83,6 +87,8 @@ class CredentialAdmin(ModelAdmin):  # type: ignore[misc]
     ]
     autocomplete_fields = ["provider", "tenant"]
     actions = ["drain", "use_again"]
+    actions_row = ["set_aside"]
+    actions_detail = ["set_aside"]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         """Provider and tenant stay: the secret was given for them and is sealed to the tenant."""
@@ -98,7 +104,7 @@ class CredentialAdmin(ModelAdmin):  # type: ignore[misc]
         return drained(credential)
 
     @admin.action(description="Drain: use it no more", permissions=["change"])
-    def drain(self, request: HttpRequest, queryset: QuerySet[Credential]) -> HttpResponse | None:
+    def drain(self, request: HttpRequest, queryset: Collection[Credential]) -> HttpResponse | None:
         form = ReasonForm(request.POST if "sure" in request.POST else None)
         if not form.is_valid():
             back = reverse("admin:providers_credential_changelist")
@@ -110,8 +116,24 @@ class CredentialAdmin(ModelAdmin):  # type: ignore[misc]
         self.message_user(request, "Used no more anywhere within a second.")
         return None
 
+    @action(  # type: ignore[untyped-decorator]
+        description="Drain or use again", icon="key_off", url_path="drain", permissions=["change"]
+    )
+    def set_aside(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """The same of one, on a page that asks."""
+        credential = self.get_object(request, object_id)
+        if credential is None:
+            raise Http404
+        back = reverse("admin:providers_credential_change", args=[credential.pk])
+        if request.POST.get("action") == "use_again":
+            self.use_again(request, [credential])
+            return redirect(back)
+        if credential.drained_at is not None:
+            return asked(self, request, "use_again", [credential], form=forms.Form(), back=back)
+        return self.drain(request, [credential]) or redirect(back)
+
     @admin.action(description="Use again", permissions=["change"])
-    def use_again(self, request: HttpRequest, queryset: QuerySet[Credential]) -> None:
+    def use_again(self, request: HttpRequest, queryset: Iterable[Credential]) -> None:
         for credential in queryset:
             services.use_credential_again(credential=credential)
         self.message_user(request, "Used again everywhere within a second.")

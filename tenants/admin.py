@@ -13,8 +13,8 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import reverse
-from unfold.admin import ModelAdmin
 
+from lib.admin import ModelAdmin, UndoableAdmin
 from tenants import services
 from tenants.keys import Mode
 from tenants.models import ApiKey, HousePolicy, Plan, Project, Tenant
@@ -24,7 +24,7 @@ ROTATION_OVERLAP = dt.timedelta(hours=24)
 
 
 @admin.register(HousePolicy)
-class HousePolicyAdmin(ModelAdmin):  # type: ignore[misc]
+class HousePolicyAdmin(UndoableAdmin):
     list_display = ["__str__", "time_zone", "changed_at"]
     search_fields = ["time_zone"]
     readonly_fields = ["changed_at"]
@@ -37,14 +37,14 @@ class HousePolicyAdmin(ModelAdmin):  # type: ignore[misc]
 
 
 @admin.register(Plan)
-class PlanAdmin(ModelAdmin):  # type: ignore[misc]
+class PlanAdmin(UndoableAdmin):
     list_display = ["slug", "name", "created_at"]
     search_fields = ["slug", "name"]
     readonly_fields = ["created_at"]
 
 
 @admin.register(Tenant)
-class TenantAdmin(ModelAdmin):  # type: ignore[misc]
+class TenantAdmin(UndoableAdmin):
     list_display = ["slug", "name", "plan", "status", "time_zone", "created_at"]
     list_filter = ["status", "plan"]
     list_select_related = ["plan"]
@@ -74,7 +74,7 @@ class TenantAdmin(ModelAdmin):  # type: ignore[misc]
 
 
 @admin.register(Project)
-class ProjectAdmin(ModelAdmin):  # type: ignore[misc]
+class ProjectAdmin(ModelAdmin):
     list_display = ["slug", "name", "tenant", "created_at"]
     list_filter = ["tenant"]
     list_select_related = ["tenant"]
@@ -95,7 +95,7 @@ class ApiKeyForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 @admin.register(ApiKey)
-class ApiKeyAdmin(ModelAdmin):  # type: ignore[misc]
+class ApiKeyAdmin(ModelAdmin):
     """A key is made and rotated through the services, and its text shown once, on a page of
     its own: a message would pass through a cookie or the session table."""
 

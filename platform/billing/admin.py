@@ -15,13 +15,13 @@ from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
-from unfold.admin import ModelAdmin
 from unfold.decorators import action
 from unfold.widgets import UnfoldAdminTextInputWidget
 
 from billing.models import KINDS, PER_THOUSAND, Correction, Price
 from billing.services import add_price
 from billing.versions import all_of, difference, side_by_side
+from lib.admin import ModelAdmin
 from lib.money import to_micro, to_usd
 from providers.admin import ModelAdminPage
 from providers.models import Model
@@ -131,7 +131,7 @@ class StateFilter(admin.SimpleListFilter):
 
 
 @admin.register(Price)
-class PriceAdmin(ModelAdmin):  # type: ignore[misc]
+class PriceAdmin(ModelAdmin):
     form = PriceForm
     list_per_page = 50
     list_display = [

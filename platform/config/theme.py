@@ -24,8 +24,8 @@ PRIMARY: Final[dict[str, str]] = {
 }
 _BADGES: Final = {"prod": "danger", "staging": "warning"}
 
-# What is shown at the side: (title, icon, where, the permission that it needs).
-_SIDE: Final = (
+# What is shown at the side: (title, icon, a model), or a page of ours (…, where, its permission).
+_SIDE: Final[tuple[tuple[str, tuple[tuple[str, ...], ...]], ...]] = (
     (
         "Now",
         (
@@ -38,80 +38,42 @@ _SIDE: Final = (
     (
         "Switchboard",
         (
-            (
-                "Providers",
-                "cable",
-                "admin:providers_provider_changelist",
-                "providers.view_provider",
-            ),
-            (
-                "Definitions",
-                "draft",
-                "definitions-index",
-                "providers.view_definition",
-            ),
-            (
-                "Credentials",
-                "key_vertical",
-                "admin:providers_credential_changelist",
-                "providers.view_credential",
-            ),
-            ("Models", "neurology", "admin:providers_model_changelist", "providers.view_model"),
-            ("Routes", "alt_route", "admin:providers_route_changelist", "providers.view_route"),
-            (
-                "Warm requests",
-                "mode_heat",
-                "admin:providers_warmrequest_changelist",
-                "providers.view_warmrequest",
-            ),
-            (
-                "Operations",
-                "api",
-                "admin:providers_operation_changelist",
-                "providers.view_operation",
-            ),
+            ("Providers", "cable", "providers.provider"),
+            ("Definitions", "draft", "definitions-index", "providers.view_definition"),
+            ("Credentials", "key_vertical", "providers.credential"),
+            ("Models", "neurology", "providers.model"),
+            ("Routes", "alt_route", "providers.route"),
+            ("Breaker overrides", "electrical_services", "providers.breakeroverride"),
+            ("Warm requests", "mode_heat", "providers.warmrequest"),
+            ("Operations", "api", "providers.operation"),
         ),
     ),
     (
         "Tenants",
         (
-            ("Tenants", "domain", "admin:tenants_tenant_changelist", "tenants.view_tenant"),
-            ("Projects", "folder", "admin:tenants_project_changelist", "tenants.view_project"),
-            ("API keys", "key", "admin:tenants_apikey_changelist", "tenants.view_apikey"),
-            (
-                "Members",
-                "group",
-                "admin:accounts_membership_changelist",
-                "accounts.view_membership",
-            ),
+            ("Tenants", "domain", "tenants.tenant"),
+            ("Projects", "folder", "tenants.project"),
+            ("API keys", "key", "tenants.apikey"),
+            ("Members", "group", "accounts.membership"),
         ),
     ),
     (
         "Usage and money",
         (
-            (
-                "Requests",
-                "receipt_long",
-                "admin:usage_usagerecord_changelist",
-                "usage.view_usagerecord",
-            ),
+            ("Requests", "receipt_long", "usage.usagerecord"),
             ("Export", "download", "export", "usage.view_usagerecord"),
-            ("Plans", "sell", "admin:tenants_plan_changelist", "tenants.view_plan"),
-            ("Prices", "payments", "admin:billing_price_changelist", "billing.view_price"),
-            (
-                "House policy",
-                "policy",
-                "admin:tenants_housepolicy_changelist",
-                "tenants.view_housepolicy",
-            ),
+            ("Plans", "sell", "tenants.plan"),
+            ("Prices", "payments", "billing.price"),
+            ("House policy", "policy", "tenants.housepolicy"),
         ),
     ),
     (
         "Staff",
         (
-            ("People", "person", "admin:accounts_user_changelist", "accounts.view_user"),
-            ("Roles", "badge", "admin:auth_group_changelist", "auth.view_group"),
-            ("Audit log", "history", "admin:lib_auditentry_changelist", "lib.view_auditentry"),
+            ("People", "person", "accounts.user"),
+            ("Roles", "badge", "auth.group"),
+            ("Lockouts", "lock_person", "axes.accessattempt"),
+            ("Audit log", "history", "lib.auditentry"),
         ),
     ),
 )
@@ -128,13 +90,17 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
     return [
         {"title": title, "separator": True, "items": items}
         for title, entries in _SIDE
-        if (items := [_item(*entry) for entry in entries if _may(request, entry[3])])
+        if (items := [item for entry in entries if (item := _item(request, *entry))])
     ]
 
 
-def _item(title: str, icon: str, where: str, _: str) -> dict[str, Any]:
+def _item(
+    request: HttpRequest, title: str, icon: str, where: str, permission: str | None = None
+) -> dict[str, Any] | None:
+    """None for who may not see it."""
+    if permission is None:  # a model's list
+        app, _, model = where.partition(".")
+        where, permission = f"admin:{app}_{model}_changelist", f"{app}.view_{model}"
+    if permission and not request.user.has_perm(permission):
+        return None
     return {"title": title, "icon": icon, "link": reverse_lazy(where)}
-
-
-def _may(request: HttpRequest, permission: str) -> bool:
-    return not permission or request.user.has_perm(permission)

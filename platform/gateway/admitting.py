@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 from accounts.identity import WARM, Identity
 from billing.book import PriceBook
 from gateway.aggregating import ALL_COUNT
@@ -10,18 +13,28 @@ from gateway.headers import limit_headers
 from gateway.routing import Plan
 from gateway.worst_case import (
     BY_OUTPUT,
+    WorstCase,
     less_output,
     limit_output,
     set_output_limit,
     worst_case,
 )
+from lib.problems import Problem
 from providers.call import Call
 from tenants.keys import Mode
 from tenants.limits import RateLimit, Scope
 from tenants.quotas import Metric
 from usage.admission import Admissions, Grant
-from usage.counters.claims import Amounts, Part, RateClaim
+from usage.counters.claims import Amounts, Part, RateClaim, State
 from usage.demand import Demand, Demands
+
+
+class Look(NamedTuple):
+    """Why the caller's own limits would refuse a call, and of each candidate what its provider's
+    refuse of what they are asked; of none where no provider counts anything."""
+
+    refusal: Problem | None
+    providers: list[tuple[Sequence[State], Part]]
 
 
 class Admitting:
@@ -62,11 +75,7 @@ class Admitting:
             base = Part(demand.claims(now), amounts)
             return _granted(exchange, await self._admissions.admit(exchange.request_id, base, ()))
         offers = self._offers(identity, plan, share)
-        metrics = demand.metrics
-        for offer in offers:
-            metrics = metrics | offer.metrics if offer else metrics
-        if identity.mode is Mode.TEST:
-            metrics -= {Metric.COST}  # it is free, whatever the model
+        metrics = _metrics(identity, demand, offers)
         limited = limit_output(call, plan) if metrics & BY_OUTPUT else 0
         while True:
             worst = worst_case(
@@ -87,19 +96,30 @@ class Admitting:
                 else worst.amounts(size)
             )
             base = Part(claims, amounts)
-            options = [
-                Part(
-                    offer.claims(now) if offer else (),
-                    worst.amounts_at(place),
-                    plan.candidates[place].upstream.provider,
-                )
-                for place, offer in enumerate(offers)
-            ]
+            options = _options(offers, plan, worst, now)
             grant = await self._admissions.admit(exchange.request_id, base, options)
             limited = less_output(grant.refusal, worst, limited)
             if not limited:
                 return _granted(exchange, grant)
             set_output_limit(call, limited)
+
+    async def look(
+        self, identity: Identity, call: Call, plan: Plan, *, now: float, prices: PriceBook
+    ) -> Look:
+        """What would refuse the call now, which is admitted nowhere. Raises PriceUnknown,
+        CountersAway or StoreAway."""
+        size = len(call.body)
+        demand = self._demands.of_caller(identity, plan.route.operation, plan.route.name, "")
+        offers = self._offers(identity, plan, 100)
+        metrics = _metrics(identity, demand, offers)
+        limited = limit_output(call, plan) if metrics & BY_OUTPUT else 0
+        worst = worst_case(call, plan, metrics, prices, size=size, at=now, markup=identity.markup)
+        base = Part(demand.claims(now), worst.amounts(size))
+        refusal = await self._admissions.would_refuse(base)
+        if less_output(refusal, worst, limited):
+            refusal = None
+        options = _options(offers, plan, worst, now)
+        return Look(refusal, [(await self._admissions.look(part), part) for part in options])
 
     def _offers(self, identity: Identity, plan: Plan, share: int) -> list[Demand | None]:
         """What the candidates' providers count; empty where none counts anything."""
@@ -128,6 +148,32 @@ class Admitting:
             exchange.request_id, Part(counted, Amounts(requests=1)), ()
         )
         _granted(exchange, grant)
+
+
+def _metrics(
+    identity: Identity, demand: Demand, offers: Sequence[Demand | None]
+) -> frozenset[Metric]:
+    """What is counted of the call by anybody."""
+    metrics = demand.metrics
+    for offer in offers:
+        metrics = metrics | offer.metrics if offer else metrics
+    if identity.mode is Mode.TEST:
+        metrics -= {Metric.COST}  # it is free, whatever the model
+    return metrics
+
+
+def _options(
+    offers: Sequence[Demand | None], plan: Plan, worst: WorstCase, now: float
+) -> list[Part]:
+    """What a try at each candidate claims of its provider."""
+    return [
+        Part(
+            offer.claims(now) if offer else (),
+            worst.amounts_at(place),
+            plan.candidates[place].upstream.provider,
+        )
+        for place, offer in enumerate(offers)
+    ]
 
 
 def _granted(exchange: Exchange, grant: Grant) -> Grant:

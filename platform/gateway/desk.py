@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlencode
@@ -13,26 +13,24 @@ from urllib.parse import urlencode
 import orjson
 
 from accounts.identity import HouseCredential, Identity
+from gateway.admitting import Look
 from gateway.app import Gateway
-from gateway.dispatch import NO_CREDENTIAL, NO_ROOM, OPEN, RESTS
 from gateway.exchange import Scope
 from gateway.paths import find
 from gateway.reading import read_data
-from gateway.routing import Candidate, Narrowing, Plan, resolve
+from gateway.routing import Candidate, Narrowing, resolve
 from gateway.warming import SHOWN
 from lib.problems import NotFound
+from lib.stores import StoreAway
 from providers.call import Call, Upload
 from providers.operations import Kind, Operation, registry, validate
 from providers.operations.query import written
-from providers.snapshot import ProviderSpec
 from tenants.keys import Mode
-from usage.counters.claims import CountersAway
-from usage.demand import quotas_of_provider
+from usage.counters.claims import MICROSECONDS, CountersAway, Part, QuotaClaim, SlotClaim, State
 
 WOULD_SERVE: Final = "would_serve"
 PATIENCE: Final = 15.0  # seconds for a test call, after which staff hang up
 MOST_BYTES: Final = 64 * 1024  # of an answer that are kept
-_PASSED_OVER: Final = len("skipped_")
 _NO_FILE: Final = Upload("recording.mp3", "audio/mpeg", b"", 0)
 
 
@@ -61,8 +59,8 @@ class Desk:
         self, identity: Identity, name: str, params: Mapping[str, Any]
     ) -> dict[str, Any]:
         """Each target in the order in which this call would try them, with what stands in its
-        way. It claims nothing, and takes no turn of a weighted route. Rate limits and slots are
-        not looked at: they are over in a moment. Raises the Problem that the caller would see.
+        way; `refusal` is what the caller's own limits would say. It claims nothing, and takes no
+        turn of a weighted route. Raises the Problem that the caller would see otherwise.
         """
         gateway, operation = self._gateway, _operation(name)
         call, narrowing = _made(operation, params)
@@ -74,53 +72,28 @@ class Desk:
         plan = replace(plan, turns=plan.turns.copy())
         plan = gateway.arranger.arrange(plan, call, narrowing, None, prices=prices, at=now)
         explained = gateway.arranger.explain(plan, call, None, prices=prices, at=now)
-        document = explained.document([])
-        obstacles = await self._obstacles(plan, identity, now)
-        serves = next((n for n, obstacle in enumerate(obstacles) if obstacle is None), None)
-        for place, (told, obstacle) in enumerate(zip(document["targets"], obstacles, strict=False)):
-            told["detail"] = obstacle.detail if obstacle else ""
-            if obstacle is not None:
-                told["reason"] = obstacle.reason[_PASSED_OVER:]
-            elif place == serves:
-                told["reason"] = WOULD_SERVE
-        return document
+        try:
+            look = await gateway.admitting.look(identity, call, plan, now=now, prices=prices)
+        except (CountersAway, StoreAway):
+            look = Look(None, [])
+        full = [_full(*each) for each in look.providers] or [None] * len(plan.candidates)
+        obstacles = list(map(self._obstacle, plan.candidates, full))
+        refusal = look.refusal.detail if look.refusal else ""
+        return {**_marked(explained.document([]), obstacles), "refusal": refusal}
 
-    async def _obstacles(self, plan: Plan, identity: Identity, now: float) -> list[Obstacle | None]:
-        """Of each candidate, in their order; None where nothing is in its way."""
-        full: dict[str, str] = {}
-        if identity.mode is Mode.LIVE:
-            for spec in {c.provider: c.target.provider for c in plan.candidates}.values():
-                full[spec.slug] = await self._used_up(spec, plan.route.operation, now)
-        return [self._obstacle(each, full.get(each.provider, "")) for each in plan.candidates]
-
-    def _obstacle(self, candidate: Candidate, used_up: str) -> Obstacle | None:
+    def _obstacle(self, candidate: Candidate, full: Obstacle | None) -> Obstacle | None:
+        """None where nothing is in its way."""
         dispatcher = self._gateway.dispatcher
         left = dispatcher.retrying.pool.seconds_left(candidate.upstreams)
         if left == float("inf"):
-            return Obstacle(NO_CREDENTIAL, "none, or the provider refused all there are")
+            return Obstacle("no_credential", "none, or the provider refused all there are")
         if left > 0:
-            return Obstacle(RESTS, f"for {left:.0f} s more: the provider limited it")
+            return Obstacle("credential_rests", f"for {left:.0f} s more: the provider limited it")
         rests = dispatcher.breakers.rests
         resting = next((name for name in candidate.breakers if rests(name)), None)
         if resting is not None:
-            return Obstacle(OPEN, f"the breaker of {_bare(resting)}")
-        return Obstacle(NO_ROOM, used_up) if used_up else None
-
-    async def _used_up(self, spec: ProviderSpec, operation: str, now: float) -> str:
-        """Which of the provider's hard quotas has nothing left; "" where all have."""
-        claims = [
-            claim
-            for claim in quotas_of_provider(spec, now)
-            if claim.quota.hard and claim.quota.covers(operation)
-        ]
-        try:
-            used = await self._gateway.admissions.counters.read(claims)
-        except CountersAway:
-            return ""
-        for claim, counter in zip(claims, used, strict=True):
-            if counter is not None and sum(counter) >= claim.quota.limit:
-                return f"{claim.quota.name}: {sum(counter)} of {claim.quota.limit}"
-        return ""
+            return Obstacle("circuit_open", f"the breaker of {_bare(resting)}")
+        return full
 
     async def call(self, name: str, params: Mapping[str, Any], mode: Mode) -> dict[str, Any]:
         """Make the call as the house: with its limits, a row and a bill like any other, and
@@ -177,6 +150,33 @@ class _Hearing:
         else:
             room = MOST_BYTES - len(self.body)
             self.body += message.get("body", b"")[:room]
+
+
+def _full(refused: Sequence[State], part: Part) -> Obstacle | None:
+    """The first of the provider's limits and quotas that has no room for what is asked of it."""
+    for claim, left, wait, _ in refused:
+        if isinstance(claim, QuotaClaim):
+            limit, name = claim.quota.limit, claim.quota.name
+            more = f"; this call may need {claim.amount(part.amounts)}" if left else ""
+            return Obstacle("quota", f"{name}: {limit - left} of {limit}{more}")
+        limit, name = claim.limit.limit, claim.limit.name
+        if isinstance(claim, SlotClaim):
+            return Obstacle("bulkhead", f"{name}: {limit} calls at the same time are under way")
+        seconds = max(1, wait // MICROSECONDS)
+        return Obstacle("rate_limit", f"{name}: {limit - left} of {limit}, for {seconds} s more")
+    return None
+
+
+def _marked(document: dict[str, Any], obstacles: Sequence[Obstacle | None]) -> dict[str, Any]:
+    """With what is in each candidate's way, and which of them would serve."""
+    serves = next((n for n, obstacle in enumerate(obstacles) if obstacle is None), None)
+    for place, (told, obstacle) in enumerate(zip(document["targets"], obstacles, strict=False)):
+        told["detail"] = obstacle.detail if obstacle else ""
+        if obstacle is not None:
+            told["reason"] = obstacle.reason
+        elif place == serves:
+            told["reason"] = WOULD_SERVE
+    return document
 
 
 def _operation(name: str) -> Operation:

@@ -9,9 +9,9 @@ from django.contrib import admin
 from django.db.models import OuterRef, QuerySet, Subquery
 from django.http import HttpRequest
 from django.utils import timezone
-from unfold.admin import ModelAdmin
 from unfold.paginator import InfinitePaginator
 
+from lib.admin import ModelAdmin
 from lib.ids import first_uuid7
 from lib.money import to_usd
 from tenants.keys import Mode
@@ -24,7 +24,7 @@ from usage.waterfall import bars
 RARE = {"outcome", "mode", "streamed__exact", "estimate__exact"}
 
 
-class LedgerAdmin(ModelAdmin):  # type: ignore[misc]
+class LedgerAdmin(ModelAdmin):
     """No adding, changing or deleting, and no counting of millions of rows for a page."""
 
     paginator = InfinitePaginator
@@ -169,7 +169,37 @@ class UsageRecordAdmin(TenantsLedgerAdmin):
         "chosen."
     )
     ordering = ["-request_id"]
-    change_form_after_template = "usage/story.html"
+    fieldsets = [
+        (
+            "The call",
+            {
+                "fields": [
+                    *("request_id", "created_at", "tenant", "project_id", "key_id", "user_id"),
+                    *("mode", "operation", "route", "bytes"),
+                ]
+            },
+        ),
+        (
+            "The answer",
+            {
+                "fields": [
+                    *("status", "code", "provider", "model", "streamed", "cache"),
+                    *("latency_ms", "attempts"),
+                ]
+            },
+        ),
+        (
+            "What it used and cost",
+            {
+                "fields": [
+                    *("charge_usd", "cost_usd", "markup", "price_id", "estimate"),
+                    *("input_tokens", "output_tokens", "cached_tokens", "cache_write_tokens"),
+                    *("reasoning_tokens", "units"),
+                ]
+            },
+        ),
+    ]
+    change_form_outer_before_template = "usage/story.html"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         """What a filter finds may be one call in millions, and there is no index to find it by."""

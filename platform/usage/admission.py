@@ -18,8 +18,10 @@ from typing import Any
 import structlog
 
 from lib.clock import Clock, rfc3339, utc
+from lib.ids import uuid7
 from lib.problems import InvalidRequest, Problem, QuotaExceeded, RateLimited, Unavailable
 from lib.stores import StoreAway
+from tenants.limits import LimitMetric, RateLimit, Scope
 from tenants.quotas import Metric
 from usage.counters.claims import (
     MICROSECONDS,
@@ -47,6 +49,7 @@ MAX_UNCOUNTED = 100_000  # counters of soft quotas to be filled when the store i
 UNSURE_SECONDS = 1.0  # between two looks whether a row was written after all
 RECOUNT_SECONDS = 0.5  # between two looks whether the store is back
 RECOVERY_SECONDS = 1.0  # how long a call waits for counters that are being filled again
+_NEVER = SlotClaim(RateLimit(Scope.PROVIDER, 0, 0, metric=LimitMetric.CONCURRENCY), "slots:never")
 
 
 @dataclass(slots=True)
@@ -185,6 +188,23 @@ class Admissions:
             grant.uncounted += _quotas(part)
             return not _is_hard(part)
         return False
+
+    async def look(self, part: Part) -> tuple[State, ...]:
+        """Which of a part's claims would refuse it now. Nothing is claimed: it is asked for
+        together with what nobody can have. Raises CountersAway or StoreAway."""
+        asked = Part((*part.claims, _NEVER), part.amounts, part.provider)
+        for _ in range(FILLINGS if part.claims else 0):
+            admission = await self.counters.admit(Hold(uuid7()), asked)
+            if not admission.missing:
+                refused = [state for state in admission.states if state.refused]
+                return tuple(state for state in refused if state.claim is not _NEVER)
+            await self._fill(admission.missing)
+        return ()
+
+    async def would_refuse(self, base: Part) -> Problem | None:
+        """What the caller would see. Raises as `look`."""
+        refused = await self.look(base)
+        return self._refusal(refused, base) if refused else None
 
     def settle(self, grant: Grant, used: Sequence[Amounts]) -> None:
         counters = self.alone if grant.away else self.counters

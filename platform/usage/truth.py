@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from lib.clock import Clock, SystemClock
 from lib.threads import LookUps
@@ -108,17 +109,26 @@ def _used(request_ids: Sequence[str]) -> Mapping[str, ByProvider]:
 def ledger_sum(claim: QuotaClaim, among: Sequence[str] = ()) -> tuple[int, Sequence[str]]:
     """What a quota's window has used by the ledger, and which of these calls are in it
     (blocking)."""
+    used, final = sums.used_and_final(among=among, **_asked(claim))
+    return used, sorted(final)
+
+
+def ledger_sums(claims: Sequence[QuotaClaim]) -> list[int]:
+    """What each window has used by the ledger (blocking)."""
+    return sums.used_each(list(map(_asked, claims)))
+
+
+def _asked(claim: QuotaClaim) -> dict[str, Any]:
+    """What the sums are asked for."""
     quota, subject = claim.quota, dict(claim.subject)
     names = [name for name in registry() if quota.covers(name)]
     mode = str(subject.pop("mode", "live"))
-    used, final = sums.used_and_final(
-        scope=quota.scope.value,
-        subject=subject,
-        metric=quota.metric.value,
-        since=claim.period.starts,
-        weights={name: quota.weight(name) for name in names},
-        operations=names if quota.operations else None,
-        mode=mode,
-        among=among,
-    )
-    return used, sorted(final)
+    return {
+        "scope": quota.scope.value,
+        "subject": subject,
+        "metric": quota.metric.value,
+        "since": claim.period.starts,
+        "weights": {name: quota.weight(name) for name in names},
+        "operations": names if quota.operations else None,
+        "mode": mode,
+    }

@@ -43,10 +43,10 @@ def test_it_shows_the_same_figures(browser: Client, gateway: Beside) -> None:
     assert "Questions in other words" not in browser.get(PAGE).content.decode()
     cache.questions.scores["<i>"] = Scores(hits=4, agreed=2, similarity=3.88)
     page = browser.get(PAGE).content.decode()
-    for told in ("finance.quote", "acme", "1.0", "&lt;b&gt;", "&lt;i&gt;", "0.97"):
+    for told in ("finance.quote", "acme", "100 %", "&lt;b&gt;", "&lt;i&gt;", "0.97"):
         assert f">{told}</td>" in page
     assert key.hex() in page and "SECRET-SYMBOL" not in page
-    assert "none is configured" in page and "overflow-x-auto" in page
+    assert "none is configured" in page and 'class="wide"' in page
 
 
 def test_the_form_forgets_and_says_so(browser: Client, gateway: Beside, superuser: Any) -> None:

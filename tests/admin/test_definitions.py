@@ -68,6 +68,20 @@ def test_what_does_not_hold_is_kept_and_not_activated(browser: Client) -> None:
     assert not Provider.objects.exists()
 
 
+def test_what_a_new_provider_serves_says_what_it_begins_with(browser: Client) -> None:
+    models = browser.get(ALL, {"slug": "my-rates", "template": "ai"}).headers["Location"]
+    assert models == f"{NEW}?template=ai"
+    assert "adapter: openai" in page(browser, models)
+    assert "adapter: manifest" in page(browser, f"{NEW}?template=none")
+
+
+def test_a_definition_is_found_by_a_part_of_its_slug(browser: Client) -> None:
+    made(browser)
+    page(browser, FIRST, activate="1")
+    assert FIRST.rsplit("/", 2)[0] in page(browser, f"{ALL}?q=RAT")
+    assert FIRST.rsplit("/", 2)[0] not in page(browser, f"{ALL}?q=nothing")
+
+
 def test_a_copy_differs_is_activated_and_rolled_back(browser: Client) -> None:
     made(browser)
     page(browser, FIRST, activate="1")

@@ -176,6 +176,57 @@ def test_row_pages(label: str, browser: Client) -> None:
     assert deleted == (403 if label in NO_DELETE else 200)
 
 
+def a_provider_with(number: int) -> Any:
+    """Credentials, models in as many routes, quotas that nobody counted yet, calls, changes."""
+    provider = factories.ProviderFactory(quotas=quotas(number))
+    for n in range(number):
+        factories.CredentialFactory(provider=provider, name=f"c{n}")
+        model = factories.ModelFactory(provider=provider, model_id=f"m{n}")
+        factories.TargetFactory(provider=provider, model=model)
+        factories.AttemptFactory(provider=provider.slug)
+        override_breaker(name=provider.slug, state="DISABLED", reason="r", by="me")
+    return provider
+
+
+def a_route_with(number: int) -> Any:
+    route = factories.RouteFactory(operation="chat.completions", alias=prefixed("r"))
+    for n in range(number):
+        model = factories.ModelFactory(model_id=f"m{n}")
+        factories.TargetFactory(route=route, provider=model.provider, model=model)
+    return route
+
+
+def a_tenant_with(number: int) -> Any:
+    tenant = factories.TenantFactory(
+        quotas=[{**each, "scope": "tenant"} for each in quotas(number)]
+    )
+    for _ in range(number):
+        factories.MembershipFactory(tenant=tenant)
+        factories.ApiKeyFactory(project=factories.ProjectFactory(tenant=tenant))
+    return tenant
+
+
+def quotas(number: int) -> list[dict[str, Any]]:
+    windows = ("minute", "hour", "day", "month", "lifetime")[:number]
+    return [{"metric": "requests", "window": window, "limit": 100} for window in windows]
+
+
+@pytest.mark.parametrize(
+    "label, made",
+    [
+        ("providers.provider", a_provider_with),
+        ("providers.route", a_route_with),
+        ("tenants.tenant", a_tenant_with),
+    ],
+)
+def test_a_page_that_tells_more_costs_the_same_for_much(
+    label: str, made: Callable[[int], Any], browser: Client
+) -> None:
+    few, many = (url(label, "change", made(number).pk) for number in (1, 5))
+    browser.get(few)
+    assert queries(browser, many) == queries(browser, few) <= MAX_QUERIES
+
+
 @pytest.mark.parametrize("label", sorted(READ_ONLY))
 def test_read_only_rows_stay(label: str, browser: Client) -> None:
     row = MAKERS[label]()

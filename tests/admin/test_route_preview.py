@@ -15,7 +15,7 @@ from accounts.identity import HOUSE, Identity
 from api import vitals
 from api.configuration import staff_roles
 from lib.models import Revision, Topic
-from lib.problems import NotFound
+from lib.problems import NotFound, Unavailable
 from providers import snapshot
 from providers.models import Target
 from tenants.keys import Mode
@@ -36,12 +36,14 @@ class Gateway:
         self.targets: list[dict[str, Any]] = []
         self.strategy = "priority"
         self.fault: Exception | None = None
+        self.refusal = ""
 
     def explain(self, *asked: Any) -> dict[str, Any]:
         self.asked.append(asked)  # type: ignore[arg-type]
         if self.fault is not None:
             raise self.fault
-        return {"strategy": self.strategy, "targets": [dict(each) for each in self.targets]}
+        targets = [dict(each) for each in self.targets]
+        return {"strategy": self.strategy, "targets": targets, "refusal": self.refusal}
 
     def says(self, provider: str, reason: str, **more: Any) -> None:
         told = {"provider": provider, "place": len(self.targets) + 1, "score": None}
@@ -76,6 +78,24 @@ def test_it_says_who_would_serve_and_why_the_others_not(browser: Client, gateway
 def test_nobody_is_said_so(browser: Client, gateway: Gateway) -> None:
     gateway.says("lab", "no_credential", detail="")
     assert "Nobody would serve it now" in preview(browser, RouteFactory()).content.decode()
+
+
+def test_what_the_caller_itself_may_not_is_told_first(browser: Client, gateway: Gateway) -> None:
+    gateway.says("lab", "rate_limit", detail="provider-minute: 5 of 5, for 12 s more")
+    gateway.says("other", "bulkhead", detail="provider-concurrency: 9 calls")
+    gateway.refusal = f"The quota {HOSTILE} allows 5."
+    page = preview(browser, RouteFactory()).content.decode()
+    for told in ("a rate limit is reached", "for 12 s more", "own limits would refuse it first"):
+        assert told in page, told
+    assert HOSTILE not in page
+
+
+def test_of_a_route_without_anybody_each_target_says_why(browser: Client, gateway: Gateway) -> None:
+    bare = {"provider": "lab", "outcome": "skipped_no_credential", "status": 0, "latency_ms": 0}
+    gateway.fault = Unavailable("No provider has a credential yet.", attempts=[bare])
+    page = preview(browser, RouteFactory()).content.decode()
+    assert "No provider has a credential yet." in page
+    assert "lab" in page and "no credential" in page
 
 
 def test_it_is_asked_as_whom_staff_name(browser: Client, gateway: Gateway) -> None:

@@ -47,7 +47,7 @@ def test_its_page_has_quotas_people_and_keys(browser: Client) -> None:
     Tenant.objects.filter(pk=tenant.pk).update(quotas=[quota])
     called(tenant, 0)
     shown = browser.get(page(tenant)).content.decode()
-    for told in (member.user.email, key.hint, "1 of 4 used", key.project.slug):
+    for told in (member.user.email, key.hint, "1 used of 4", key.project.slug):
         assert told in shown
     assert browser.get(reverse("admin:tenants_tenant_add")).status_code == 200
 

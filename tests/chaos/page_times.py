@@ -127,6 +127,7 @@ def visits(tenant: Any, keys: Any) -> Iterator[tuple[str, Callable[[str], Any]]]
     from django.urls import reverse
 
     from portal.urls import urlpatterns
+    from providers.models import Provider, Route
     from tests import factories
     from usage.models import UsageRecord
 
@@ -143,6 +144,8 @@ def visits(tenant: Any, keys: Any) -> Iterator[tuple[str, Callable[[str], Any]]]
         yield f"{LEDGER}?{query}", root.get
     yield reverse("admin:usage_usagerecord_change", args=[last]), root.get
     yield reverse("admin:tenants_tenant_change", args=[tenant.pk]), root.get
+    yield reverse("admin:providers_provider_change", args=[Provider.objects.all()[0].pk]), root.get
+    yield reverse("admin:providers_route_change", args=[Route.objects.all()[0].pk]), root.get
     for pattern in urlpatterns:
         if pattern.pattern.converters.keys() == {"slug"} and pattern.name != "requests-export":
             where = reverse(f"portal:{pattern.name}", args=[tenant.slug])

@@ -162,6 +162,43 @@ async def test_places_at_the_same_time(kind: str, request: pytest.FixtureRequest
 
 
 @over
+async def test_a_look_tells_what_would_refuse_and_claims_nothing(
+    kind: str, request: pytest.FixtureRequest
+) -> None:
+    async with desk(kind, request) as here:
+        claims = (rate(2, 60), quota(3, here.now), slots(1))
+        part, admissions = Part(claims, ONE), here.many[0]
+        for _ in range(5):
+            assert await admissions.look(part) == ()
+            assert await admissions.would_refuse(part) is None
+        grant = await here.admit(*claims)
+        assert grant.refusal is None
+        (state,) = await admissions.look(part)
+        assert state.claim is claims[2]
+        here.end(grant, ONE)
+        assert await admissions.look(part) == ()
+        here.end(await here.admit(*claims), ONE)
+        (state,) = await admissions.look(part)
+        assert (state.claim, state.left) == (claims[0], 0)
+        assert 0 < state.wait <= 61_000_000
+        refusal = await admissions.would_refuse(part)
+        assert refusal is not None and refusal.code == "rate_limit_exceeded"
+
+
+@over
+async def test_a_look_at_a_counter_that_is_missing_has_it_filled(
+    kind: str, request: pytest.FixtureRequest
+) -> None:
+    async with desk(kind, request) as here:
+        claim = quota(2, here.now)
+        for _ in range(2):
+            here.end(await here.admit(claim), ONE)
+        await here.many[0].counters.drop(claim)
+        (state,) = await here.many[0].look(Part((claim,), ONE))
+        assert (state.claim, state.left) == (claim, 0)
+
+
+@over
 async def test_a_quota_names_all_that_the_contract_promises(
     kind: str, request: pytest.FixtureRequest
 ) -> None:

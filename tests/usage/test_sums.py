@@ -170,6 +170,7 @@ def test_equal_to_the_ledger_after_any_calls_and_folds(store: Store, seed: int) 
         if rng.random() < 0.15:
             rollups.rebuild(using=ALIAS)
     weights = {"chat.completions": 3}
+    all_asked, all_found = [], []
     for scope, subject in SUBJECTS:
         for metric in sums.CALL_METRICS:
             since = window_start(rng)
@@ -184,6 +185,9 @@ def test_equal_to_the_ledger_after_any_calls_and_folds(store: Store, seed: int) 
             }
             found = sums.used(scope=scope, metric=metric, using=ALIAS, **asked)
             assert found == brute(finals, scope, metric, **asked), (scope, metric, asked)
+            all_asked.append({"scope": scope, "metric": metric, **asked})
+            all_found.append(found)
+    assert sums.used_each(all_asked * 2, using=ALIAS) == all_found * 2  # and several at once
 
 
 def test_which_of_the_calls_it_holds_already(store: Store) -> None:

@@ -9,21 +9,20 @@ from typing import Any
 
 from django.contrib.admin.models import LogEntry
 from django.contrib.contenttypes.models import ContentType
-from django.db.models import Q
+from django.db.models import Exists, OuterRef, Q, Subquery
 from django.urls import NoReverseMatch, reverse
 from django.utils import timezone
 
+from api.console.bars import bar
 from api.console.standing import Standing, standings, states
 from api.v1 import quotas
 from api.vitals import WORKER
 from billing.services import prices_in_force
 from billing.versions import usd
 from lib.audit import AuditEntry, object_id
-from lib.money import to_usd
 from providers.breaker import State
-from providers.models import BreakerOverride, Model, Provider, Route, Target
+from providers.models import BreakerOverride, Model, Provider, Target
 from providers.snapshot import allowances
-from tenants.quotas import Metric
 from usage.demand import quotas_of_provider
 from usage.models import Attempt
 
@@ -33,6 +32,7 @@ LOOKED_THROUGH = 20_000  # attempts of all providers, of which this one's are sh
 
 
 def told(provider: Provider) -> dict[str, Any]:
+    """In as many queries for a provider of much as for one of little."""
     return {
         "now": standings().get(provider.slug, Standing()).told(),
         "breakers": list(breakers_of(provider)),
@@ -48,9 +48,9 @@ def told(provider: Provider) -> dict[str, Any]:
 
 def breakers_of(provider: Provider) -> Iterator[dict[str, Any]]:
     """The provider's own, and those of its models that do not let all calls through."""
-    slug, known = provider.slug, states()
+    slug, said = provider.slug, {row.name: row for row in BreakerOverride.latest(timezone.now())}
+    known = states(said.values())
     figures = {each.name: each for each in WORKER.breaker_figures()}
-    said = {row.name: row for row in BreakerOverride.latest(timezone.now())}
     of_models = [
         name
         for name, state in sorted(known.items())
@@ -66,26 +66,13 @@ def breakers_of(provider: Provider) -> Iterator[dict[str, Any]]:
 
 
 def _quotas(provider: Provider) -> list[dict[str, Any]]:
-    """As they stand, each with the widths of its bar's two parts, in per cent."""
     now = time.time()
     claims = [
-        (provider.slug, claim)
+        ("", claim)
         for allowance in allowances([provider])
         for claim in quotas_of_provider(allowance, now)
     ]
-    return [standing | _bar(standing) for standing in quotas.tell(claims)]
-
-
-def _bar(standing: Mapping[str, Any]) -> dict[str, Any]:
-    limit = max(1, standing["limit"])
-    used = min(100, 100 * standing["used"] // limit)
-    reserved = min(100 - used, 100 * standing["reserved"] // limit)
-    is_cost = standing["metric"] == Metric.COST
-    told = {
-        f"{name}_told": f"${to_usd(standing[name])}" if is_cost else f"{standing[name]:,}"
-        for name in ("limit", "used", "reserved")
-    }
-    return {"used_percent": used, "reserved_percent": reserved, **told}
+    return list(map(bar, quotas.tell(claims)))
 
 
 def _declared(manifest: Any) -> dict[str, Any]:
@@ -119,19 +106,20 @@ def _price(prices: Mapping[tuple[str, str], Any], model_id: str, operation: str)
 
 def _routes(provider: Provider) -> list[dict[str, Any]]:
     """Those that depend on it, and whether anybody else is left to serve them."""
-    mine = Target.objects.filter(provider=provider).select_related("route", "model__provider")
-    targets = list(mine.order_by("route__operation", "route__alias", "position"))
-    others = set(
-        Route.objects.filter(targets__provider=provider)
-        .filter(targets__in=Target.objects.filter(enabled=True).exclude(provider=provider))
-        .values_list("pk", flat=True)
-    )
-    return [{"target": target, "alone": target.route_id not in others} for target in targets]
+    others = Target.objects.filter(route=OuterRef("route"), enabled=True).exclude(provider=provider)
+    mine = Target.objects.filter(provider=provider).annotate(shared=Exists(others))
+    rows = mine.select_related("route", "model__provider")
+    return [
+        {"target": target, "alone": not target.shared}
+        for target in rows.order_by("route__operation", "route__alias", "position")
+    ]
 
 
 def _attempts(provider: Provider) -> list[Attempt]:
-    newest = Attempt.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
-    recent = Attempt.objects.filter(pk__gt=newest - LOOKED_THROUGH, provider=provider.slug)
+    newest = Attempt.objects.order_by("-pk").values("pk")[:1]
+    recent = Attempt.objects.filter(
+        pk__gt=Subquery(newest) - LOOKED_THROUGH, provider=provider.slug
+    )
     return list(recent.order_by("-pk")[:MOST_ROWS])
 
 

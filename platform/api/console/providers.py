@@ -121,7 +121,7 @@ class ProviderAdmin(plain.ProviderAdmin):
         ),
     ]
     actions_row = ["breaker", "test_call"]
-    actions_detail = [*plain.ProviderAdmin.actions_detail, "breaker", "test_call"]
+    actions_detail = ["breaker", "test_call", *plain.ProviderAdmin.actions_detail]
     change_form_outer_before_template = "api/provider_now.html"
     change_form_outer_after_template = "api/provider_about.html"
 
@@ -157,17 +157,17 @@ class ProviderAdmin(plain.ProviderAdmin):
     def quality_now(self, provider: Any) -> str:
         return str(provider.told["quality"])
 
-    def change_view(
+    def render_change_form(
         self,
         request: HttpRequest,
-        object_id: str,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
+        context: dict[str, Any],
+        *args: Any,
+        obj: Any = None,
+        **more: Any,
     ) -> Any:
-        row = self.get_object(request, object_id)
-        known = told(row) if row is not None and request.method == "GET" else {}
-        context = {**(extra_context or {}), **known}
-        return super().change_view(request, object_id, form_url, context)
+        if obj is not None and request.method == "GET":
+            context |= told(obj)
+        return super().render_change_form(request, context, obj=obj, **more)
 
     @action(  # type: ignore[untyped-decorator]
         description="Breaker",

@@ -33,10 +33,14 @@ REASONS = {
     "not_needed": ("info", "would be asked next"),
     "circuit_open": ("danger", "its breaker is open"),
     "quota": ("danger", "a quota is used up"),
+    "rate_limit": ("warning", "a rate limit is reached"),
+    "bulkhead": ("warning", "as many calls at the same time as may be"),
     "credential_rests": ("warning", "its credentials rest"),
     "no_credential": ("danger", "no credential"),
     "incapable": ("warning", "its model cannot do that"),
     "too_long": ("warning", "too long for its model"),
+    "other_model": ("info", "another model's vectors could not be compared"),
+    "fan_out": ("info", "beyond how many are asked at once"),
     "not_asked_for": ("info", "another provider was asked for"),
     "no_fallback": ("info", "no fallback was asked for"),
     "house_credential": ("info", "only the tenant's own credentials may be used"),
@@ -92,7 +96,7 @@ class PreviewForm(forms.Form):
 
 class RouteAdmin(plain.RouteAdmin):
     actions_row = ["preview"]
-    actions_detail = ["preview"]
+    actions_detail = ["preview", *plain.RouteAdmin.actions_detail]
 
     @action(  # type: ignore[untyped-decorator]
         description="Who would serve", icon="rule", url_path="preview", permissions=["view"]
@@ -130,7 +134,10 @@ def _told(route: Route, form: PreviewForm) -> dict[str, Any]:
     try:
         document = WORKER.explain(form.identity(), route.operation, params)
     except Problem as problem:
-        return {"fault": problem.detail}
+        return {
+            "fault": problem.detail,
+            "targets": list(map(_left_out, problem.extra.get("attempts", ()))),
+        }
     except TimeoutError:
         return {"fault": "The gateway is too busy to say. Try again."}
     targets = [_row(target) for target in document["targets"]]
@@ -140,7 +147,15 @@ def _told(route: Route, form: PreviewForm) -> dict[str, Any]:
         "figure": FIGURES.get(document["strategy"], ""),
         "drawn": document["strategy"] in DRAWN,
         "nobody": not any(row["reason"] == "would_serve" for row in targets),
+        "refusal": document["refusal"],
     }
+
+
+def _left_out(attempt: dict[str, Any]) -> dict[str, Any]:
+    """Of a route on which nobody may be tried, as its caller is told."""
+    reason = attempt["outcome"].removeprefix("skipped_")
+    told = {"provider": attempt["provider"], "place": None, "score": None, "detail": ""}
+    return _row({**told, "reason": reason})
 
 
 def _row(target: dict[str, Any]) -> dict[str, Any]:

@@ -52,12 +52,13 @@ class Standing:
         }
 
 
-def states() -> dict[str, State]:
-    """Breakers by name: as this worker knows them, and staff's word, which holds for all. One
-    that is not here is CLOSED, or was never needed."""
+def states(said: Iterable[BreakerOverride] | None = None) -> dict[str, State]:
+    """Breakers by name: as this worker knows them, and staff's word, which holds for all: `said`,
+    where it was read already. One that is not here is CLOSED, or was never needed."""
     live = {n: s for n, s in WORKER.breakers().items() if not n.startswith(OF_A_TENANT)}
-    said = {row.name: State(row.state) for row in BreakerOverride.latest(timezone.now())}
-    return live | {name: state for name, state in said.items() if state in FORCED}
+    rows = BreakerOverride.latest(timezone.now()) if said is None else said
+    words = {row.name: State(row.state) for row in rows}
+    return live | {name: state for name, state in words.items() if state in FORCED}
 
 
 def standings() -> dict[str, Standing]:

@@ -5,29 +5,34 @@ from __future__ import annotations
 
 from typing import Any
 
+from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.views.decorators.http import require_POST
+from unfold.decorators import action
 
 from accounts.models import Membership
 from api.acting import AS_MEMBER
-from api.dashboard import figures
+from api.console.bars import bar
+from api.dashboard import figures, home
 from api.internal.usage import tenant_id_of
 from api.v1 import exports
 from api.v1.quotas import of_tenants
 from lib.audit import event
 from lib.problems import Problem
+from providers.admin_forms import asked
 from tenants.admin import TenantAdmin
 from tenants.keys import Mode
 from tenants.models import ApiKey, Project, Tenant
 from usage.export import FOR_STAFF
 
 MOST = 20
+SWITCHES = SUSPEND, RESUME = ("suspend", "resume")
 MAY_IMPERSONATE = "accounts.change_user"
 
 admin.site.unregister(Tenant)
@@ -35,7 +40,9 @@ admin.site.unregister(Tenant)
 
 @admin.register(Tenant)
 class TenantConsole(TenantAdmin):
-    change_form_after_template = "api/tenant.html"
+    change_form_outer_before_template = "api/tenant_now.html"
+    change_form_outer_after_template = "api/tenant_about.html"
+    actions_detail = ["switch", *TenantAdmin.actions_detail]
 
     def get_urls(self) -> list[URLPattern]:
         look = path(
@@ -45,37 +52,44 @@ class TenantConsole(TenantAdmin):
         )
         return [look, *super().get_urls()]
 
-    def change_view(
+    def render_change_form(
         self,
         request: HttpRequest,
-        object_id: str,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
+        context: dict[str, Any],
+        *args: Any,
+        obj: Any = None,
+        **more: Any,
     ) -> Any:
-        tenant = self.get_object(request, object_id)
-        context = {**(_told(request, tenant) if tenant else {}), **(extra_context or {})}
-        return super().change_view(request, object_id, form_url, context)
+        if obj is not None:
+            context |= _told(request, obj)
+        return super().render_change_form(request, context, obj=obj, **more)
+
+    @action(  # type: ignore[untyped-decorator]
+        description="Suspend or resume", icon="block", url_path="switch", permissions=["change"]
+    )
+    def switch(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """A page that asks, and then does."""
+        tenant: Tenant | None = self.get_object(request, object_id)
+        if tenant is None:
+            raise Http404
+        back = reverse("admin:tenants_tenant_change", args=[tenant.pk])
+        if request.POST.get("action") in SWITCHES:
+            getattr(self, request.POST["action"])(request, [tenant])
+            return redirect(back)
+        name = SUSPEND if tenant.status == Tenant.Status.ACTIVE else RESUME
+        return asked(self, request, name, [tenant], form=forms.Form(), back=back)
 
 
 def _told(request: HttpRequest, tenant: Tenant) -> dict[str, Any]:
     members: QuerySet[Membership] = Membership.objects.filter(tenant=tenant)
     return {
-        "quotas": [_shares(quota) for quota in of_tenants(tenant, mode=Mode.LIVE)],
-        "spans": figures.overview(tenant.pk),
+        "quotas": list(map(bar, of_tenants(tenant, mode=Mode.LIVE))),
+        "cards": home.cards(**figures.overview(tenant.pk)),
+        "charts": home.charts(figures.lines("operation", tenant_id=tenant.pk), "operation"),
         "members": members.select_related("user").order_by("user__email")[:MOST],
         "projects": Project.objects.of(tenant).order_by("slug")[:MOST],
         "keys": ApiKey.objects.of(tenant).select_related("project").order_by("-created_at")[:MOST],
         "may_look": request.user.has_perm(MAY_IMPERSONATE),
-    }
-
-
-def _shares(quota: dict[str, Any]) -> dict[str, Any]:
-    """In per cent of the limit."""
-    limit = max(1, quota["limit"])
-    used = min(100.0, 100 * quota["used"] / limit)
-    return quota | {
-        "used_share": used,
-        "reserved_share": min(100 - used, 100 * quota["reserved"] / limit),
     }
 
 

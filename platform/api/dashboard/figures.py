@@ -72,14 +72,16 @@ def trend(days: int = 7, tenant_id: int | None = None, mode: str = "live") -> li
     ]
 
 
-def lines(by: str, hours: int = 24, mode: str = "live") -> dict[str, Any]:
+def lines(
+    by: str, hours: int = 24, mode: str = "live", tenant_id: int | None = None
+) -> dict[str, Any]:
     """For a chart: calls, errors and cost by the hour, for those who called most and the
-    others together. `by` is provider or tenant."""
+    others together. `by` is provider, tenant or operation."""
     now = this_minute()
     edges = [now - HOUR * (hours - n) for n in range(hours + 1)]
     column = "tenant_id" if by == "tenant" else by
     try:
-        rows = summarize(edges, [column], mode=mode, most=hours * MOST_GROUPS)
+        rows = summarize(edges, [column], mode=mode, tenant_id=tenant_id, most=hours * MOST_GROUPS)
     except TooManyGroups:
         rows = []
     called: dict[Any, int] = {}

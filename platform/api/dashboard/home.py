@@ -59,8 +59,8 @@ def _shown(request: HttpRequest) -> dict[str, Any]:
     return {
         "mode": mode.value,
         "alerts": _alerts(),
-        "cards": _cards(**spans),
-        "charts": [*_charts(by_provider, "provider"), *_charts(by_tenant, "tenant")],
+        "cards": cards(**spans),
+        "charts": [*charts(by_provider, "provider"), *charts(by_tenant, "tenant")],
     }
 
 
@@ -68,7 +68,7 @@ def _alerts() -> list[dict[str, Any]]:
     return [alert.told() for alert in alerts.of_service()]
 
 
-def _cards(
+def cards(
     today: Mapping[str, Any], yesterday: Mapping[str, Any], week: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
     """Each: its name, what it is today, the 24 hours before, and on a day of the week."""
@@ -77,12 +77,13 @@ def _cards(
     week_money = [round(week[name] / 7) for name in ("cost_microusd", "revenue_microusd")]
     return [
         _card("Calls", [_count(n) for n in (today["calls"], yesterday["calls"], _daily(week))])
-        | {"change": _change(today["calls"], yesterday["calls"])},
+        | {"change": _change(today["calls"], yesterday["calls"]), "daily": True},
         _card("Errors", [_share(span["error_rate"]) for span in (today, yesterday, week)]),
         *(_card(name, [_ms(of[name]) for of in latency]) for name in ("p50", "p95", "p99")),
         _card("Cost", [_usd(n) for n in (money[0][0], money[1][0], week_money[0])])
-        | {"change": _change(money[0][0], money[1][0])},
-        _card("Revenue", [_usd(n) for n in (money[0][1], money[1][1], week_money[1])]),
+        | {"change": _change(money[0][0], money[1][0]), "daily": True},
+        _card("Revenue", [_usd(n) for n in (money[0][1], money[1][1], week_money[1])])
+        | {"daily": True},
         _card("Cache hits", [_share(span["cache_hit_ratio"]) for span in (today, yesterday, week)]),
     ]
 
@@ -115,7 +116,7 @@ def _change(now: int, before: int) -> str:
     return f"{(now - before) / before:+.0%}" if before else ""
 
 
-def _charts(told: Mapping[str, Any], by: str) -> list[dict[str, Any]]:
+def charts(told: Mapping[str, Any], by: str) -> list[dict[str, Any]]:
     return [
         {
             "title": f"{title}, by {by}",

@@ -3,7 +3,7 @@ try a call out, and the buttons that put a version in force or go back."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,6 +16,7 @@ from django.http import Http404, HttpRequest
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect
 from django.template.response import TemplateResponse
+from django.urls import reverse
 from unfold.widgets import (
     UnfoldAdminSelectWidget,
     UnfoldAdminTextareaWidget,
@@ -38,14 +39,30 @@ SHOWN_CHECKS = 20
 Text = forms.CharField
 
 
+class BeginForm(forms.Form):
+    """What a new provider begins with."""
+
+    slug = Text(
+        max_length=63,
+        label="A new provider's slug",
+        widget=UnfoldAdminTextInputWidget,
+        help_text="Lower-case letters, digits and hyphens.",
+    )
+    template = forms.ChoiceField(
+        label="It serves",
+        choices=[("rest", "data, from an HTTP API"), ("ai", "models, in OpenAI's shape")],
+        widget=UnfoldAdminSelectWidget,
+    )
+
+
 class EditorForm(forms.Form):
     document = Text(
-        strip=False, widget=UnfoldAdminTextareaWidget(attrs={"rows": 30, "class": "font-mono"})
+        strip=False, widget=UnfoldAdminTextareaWidget(attrs={"rows": 30, "class": "json"})
     )
     examples = Text(
         strip=False,
         required=False,
-        widget=UnfoldAdminTextareaWidget(attrs={"rows": 12, "class": "font-mono"}),
+        widget=UnfoldAdminTextareaWidget(attrs={"rows": 12, "class": "json"}),
         help_text="A JSON list. One that is answered and maps is needed for each operation.",
     )
     note = Text(max_length=500, required=False, widget=UnfoldAdminTextInputWidget)
@@ -65,7 +82,7 @@ class TrialForm(forms.Form):
     example = Text(max_length=64, required=False, widget=UnfoldAdminTextInputWidget)
     params = Text(
         required=False,
-        widget=UnfoldAdminTextareaWidget(attrs={"rows": 3, "class": "font-mono"}),
+        widget=UnfoldAdminTextareaWidget(attrs={"rows": 3, "class": "json"}),
         help_text="A JSON object. Against an example, empty: the example's own.",
     )
 
@@ -84,13 +101,19 @@ class TrialForm(forms.Form):
 
 
 def index(request: HttpRequest) -> HttpResponseBase:
-    """All providers that have definitions, and the way to a new one."""
+    """All providers that have definitions, or those that are looked for, and the way to a new
+    one."""
     _require(request, VIEW)
-    slug = request.GET.get("slug", "")
+    slug, sought = request.GET.get("slug", ""), request.GET.get("q", "").strip()[:64]
     if slug:
         return _to_editor(request, slug)
-    rows = Definition.objects.filter(state=Definition.State.ACTIVE).order_by("slug")
-    context = {"rows": rows, "drifting": set(Drift.objects.values_list("slug", flat=True))}
+    rows = Definition.objects.filter(state=Definition.State.ACTIVE, slug__contains=sought.lower())
+    context = {
+        "rows": rows.order_by("slug"),
+        "drifting": set(Drift.objects.values_list("slug", flat=True)),
+        "form": BeginForm(),
+        "sought": sought,
+    }
     return _page(request, "api/definitions_index.html", "Definitions", context)
 
 
@@ -119,7 +142,8 @@ def editor(request: HttpRequest, slug: str) -> HttpResponseBase:
     """A new version, begun as a copy of `?from=`: checked as often as one likes, then kept."""
     _require(request, MAKE)
     base = _base(request, slug)
-    form = EditorForm(request.POST or None, initial=_initial(slug, base))
+    kind = "ai" if request.GET.get("template") == "ai" else "rest"
+    form = EditorForm(request.POST or None, initial=_initial(slug, base, kind))
     proof: Proof | None = None
     if form.is_valid():
         said = form.cleaned_data
@@ -147,7 +171,7 @@ def version(request: HttpRequest, slug: str, version: int) -> HttpResponseBase:
         "row": row,
         "proof": proof,
         "document": list(enumerate(row.document.splitlines(), 1)),
-        "diff": definitions.difference(active, row) if active and active != row else [],
+        "diff": _marked(definitions.difference(active, row)) if active and active != row else [],
         "active": active,
         "form": form,
         "trial": _try(request, row, form) if tries else None,
@@ -180,6 +204,13 @@ def _activate(request: HttpRequest, row: Definition) -> HttpResponseBase:
     return redirect("definition", slug=row.slug, version=row.version)
 
 
+def _marked(lines: Iterable[str]) -> list[tuple[str, str]]:
+    """Each line of a difference, with what happens to it."""
+    kinds = {"+++": "place", "---": "place", "@@ ": "place"}
+    by_sign = {"+": "added", "-": "removed"}
+    return [(kinds.get(line[:3]) or by_sign.get(line[:1], "same"), line) for line in lines]
+
+
 def _try(request: HttpRequest, row: Definition, form: TrialForm) -> dict[str, Any] | None:
     _require(request, CHANGE)
     if not form.is_valid():
@@ -198,9 +229,9 @@ def _base(request: HttpRequest, slug: str) -> Definition | None:
     return active_of(slug) or rows.order_by("-version").first()
 
 
-def _initial(slug: str, base: Definition | None) -> dict[str, Any]:
+def _initial(slug: str, base: Definition | None, kind: str) -> dict[str, Any]:
     if base is None:
-        document, examples = definitions.template("rest", slug)
+        document, examples = definitions.template(kind, slug)
         return {"document": document, "examples": _indented(examples)}
     return {"document": base.document, "examples": _indented(definitions.examples_of(base))}
 
@@ -211,7 +242,8 @@ def _to_editor(request: HttpRequest, slug: str) -> HttpResponseBase:
     except ValidationError:
         messages.error(request, "A slug has lower-case letters, digits and hyphens.")
         return redirect("definitions-index")
-    return redirect("definition-editor", slug=slug)
+    kind = "?template=ai" if request.GET.get("template") == "ai" else ""
+    return redirect(reverse("definition-editor", args=[slug]) + kind)
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from tenants.quotas import Metric, QuotaScope
 from usage.counters.claims import QuotaClaim, Used
 from usage.demand import quotas_of
 from usage.pace import days_left
-from usage.truth import ledger_sum
+from usage.truth import ledger_sums
 
 
 class QuotaStanding(Shown):
@@ -120,17 +120,19 @@ def of_tenants(
 
 def tell(quotas: Sequence[tuple[str, QuotaClaim]]) -> list[dict[str, Any]]:
     """Quotas with their owners' names, as they stand."""
-    claims = [claim for _, claim in quotas]
-    used = [_or_by_ledger(*pair) for pair in zip(claims, WORKER.counters(claims), strict=True)]
+    used = _used([claim for _, claim in quotas])
     return [
         dict(QuotaStanding(_told(name, claim, counter)).data)
         for (name, claim), counter in zip(quotas, used, strict=True)
     ]
 
 
-def _or_by_ledger(claim: QuotaClaim, counter: Used | None) -> Used:
+def _used(claims: Sequence[QuotaClaim]) -> list[Used]:
     """A counter that nobody asked for yet, or whose store is away, is what the ledger says."""
-    return counter or Used(ledger_sum(claim)[0], 0)
+    counters = WORKER.counters(claims)
+    unknown = [claim for claim, counter in zip(claims, counters, strict=True) if counter is None]
+    by_ledger = iter(ledger_sums(unknown))
+    return [counter or Used(next(by_ledger), 0) for counter in counters]
 
 
 def _told(name: str, claim: QuotaClaim, counter: Used) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from random import Random
 from typing import Any
 
 import pytest
@@ -15,8 +16,10 @@ from gateway import desk as desks
 from gateway.desk import Desk
 from lib.problems import InvalidRequest, NotFound
 from providers.breaker import Override, State
+from providers.prices import Prices
 from providers.snapshot import CredentialSpec, TargetSpec
 from tenants.keys import Mode
+from tenants.limits import LimitMetric, RateLimit, Scope
 from tenants.quotas import Metric, Quota, QuotaScope
 from tenants.windows import Window
 from tests.gateway.unit.rig import (
@@ -24,14 +27,16 @@ from tests.gateway.unit.rig import (
     HELLO,
     Reply,
     Rig,
+    chat,
     data_provider,
     failure,
     provider,
     route,
+    slug_of,
     target,
     whole,
 )
-from tests.loops import on_loop
+from tests.loops import eventually, on_loop
 
 CHAT = "chat.completions"
 ASKED = {"model": "m", "messages": HELLO}
@@ -120,6 +125,101 @@ async def test_a_hard_quota_that_is_used_up_is_told_and_a_soft_one_is_not(rig: R
     told = {each["provider"]: each for each in document["targets"]}
     assert told["one"]["reason"] == "quota" and "1 of 1" in told["one"]["detail"]
     assert told["two"]["reason"] == "would_serve"
+
+
+async def looked(rig: Rig, identity: Identity | None = None) -> dict[str, Any]:
+    document: dict[str, Any] = await Desk(rig.gateway).preview(identity or house(), CHAT, ASKED)
+    return document
+
+
+@on_loop
+async def test_a_rate_limit_that_is_reached_is_told_with_how_long(rig: Rig) -> None:
+    minute = RateLimit(Scope.PROVIDER, 1, 60)
+    rig.serve(route(target(provider("one", rate_limits=(minute,))), target("two")))
+    before = await looked(rig)
+    assert [each["reason"] for each in before["targets"]] == ["would_serve", "not_needed"]
+    assert (await rig.chat()).headers["x-patchbay-provider"] == "one"
+    one, two = (await looked(rig))["targets"]
+    assert (one["reason"], two["reason"]) == ("rate_limit", "would_serve")
+    assert "provider-minute: 1 of 1, for 6" in one["detail"]
+    assert (await rig.chat()).headers["x-patchbay-provider"] == "two"
+    rig.clock.advance(70)
+    assert (await looked(rig))["targets"][0]["reason"] == "would_serve"
+
+
+@on_loop
+async def test_a_bulkhead_that_is_full_is_told_while_it_is(rig: Rig) -> None:
+    both = RateLimit(Scope.PROVIDER, 1, 0, metric=LimitMetric.CONCURRENCY)
+    rig.serve(route(target(provider("one", rate_limits=(both,))), target("two")))
+    rig.upstreams.by_provider(one=lambda: Reply([FOREVER]))
+    waits = asyncio.create_task(rig.chat())
+    await eventually(lambda: bool(rig.upstreams.asked))
+    assert [each["reason"] for each in (await looked(rig))["targets"]] == [
+        "bulkhead",
+        "would_serve",
+    ]
+    waits.cancel()
+    await asyncio.wait([waits])
+    assert (await looked(rig))["targets"][0]["reason"] == "would_serve"
+
+
+@on_loop
+async def test_looking_uses_up_nothing(rig: Rig) -> None:
+    minute = RateLimit(Scope.PROVIDER, 1, 60)
+    day = Quota(QuotaScope.PROVIDER, Metric.REQUESTS, Window.DAY, 1)
+    rig.serve(route(target(provider("one", rate_limits=(minute,), quotas=(day,)))))
+    for _ in range(3):
+        assert (await looked(rig))["targets"][0]["reason"] == "would_serve"
+    assert (await rig.chat()).status == 200
+
+
+@on_loop
+async def test_of_a_quota_that_is_left_but_too_little_it_says_what_is_needed(rig: Rig) -> None:
+    tokens = Quota(QuotaScope.PROVIDER, Metric.TOKENS, Window.DAY, 10)
+    rig.serve(route(target(provider("one", quotas=(tokens,)))))
+    (one,) = (await looked(rig))["targets"]
+    assert one["reason"] == "quota" and "0 of 10; this call may need" in one["detail"]
+
+
+@on_loop
+async def test_a_tenants_own_limits_are_told_apart_from_the_providers(rig: Rig) -> None:
+    spent = (Quota(QuotaScope.TENANT, Metric.REQUESTS, Window.DAY, 1),)
+    caller = replace(house(), tenant_id=1, tenant_public_id="ten_1", quotas=spent)
+    rig.serve(route(target("one")))
+    assert (await looked(rig, caller))["refusal"] == ""
+    key = rig.callers.add(quotas=spent)
+    assert (await rig.chat(key=key)).status == 200
+    await rig.settled()
+    document = await looked(rig, caller)
+    assert "tenant-requests-day" in document["refusal"]
+    assert document["targets"][0]["reason"] == "would_serve"
+
+
+@pytest.mark.parametrize("strategy", ["weighted", "latency", "cost", "quality", "adaptive"])
+@on_loop
+async def test_the_order_is_that_of_the_call_that_comes_next(strategy: str, rig: Rig) -> None:
+    """By prices, by whose turn it is, by what was learned; and drawn by the same dice."""
+    slow = {"one": 9.0, "two": 0.1, "three": 3.0}
+    prices = {f"{name}/gpt-x": Prices(int(n * 1e6), int(n * 1e6)) for name, n in slow.items()}
+
+    def answer(request: Any) -> Reply:
+        name = slug_of(request)
+        rig.clock.advance(slow[name])
+        return chat("" if name == "one" else "well")
+
+    rig.serve(route(*map(target, slow), strategy=strategy), prices=prices)
+    rig.upstreams.script = answer
+    orders = set()
+    for seed in range(20):
+        rig.gateway.arranger.random = Random(seed)
+        said = [each["provider"] for each in (await looked(rig))["targets"]]
+        rig.gateway.arranger.random = Random(seed)
+        answered = await rig.chat(headers={"x-patchbay-explain": "true"})
+        assert answered.status == 200
+        explained = json.loads(answered.headers["x-patchbay-explain"])
+        assert [each["provider"] for each in explained["targets"]] == said
+        orders.add(tuple(said))
+    assert orders != {tuple(slow)}
 
 
 @on_loop
