@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import random
+import re
 import threading
 import time
 from collections import Counter
@@ -117,10 +118,10 @@ class Stage:
         key = self.cluster.keys[TENANT]
         return await call(self.cluster.ports[gateway], key, ask(name), **headers)
 
-    def timed(self, gateway: int, names: Sequence[str]) -> list[float]:
-        """Milliseconds until each kept answer, over one connection. Where a busy machine makes
-        the store late it is none."""
-        took = []
+    def timed(self, gateway: int, names: Sequence[str]) -> tuple[list[float], list[float]]:
+        """Milliseconds of each kept answer over one connection: in the gateway, and for its client
+        in all. Where a busy machine makes the store late it is none."""
+        within, took = [], []
         headers = {"Authorization": f"Bearer {self.cluster.keys[TENANT]}"}
         wire = HTTPConnection("127.0.0.1", self.cluster.ports[gateway], timeout=20)
         with contextlib.closing(wire):
@@ -132,7 +133,10 @@ class Stage:
                 answer.read()
                 if answer.headers["x-patchbay-cache"] == "hit":
                     took.append((time.perf_counter() - begun) * 1000)
-        return took
+                    timing = re.search(r"gateway;dur=([\d.]+)", answer.headers["server-timing"])
+                    assert timing
+                    within.append(float(timing[1]))
+        return within, took
 
     def staff(self, gateway: int) -> httpx2.AsyncClient:
         bearer = {"Authorization": f"Bearer {self.cluster.keys[STAFF]}"}
