@@ -25,6 +25,7 @@ OF_PORTAL = {
         "outcome=error&span=90",
         "operation=finance.quote&span=90",
         "mode=test&span=90",
+        "provider=nobody&span=90",
     ),
     "usage": ("by=key&span=365", "by=model&span=90", "by=hour&span=7"),
 }
@@ -144,7 +145,8 @@ def visits(tenant: Any, keys: Any) -> Iterator[tuple[str, Callable[[str], Any]]]
     yield reverse("admin:usage_usagerecord_change", args=[last]), root.get
     yield reverse("admin:tenants_tenant_change", args=[tenant.pk]), root.get
     for pattern in urlpatterns:
-        if pattern.pattern.converters.keys() == {"slug"} and pattern.name != "requests-export":
+        is_page = getattr(pattern.callback, "read", ()) and pattern.name != "requests-export"
+        if is_page and pattern.pattern.converters.keys() == {"slug"}:
             where = reverse(f"portal:{pattern.name}", args=[tenant.slug])
             yield where, owner.get
             for query in OF_PORTAL.get(str(pattern.name), ()):
