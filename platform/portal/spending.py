@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from lib.money import to_usd
 from tenants.models import Tenant
 from tenants.windows import Window, period
-from usage.summaries import summarize, total
+from usage.summaries import summarize
 
 WEEK = 7 * 86_400
 
@@ -33,9 +33,12 @@ def forecast(tenant: Tenant, mode: str = "live") -> Forecast:
     """Of the tenant's own month."""
     now = time.time() // 60 * 60
     month = period(Window.MONTH, now, tenant.time_zone)
+    lately = max(now - WEEK, tenant.created_at.timestamp() // 60 * 60)
+    begins = sorted({month.starts, lately})
+    rows = summarize([*begins, now + 60], [], mode=mode, tenant_id=tenant.pk, most=len(begins))
     so_far, recent = (
-        total(summarize([since, now + 60], [], mode=mode, tenant_id=tenant.pk, most=1))["charge"]
-        for since in (month.starts, max(now - WEEK, tenant.created_at.timestamp() // 60 * 60))
+        sum(row["charge"] for row in rows if begins[row["period"]] >= since)
+        for since in (month.starts, lately)
     )
     known = min(WEEK, now - tenant.created_at.timestamp())
     if known < 3600 or month.ends is None:

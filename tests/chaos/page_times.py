@@ -25,6 +25,7 @@ OF_PORTAL = {
         "outcome=error&span=90",
         "operation=finance.quote&span=90",
         "mode=test&span=90",
+        "provider=nobody&span=90",
     ),
     "usage": ("by=key&span=365", "by=model&span=90", "by=hour&span=7"),
 }
@@ -147,7 +148,8 @@ def visits(tenant: Any, keys: Any) -> Iterator[tuple[str, Callable[[str], Any]]]
     yield reverse("admin:providers_provider_change", args=[Provider.objects.all()[0].pk]), root.get
     yield reverse("admin:providers_route_change", args=[Route.objects.all()[0].pk]), root.get
     for pattern in urlpatterns:
-        if pattern.pattern.converters.keys() == {"slug"} and pattern.name != "requests-export":
+        is_page = getattr(pattern.callback, "read", ()) and pattern.name != "requests-export"
+        if is_page and pattern.pattern.converters.keys() == {"slug"}:
             where = reverse(f"portal:{pattern.name}", args=[tenant.slug])
             yield where, owner.get
             for query in OF_PORTAL.get(str(pattern.name), ()):

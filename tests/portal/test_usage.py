@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import datetime as dt
 import io
 import json
 from typing import Any
 
 import pytest
+import time_machine
 from django.test import Client
 
 from portal.spending import forecast
@@ -78,3 +80,16 @@ def test_the_month_is_foretold(tenant: Tenant) -> None:
     foretold = forecast(tenant)
     assert foretold.so_far == 7_000_000
     assert foretold.at_end is not None and foretold.so_far <= foretold.at_end <= 38_000_000
+
+
+@pytest.mark.parametrize("day", [3, 20])  # the month begins within the last week, or before it
+def test_the_forecast_goes_on_as_the_last_week(day: int, tenant: Tenant) -> None:
+    with time_machine.travel(dt.datetime(2026, 11, day, tzinfo=dt.UTC), tick=False):
+        Tenant.objects.filter(pk=tenant.pk).update(created_at="2020-01-01T00:00:00Z")
+        tenant.refresh_from_db()
+        for hours in (1, 100, 300):
+            called(tenant, hours, charge=7_000_000)
+        so_far = 7_000_000 if day == 3 else 21_000_000
+        left = 31 - day
+        assert forecast(tenant).so_far == so_far
+        assert forecast(tenant).at_end == so_far + 2 * 1_000_000 * left
