@@ -13,6 +13,7 @@ from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
+from django.utils.html import format_html
 from unfold.decorators import action
 
 from lib.admin import ModelAdmin, TabularInline
@@ -51,7 +52,6 @@ class CredentialInline(TabularInline):
     formset = HouseCredentials
     extra = 0
     tab = True
-    show_change_link = True  # to drain it, or use it again
     fields = ["name", "secret", "enabled", "ends_with", "drained"]
     readonly_fields = ["ends_with", "drained"]
 
@@ -65,7 +65,13 @@ class CredentialInline(TabularInline):
 
     @admin.display(description="drained", empty_value="-")
     def drained(self, credential: Credential) -> str | None:
-        return drained(credential)
+        """With the way to the page that does or ends it."""
+        if credential.pk is None:
+            return None
+        where = reverse("admin:providers_credential_set_aside", args=[credential.pk])
+        since = drained(credential)
+        word = "Use again" if since else "Drain"
+        return format_html('{} <a href="{}" class="underline">{}</a>', since or "no", where, word)
 
 
 @admin.register(Credential)

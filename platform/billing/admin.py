@@ -15,7 +15,7 @@ from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
-from unfold.decorators import action
+from unfold.decorators import action, display
 from unfold.widgets import UnfoldAdminTextInputWidget
 
 from billing.models import KINDS, PER_THOUSAND, Correction, Price
@@ -239,25 +239,31 @@ class PriceAdmin(ModelAdmin):
             raise Http404
         return price
 
-    @admin.display(description="state")
-    def state(self, price: Any) -> str:
+    @display(  # type: ignore[untyped-decorator]
+        description="state",
+        label={State.IN_FORCE: "success", State.FUTURE: "info", State.PAST: "warning"},
+    )
+    def state(self, price: Any) -> tuple[State, Any]:
+        state = State.PAST
         if not _has_begun(price):
-            return State.FUTURE.label
-        return State.IN_FORCE.label if price.pk == price.in_force else State.PAST.label
+            state = State.FUTURE
+        elif price.pk == price.in_force:
+            state = State.IN_FORCE
+        return state, state.label
 
-    @admin.display(description="input, USD per million", ordering="input")
+    @admin.display(description="input, $/M", ordering="input")
     def input_usd(self, price: Price) -> str:
         return _usd(price.input)
 
-    @admin.display(description="output, USD per million", ordering="output")
+    @admin.display(description="output, $/M", ordering="output")
     def output_usd(self, price: Price) -> str:
         return _usd(price.output)
 
-    @admin.display(description="USD per thousand units", ordering="unit")
+    @admin.display(description="unit, $/1000", ordering="unit")
     def unit_usd(self, price: Price) -> str:
         return _usd(price.unit, per=PER_THOUSAND)
 
-    @admin.display(description="USD per call", ordering="call")
+    @admin.display(description="call, $", ordering="call")
     def call_usd(self, price: Price) -> str:
         return _usd(price.call)
 

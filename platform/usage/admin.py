@@ -11,6 +11,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 from unfold.paginator import InfinitePaginator
 
+from accounts.identity import HOUSE
 from lib.admin import ModelAdmin
 from lib.ids import first_uuid7
 from lib.money import to_usd
@@ -52,7 +53,7 @@ class TenantsLedgerAdmin(LedgerAdmin):
 
     @admin.display(description="tenant")
     def tenant(self, row: Any) -> str:
-        return row.tenant_slug or f"#{row.tenant_id}"
+        return row.tenant_slug or (f"#{row.tenant_id}" if row.tenant_id != HOUSE else "the house")
 
     @admin.display(description="charge, USD", ordering="charge")
     def charge_usd(self, row: Any) -> str:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from accounts.identity import HOUSE
 from api.caches import ratio
 from lib.clock import rfc3339, utc
 from lib.money import to_usd
@@ -116,4 +117,4 @@ def _names(by: str, groups: Sequence[Any]) -> list[str]:
     if by != "tenant":
         return [group or "none" for group in groups]
     slugs = dict(Tenant.objects.filter(pk__in=groups).values_list("pk", "slug"))
-    return [slugs.get(group, "gone") for group in groups]
+    return [{HOUSE: "the house", **slugs}.get(group, "gone") for group in groups]

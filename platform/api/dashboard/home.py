@@ -18,6 +18,7 @@ from tenants.keys import Mode
 
 MAY_SEE = "usage.view_usageday"
 COLOURS = ("#0d9488", "#6366f1", "#d97706", "#db2777", "#0284c7", "#65a30d", "#9ca3af")
+INK = "#7f8a9a"  # of words in charts: to be read on a light page and on a dark one
 CHARTS = (
     ("calls", "Calls an hour", "calls"),
     ("errors", "Errors an hour", "errors"),
@@ -146,7 +147,11 @@ def _data(told: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 def _options(unit: str) -> dict[str, Any]:
     def axis(text: str) -> dict[str, Any]:
-        return {"title": {"display": True, "text": text}, "stacked": unit != "calls"}
+        return {
+            "title": {"display": True, "text": text, "color": INK},
+            "ticks": {"color": INK},
+            "stacked": unit != "calls",
+        }
 
     return {
         "animation": False,
@@ -155,5 +160,5 @@ def _options(unit: str) -> dict[str, Any]:
         "pointRadius": 0,
         "borderWidth": 2,
         "scales": {"x": axis("hour until, UTC"), "y": axis(unit) | {"beginAtZero": True}},
-        "plugins": {"legend": {"position": "bottom", "labels": {"boxWidth": 12}}},
+        "plugins": {"legend": {"position": "bottom", "labels": {"boxWidth": 12, "color": INK}}},
     }
