@@ -13,9 +13,9 @@ from django.urls import reverse
 from django.utils import timezone
 from unfold.decorators import action, display
 
-from lib.admin import ModelAdmin, TabularInline, UndoableAdmin
+from lib.admin import ModelAdmin, TabularInline, UndoableAdmin, asked
 from providers import services
-from providers.admin_forms import ModelForm, OverrideForm, asked
+from providers.admin_forms import ModelForm, OverrideForm
 from providers.credential_admin import CredentialInline
 from providers.models import BreakerOverride, Credential, Model, Operation, Provider, Route, Target
 from providers.target_forms import RoutesTargets, TargetForm

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Collection
 from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
-from django.http import HttpRequest, HttpResponse
-from django.template.response import TemplateResponse
 from django.utils import timezone
 from unfold.widgets import (
     UnfoldAdminIntegerFieldWidget,
@@ -18,7 +15,6 @@ from unfold.widgets import (
     UnfoldAdminTextInputWidget,
 )
 
-from lib.admin import ModelAdmin
 from providers import services
 from providers.models import BreakerOverride
 from providers.operations import Kind, registry
@@ -116,24 +112,3 @@ class ModelForm(forms.ModelForm):  # type: ignore[type-arg]
         if context and output and output > context:
             self.add_error("max_output", "An answer is part of the context: it cannot be longer.")
         return cleaned
-
-
-def asked(
-    page: ModelAdmin,
-    request: HttpRequest,
-    action_name: str,
-    rows: Collection[Any],
-    *,
-    form: forms.Form,
-    back: str,
-) -> HttpResponse:
-    """What an action is told before it does anything; sent back, it has `sure` in it."""
-    context = {
-        **page.admin_site.each_context(request),
-        "title": page.get_action(action_name)[2],
-        "form": form,
-        "rows": rows,
-        "action": action_name,
-        "back": back,
-    }
-    return TemplateResponse(request, "providers/ask.html", context)

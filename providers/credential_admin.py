@@ -16,9 +16,9 @@ from django.urls import reverse
 from django.utils.html import format_html
 from unfold.decorators import action
 
-from lib.admin import ModelAdmin, TabularInline
+from lib.admin import ModelAdmin, TabularInline, asked
 from providers import services
-from providers.admin_forms import CredentialForm, ReasonForm, asked
+from providers.admin_forms import CredentialForm, ReasonForm
 from providers.models import Credential
 
 

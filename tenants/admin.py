@@ -10,11 +10,13 @@ from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
+from unfold.decorators import action
 
-from lib.admin import ModelAdmin, UndoableAdmin
+from lib.admin import ModelAdmin, UndoableAdmin, asked
 from tenants import services
 from tenants.keys import Mode
 from tenants.models import ApiKey, HousePolicy, Plan, Project, Tenant
@@ -109,6 +111,8 @@ class ApiKeyAdmin(ModelAdmin):
     editable = ["name", "scopes", "allowed_ips", "rate_limits", "quotas", "expires_at"]
     shown = ["hint", "tenant", "project", "mode", "replaces", "revoked_at", "last_used_at"]
     actions = ["rotate", "revoke"]
+    actions_row = ["rotate_it", "revoke_it"]
+    actions_detail = ["rotate_it", "revoke_it"]
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         return (
@@ -162,6 +166,29 @@ class ApiKeyAdmin(ModelAdmin):
         for key in queryset:
             services.revoke_key(key=key)
         self.message_user(request, "Revoked: refused everywhere within a second.")
+
+    @action(  # type: ignore[untyped-decorator]
+        description="Rotate", icon="autorenew", url_path="rotate", permissions=["change"]
+    )
+    def rotate_it(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return self._one(request, object_id, "rotate")
+
+    @action(  # type: ignore[untyped-decorator]
+        description="Revoke", icon="block", url_path="revoke", permissions=["change"]
+    )
+    def revoke_it(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return self._one(request, object_id, "revoke")
+
+    def _one(self, request: HttpRequest, object_id: str, name: str) -> HttpResponse:
+        """The same of one key, on a page that asks."""
+        key = self.get_object(request, object_id)
+        if key is None:
+            raise Http404
+        back = reverse("admin:tenants_apikey_change", args=[key.pk])
+        if request.method != "POST":
+            return asked(self, request, name, [key], form=forms.Form(), back=back)
+        done: HttpResponse | None = getattr(self, name)(request, ApiKey.objects.filter(pk=key.pk))
+        return done or redirect(back)
 
     def _new_keys_page(
         self, request: HttpRequest, made: Iterable[tuple[ApiKey, str]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from django.contrib import messages
@@ -11,9 +11,10 @@ from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.widgets import AutocompleteSelect
 from django.core.exceptions import ValidationError
 from django.db.models import Field, JSONField, QuerySet
-from django.forms import ModelChoiceField, ModelMultipleChoiceField
+from django.forms import Form, ModelChoiceField, ModelMultipleChoiceField
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect
+from django.template.response import TemplateResponse
 from unfold import admin
 from unfold.decorators import action
 from unfold.widgets import UnfoldAdminTextareaWidget
@@ -154,3 +155,24 @@ class UndoableAdmin(ModelAdmin):
             return redirect("admin:lib_auditentry_undo", entry.pk)
         self.message_user(request, "It was not changed since it was made.", messages.WARNING)
         return redirect(f"admin:{self.opts.app_label}_{self.opts.model_name}_change", row.pk)
+
+
+def asked(
+    page: ModelAdmin,
+    request: HttpRequest,
+    action_name: str,
+    rows: Collection[Any],
+    *,
+    form: Form,
+    back: str,
+) -> HttpResponse:
+    """What an action is told before it does anything; sent back, it has `sure` in it."""
+    context = {
+        **page.admin_site.each_context(request),
+        "title": page.get_action(action_name)[2],
+        "form": form,
+        "rows": rows,
+        "action": action_name,
+        "back": back,
+    }
+    return TemplateResponse(request, "lib/ask.html", context)

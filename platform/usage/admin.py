@@ -7,8 +7,10 @@ from typing import Any
 
 from django.contrib import admin
 from django.db.models import OuterRef, QuerySet, Subquery
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
 from django.utils import timezone
+from unfold.decorators import action
 from unfold.paginator import InfinitePaginator
 
 from accounts.identity import HOUSE
@@ -163,6 +165,7 @@ class UsageRecordAdmin(TenantsLedgerAdmin):
         "cost_usd",
         "latency_ms",
     ]
+    actions_list = ["export"]
     list_filter = [MonthFilter, DayFilter, OutcomeFilter, ModeFilter, "streamed", "estimate"]
     search_fields = ["request_id__exact"]
     search_help_text = (
@@ -201,6 +204,11 @@ class UsageRecordAdmin(TenantsLedgerAdmin):
         ),
     ]
     change_form_outer_before_template = "usage/story.html"
+
+    @action(description="Export", icon="download", url_path="export", permissions=["view"])  # type: ignore[untyped-decorator]
+    def export(self, request: HttpRequest) -> HttpResponse:
+        """Files have a page of their own, which asks what is to be in them."""
+        return redirect("export")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         """What a filter finds may be one call in millions, and there is no index to find it by."""

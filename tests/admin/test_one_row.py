@@ -1,5 +1,5 @@
 """What staff do about one row from its own page: take back its last change, suspend a tenant,
-set a credential aside. Looking asks; only a form that is sent does."""
+set a credential aside, rotate or revoke a key. Looking asks; only a form that is sent does."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from django.urls import reverse
 
 from api.configuration import staff_roles
 from providers.models import Credential
-from tenants.models import Tenant
+from tenants.models import ApiKey, Tenant
 from tests.admin.test_staff_roles import as_role
 from tests.factories import (
+    ApiKeyFactory,
     CredentialFactory,
     PlanFactory,
     ProviderFactory,
@@ -109,6 +110,32 @@ def test_a_credential_is_drained_with_a_reason_and_used_again(browser: Client) -
     assert is_drained()
     browser.post(where, {"action": "use_again", "sure": "1"})
     assert not is_drained()
+
+
+def test_a_key_is_rotated_and_revoked_on_its_page(browser: Client) -> None:
+    key = ApiKeyFactory()
+    for name in ("rotate_it", "revoke_it"):
+        assert "Do it" in browser.get(button(key, name)).content.decode()
+    key.refresh_from_db()
+    assert (key.expires_at, key.revoked_at) == (None, None)
+    shown = browser.post(button(key, "rotate_it"), {"sure": "1"}).content.decode()
+    new = ApiKey.objects.exclude(pk=key.pk).get()
+    assert new.replaces_id == key.pk and f"pb_live_{new.public_id}_" in shown
+    browser.post(button(key, "revoke_it"), {"sure": "1"})
+    key.refresh_from_db()
+    assert key.revoked_at is not None
+    again = browser.post(button(key, "rotate_it"), {"sure": "1"}, follow=True)
+    assert again.status_code == 200 and ApiKey.objects.count() == 2
+
+
+@pytest.mark.parametrize("role", ["viewer", "billing"])
+def test_who_may_only_look_revokes_no_key(role: str) -> None:
+    staff_roles.bring()
+    key, client = ApiKeyFactory(), as_role(role)
+    for name in ("rotate_it", "revoke_it"):
+        assert client.post(button(key, name), {"sure": "1"}).status_code == 403
+    key.refresh_from_db()
+    assert key.revoked_at is None and ApiKey.objects.count() == 1
 
 
 @pytest.mark.parametrize("role", ["viewer", "billing"])

@@ -135,6 +135,9 @@ def test_the_ledger_as_a_file(browser: Client) -> None:
     tenant, other = factories.TenantFactory(), factories.TenantFactory()
     mine, theirs = called(tenant, 2).request_id, called(other, 2).request_id
     where = reverse("export")
+    ledger = browser.get(reverse("admin:usage_usagerecord_changelist")).content.decode()
+    assert (button := reverse("admin:usage_usagerecord_export")) in ledger
+    assert browser.get(button)["Location"] == where
     assert "<form" in browser.get(where).content.decode()
     told = b"".join(browser.get(where, {"format": "csv"})).decode()
     assert mine in told and theirs in told and "cost_microusd" in told

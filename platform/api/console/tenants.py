@@ -23,9 +23,9 @@ from api.dashboard import figures, home
 from api.internal.usage import tenant_id_of
 from api.v1 import exports
 from api.v1.quotas import of_tenants
+from lib.admin import asked
 from lib.audit import event
 from lib.problems import Problem
-from providers.admin_forms import asked
 from tenants.admin import TenantAdmin
 from tenants.keys import Mode
 from tenants.models import ApiKey, Project, Tenant
