@@ -87,6 +87,7 @@ class ProviderAdmin(plain.ProviderAdmin):
 
     list_display = [
         "slug",
+        "category",
         "enabled",
         "breaker_now",
         "failed_now",
