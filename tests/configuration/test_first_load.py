@@ -11,19 +11,19 @@ from pytest_django import DjangoAssertNumQueries
 from api.configuration import catalogue
 from billing.models import Price
 from billing.services import prices_in_force
-from providers.catalogue import load_documents
 from providers.models import Model, Operation, Provider
 from providers.operations import registry
+from tests.shipped import FILES
 
 pytestmark = pytest.mark.django_db
 
 
 def test_everything_shipped_arrives() -> None:
-    files, out = load_documents(), io.StringIO()
+    out = io.StringIO()
     call_command("load_catalogue", stdout=out)
-    assert f"catalogue: {len(files)} providers" in out.getvalue()
+    assert f"catalogue: {len(FILES)} providers" in out.getvalue()
     assert "+ provider openai" in out.getvalue()
-    assert set(Provider.objects.values_list("slug", flat=True)) == {file.slug for file in files}
+    assert set(Provider.objects.values_list("slug", flat=True)) == {file.slug for file in FILES}
     assert set(Operation.objects.values_list("name", flat=True)) == set(registry())
     assert not Provider.objects.exclude(source="builtin").exists()
     mini = Model.objects.get(provider__slug="openai", model_id="gpt-4o-mini")
@@ -37,8 +37,7 @@ def test_what_arrives_first_is_written_together(
     django_assert_max_num_queries: DjangoAssertNumQueries,
 ) -> None:
     """Row by row it took as long as all else that a first start does."""
-    files = load_documents()
     with django_assert_max_num_queries(300):
-        catalogue.load(files)
+        catalogue.load(FILES)
     with django_assert_max_num_queries(30):
-        assert not catalogue.load(files).changes
+        assert not catalogue.load(FILES).changes

@@ -13,16 +13,16 @@ from api.configuration.document import ConfigurationFault, read
 from api.configuration.exporting import export
 from lib.models import Revision, Topic
 from providers import services, snapshot
-from providers.catalogue import load_documents
 from providers.models import Provider, Route
 from providers.warm_models import WarmRequest
 from providers.warm_requests import WarmSpec
 from tenants.models import Plan, Tenant
+from tests.shipped import FILES
 
 EURO = {"name": "euro", "operation": "finance.fx_rate", "params": {"base": "EUR", "quote": "SEK"}}
 OSLO = {"name": "oslo", "operation": "geo.geocode", "params": {"q": "Oslo", "limit": 3}}
 
-FRANKFURTER = next(file.document for file in load_documents() if file.slug == "frankfurter")
+FRANKFURTER = next(file.document for file in FILES if file.slug == "frankfurter")
 
 
 @pytest.fixture

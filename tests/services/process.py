@@ -7,13 +7,35 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+from tests.services.nursery import Child, Nursery
 
 START_SECONDS = 60.0
 NOBODY = 65534
+
+
+@cache
+def nursery() -> Nursery | None:
+    """None where the system cannot tell that a process of another one's has ended."""
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except (AttributeError, OSError):
+        return None
+    return Nursery()
+
+
+def python(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    """What became of a program of ours that ends by itself; its `options` are `cwd` and `env`."""
+    if forks := nursery():
+        return forks.run(arguments, **options)
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, **options)
 
 
 def free_port() -> int:
@@ -36,14 +58,21 @@ class ServerProcess:
         self.command = list(command)
         self.log = log
         self.options = options
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | Child | None = None
 
     def start(self, ready: Callable[[], bool]) -> None:
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                self.command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, **self.options
-            )
+            self.process = self._begun(log)
         until(ready, alive=lambda: self.running, log=self.log)
+
+    def _begun(self, log: IO[bytes]) -> subprocess.Popen[bytes] | Child:
+        program, *arguments = self.command
+        is_ours = program == sys.executable and self.options.keys() == {"cwd", "env"}
+        if is_ours and (forks := nursery()):
+            return forks.start(arguments, log.fileno(), log.fileno(), **self.options)
+        return subprocess.Popen(
+            self.command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, **self.options
+        )
 
     @property
     def running(self) -> bool:

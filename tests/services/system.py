@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import sqlite3
-import subprocess
 import sys
 import urllib.error
 import urllib.request
@@ -20,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from tests.services.process import ServerProcess, free_port
+from tests.services.process import ServerProcess, free_port, python
 from tests.services.templates import NOWHERE, VISITORS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -78,14 +77,7 @@ class Site:
 
     def manage(self, *arguments: str) -> str:
         """A management command's output; its errors fail the test in its own words."""
-        done = subprocess.run(
-            [sys.executable, "manage.py", *arguments],
-            cwd=ROOT,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = python("manage.py", *arguments, cwd=ROOT, env=self.environment)
         assert done.returncode == 0, f"manage.py {arguments}: {done.stdout}\n{done.stderr}"
         return done.stdout
 
