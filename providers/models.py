@@ -22,9 +22,13 @@ from providers.secret_form import parts_of
 from providers.vault import open_secret, seal_secret
 from providers.warm_models import WarmRequest
 from tenants.fields import JSONListField
-from tenants.limits import ItemFault, validate_provider_rate_limits
+from tenants.limits import (
+    PROVIDER_RATE_LIMITS_SCHEMA,
+    ItemFault,
+    validate_provider_rate_limits,
+)
 from tenants.models import QuotaHolder, Tenant, validate_time_zone
-from tenants.quotas import validate_provider_quotas
+from tenants.quotas import PROVIDER_QUOTAS_SCHEMA, validate_provider_quotas
 
 
 def validate_breaker(value: Any) -> None:
@@ -97,18 +101,24 @@ class Provider(QuotaHolder):
         "docs/operate/resilience.md.",
     )
     rate_limits = JSONListField(
+        schema=PROVIDER_RATE_LIMITS_SCHEMA,
         default=list,
         validators=[validate_provider_rate_limits],
         help_text='What it may be asked: [{"limit": 50, "per_seconds": 1}]. scope: provider '
         "(unless said), or model for each of its models; metric: requests (unless said), "
         "tokens, or concurrency, which has no per_seconds.",
+        form_help="What it may be asked, in all or for each of its models. Concurrency has no "
+        "seconds.",
     )
     quotas = JSONListField(
+        schema=PROVIDER_QUOTAS_SCHEMA,
         default=list,
         validators=[validate_provider_quotas],
         help_text='What we may use of it: [{"metric": "requests", "window": "day", "limit": 800}]. '
         "metric: requests, tokens, cost, credits or bytes; window: minute, hour, day, month or "
         "lifetime; weights: what one request or credit of an operation counts for.",
+        form_help="What we may use of it. Weights: what an operation's request or credit counts, * "
+        "any other's.",
     )
     time_zone = models.CharField(
         max_length=64,

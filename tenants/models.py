@@ -15,15 +15,31 @@ from lib.ids import prefixed
 from lib.models import Published, PublishedQuerySet, Revision, Topic
 from tenants.fields import JSONListField
 from tenants.keys import Mode
-from tenants.limits import validate_house_rate_limits, validate_rate_limits
+from tenants.limits import (
+    HOUSE_RATE_LIMITS_SCHEMA,
+    RATE_LIMITS_SCHEMA,
+    validate_house_rate_limits,
+    validate_rate_limits,
+)
 from tenants.locales import DEFAULT, validate_locale
 from tenants.quotas import (
+    HOUSE_QUOTAS_SCHEMA,
     IN_FORCE_SECONDS,
+    KEY_QUOTAS_SCHEMA,
+    QUOTAS_SCHEMA,
     validate_house_quotas,
     validate_key_quotas,
     validate_quotas,
 )
 
+RATE_LIMITS_ROWS = (
+    "An endpoint's and a model's are each tenant's own. Concurrency is counted at every moment and "
+    "has no seconds. Operations: which it counts, or which it leaves out with a leading “!”."
+)
+QUOTAS_ROWS = (
+    "Cost is limited in USD, all else in whole numbers. Tell at: per cent of the limit. Weights: "
+    "what an operation's request or credit counts, * any other's. Operations: as in rate limits."
+)
 RATE_LIMITS_HELP = (
     'A list such as [{"scope": "key", "limit": 60, "per_seconds": 60}]. '
     "scope: ip, key, user, project, tenant, endpoint or model; "
@@ -68,9 +84,19 @@ class Plan(QuotaHolder):
     slug = models.SlugField(max_length=63, unique=True)
     name = models.CharField(max_length=120)
     rate_limits = JSONListField(
-        default=list, validators=[validate_rate_limits], help_text=RATE_LIMITS_HELP
+        schema=RATE_LIMITS_SCHEMA,
+        default=list,
+        validators=[validate_rate_limits],
+        help_text=RATE_LIMITS_HELP,
+        form_help=RATE_LIMITS_ROWS,
     )
-    quotas = JSONListField(default=list, validators=[validate_quotas], help_text=QUOTAS_HELP)
+    quotas = JSONListField(
+        schema=QUOTAS_SCHEMA,
+        default=list,
+        validators=[validate_quotas],
+        help_text=QUOTAS_HELP,
+        form_help=QUOTAS_ROWS,
+    )
     markup = models.IntegerField(
         default=0,
         validators=[MinValueValidator(-10_000), MaxValueValidator(1_000_000)],
@@ -123,12 +149,16 @@ class Tenant(QuotaHolder):
         help_text="How figures are written on its pages, such as en, de or pt-br.",
     )
     rate_limits = JSONListField(
+        schema=RATE_LIMITS_SCHEMA,
+        unsaid="The plan's",
         null=True,
         default=None,
         validators=[validate_rate_limits],
         help_text="Empty: the plan's. A list: these instead; [] means none.",
+        form_help="Else these instead; without a row, none.",
     )
     quotas = JSONListField(
+        schema=QUOTAS_SCHEMA,
         default=list,
         validators=[validate_quotas],
         help_text="Besides the plan's; one of the same scope, metric, window and operations "
@@ -225,16 +255,22 @@ class ApiKey(QuotaHolder):
     scopes = models.JSONField(default=list, validators=[validate_scopes])
     allowed_ips = models.JSONField(default=list, blank=True, validators=[validate_networks])
     rate_limits = JSONListField(
+        schema=RATE_LIMITS_SCHEMA,
+        unsaid="The tenant's",
         null=True,
         default=None,
         validators=[validate_rate_limits],
         help_text="Empty: the tenant's. A list: these instead; [] means none.",
+        form_help="Else these instead; without a row, none.",
     )
     quotas = JSONListField(
+        schema=KEY_QUOTAS_SCHEMA,
         default=list,
         validators=[validate_key_quotas],
         help_text="Of this key alone, besides the tenant's; one of the same metric, window and "
         'operations instead of it: [{"metric": "cost", "window": "day", "limit_usd": "5"}].',
+        form_help="Of this key alone, besides the tenant's; one of the same metric, window and "
+        "operations instead of it.",
     )
     expires_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
@@ -274,14 +310,18 @@ class HousePolicy(QuotaHolder):
     PK = 1
 
     rate_limits = JSONListField(
+        schema=HOUSE_RATE_LIMITS_SCHEMA,
         default=list,
         validators=[validate_house_rate_limits],
         help_text=f"{RATE_LIMITS_HELP} Or provider: for each provider's.",
+        form_help=f"{RATE_LIMITS_ROWS} Provider: for each provider's.",
     )
     quotas = JSONListField(
+        schema=HOUSE_QUOTAS_SCHEMA,
         default=list,
         validators=[validate_house_quotas],
         help_text=f"{QUOTAS_HELP} Or global, for all together, or provider, for each.",
+        form_help=f"{QUOTAS_ROWS} Global: for all together; provider: for each.",
     )
     time_zone = models.CharField(
         max_length=64,
