@@ -10,14 +10,14 @@ from django.contrib import messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.widgets import AutocompleteSelect
 from django.core.exceptions import ValidationError
-from django.db.models import Field, JSONField, QuerySet
+from django.db.models import Field, JSONField, QuerySet, URLField
 from django.forms import Form, ModelChoiceField, ModelMultipleChoiceField
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from unfold import admin
 from unfold.decorators import action
-from unfold.widgets import UnfoldAdminTextareaWidget
+from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldAdminURLInputWidget
 
 from lib.audit import AuditEntry
 
@@ -121,7 +121,8 @@ class ModelAdmin(_Choices, admin.ModelAdmin):  # type: ignore[misc]
         JSONField: {
             "encoder": Indented,
             "widget": UnfoldAdminTextareaWidget(attrs={"class": "json", "rows": 4}),
-        }
+        },
+        URLField: {"assume_scheme": "https", "widget": UnfoldAdminURLInputWidget},
     }
 
     def response_action(
