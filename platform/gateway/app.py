@@ -374,6 +374,7 @@ class Gateway:
             bytes=grant.hold.parts[0].amounts.bytes,
             markup=identity.markup,
             cache=WARM if identity.kind == WARM else "",
+            headers=exchange.kept_headers,
         )
         reservation = Reservation(self.ledger, self.clock, record, exchange.started, grant)
         exchange.reservation = reservation

@@ -15,6 +15,7 @@ import orjson
 from gateway.cursors import Cursors
 from gateway.explanation import HEADER as EXPLAIN
 from gateway.explanation import Explanation
+from gateway.headers import kept
 from lib.addresses import client_address
 from lib.clock import Clock, utc
 from lib.ids import is_uuid, uuid7
@@ -74,6 +75,11 @@ class Exchange:
 
     def header_bytes(self, name: bytes) -> bytes | None:
         return self._header.get(name)
+
+    @property
+    def kept_headers(self) -> str | None:
+        """What its row keeps of them."""
+        return kept(self._raw_headers)
 
     def check_headers(self) -> None:
         """Raises Problem (431) for more than 32 KiB of them."""

@@ -13,6 +13,26 @@ MAX_POLICIES = 4096
 _TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?\Z")
 
 
+# What a call's row keeps of its request's headers: which client it was and what it wanted of us.
+# Nothing that proves who somebody is: not Authorization, X-API-Key, Idempotency-Key or cookies.
+_KEPT = frozenset({b"accept", b"content-type", b"traceparent", b"user-agent"})
+_OURS = b"x-patchbay-"
+MAX_KEPT = 20
+MAX_LINE = 200  # bytes
+
+
+def kept(headers: Sequence[tuple[bytes, bytes]]) -> str | None:
+    """Those of the request that are kept with its row, a line each; None for none."""
+    told = [pair for pair in headers if pair[0] in _KEPT or pair[0].startswith(_OURS)]
+    return "\n".join([_line(b": ".join(pair)) for pair in told[:MAX_KEPT]]) if told else None
+
+
+def _line(said: bytes) -> str:
+    """In characters that every store takes: a row that one refuses is a call not answered."""
+    text = said[:MAX_LINE].decode("latin-1")
+    return text if text.isprintable() else text.encode("unicode_escape").decode()
+
+
 def limit_headers(states: Sequence[State]) -> list[tuple[bytes, bytes]]:
     """RateLimit-Policy and RateLimit (draft-ietf-httpapi-ratelimit-headers, RFC 9651 lists),
     and the X-RateLimit trio of the tightest limit, its reset in seconds."""

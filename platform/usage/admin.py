@@ -225,7 +225,7 @@ class UsageRecordAdmin(TenantsLedgerAdmin):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> Any:
-        """With the attempts, as they ran. Of headers and bodies nothing is kept."""
+        """With the attempts, as they ran. Of bodies nothing is kept."""
         record = UsageRecord.objects.filter(pk=object_id).first()
         drawn = [] if record is None else bars(record)
         context = {"bars": drawn, **(extra_context or {})}

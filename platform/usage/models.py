@@ -93,6 +93,9 @@ class UsageRecord(models.Model):
     markup = models.IntegerField(default=0, help_text="the plan's, in hundredths of a per cent")
     cache = models.CharField(max_length=8, default="", help_text="hit or stale, if one served it")
     latency_ms = models.PositiveIntegerField()
+    headers = models.TextField(  # noqa: DJ001 - null, so that an old ledger gets it at once
+        null=True, help_text="of the request: which client it was, and what it wanted"
+    )
 
     objects = UsageRecordQuerySet.as_manager()
 

@@ -35,6 +35,7 @@ class Record:
 
     `price_id` is the price version that both were computed with and `markup` what the plan puts
     on top of it, in hundredths of a per cent, so that an old bill can be computed again.
+    `headers` are those of the request that say which client it was and what it wanted.
     """
 
     request_id: str
@@ -66,6 +67,7 @@ class Record:
     markup: int = 0
     cache: str = ""
     latency_ms: int = 0
+    headers: str | None = None
 
     def row(self) -> tuple[Any, ...]:
         return _record_values(self)

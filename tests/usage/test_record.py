@@ -24,6 +24,7 @@ PAIRS: list[tuple[type[Any], type[models.Model]]] = [
 ]
 PYTHON: dict[type[models.Field[Any, Any]], type] = {
     models.CharField: str,
+    models.TextField: str,
     models.DateTimeField: dt.datetime,
     models.BooleanField: bool,
     models.BigIntegerField: int,

@@ -53,6 +53,11 @@ class CallShown(Shown):
     usage = UsageShown(source="*")
     cost = MoneyField(source="charge", help_text="What the tenant pays.")
     latency_ms = serializers.IntegerField()
+    headers = serializers.CharField(
+        allow_null=True,
+        help_text="Of the request, a line each: which client it was and what it wanted. Keys, "
+        "cookies and all others are not kept.",
+    )
     attempts = serializers.SerializerMethodField()
 
     @extend_schema_field(AttemptShown(many=True))

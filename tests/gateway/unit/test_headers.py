@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway import headers as headers_module
-from gateway.headers import child_traceparent, limit_headers
+from gateway.headers import MAX_KEPT, MAX_LINE, child_traceparent, kept, limit_headers
 from tenants.limits import RateLimit, Scope
 from tests.gateway.unit.rig import Rig, failure, route, target
 from tests.loops import on_loop
@@ -120,3 +120,36 @@ async def test_nothing_else_of_the_clients_headers_reaches_a_provider(rig: Rig) 
     assert "canary" not in sent
     assert rig.key not in sent
     assert "traceparent" not in sent
+
+
+def test_of_a_requests_headers_those_are_kept_that_prove_nothing() -> None:
+    told = [
+        (b"authorization", b"Bearer pb_live_canary"),
+        (b"x-api-key", b"canary"),
+        (b"cookie", b"session=canary"),
+        (b"idempotency-key", b"canary"),
+        (b"x-forwarded-for", b"203.0.113.7"),
+        (b"user-agent", b"OpenAI/Python 2.8"),
+        (b"x-patchbay-cache-control", b"max-age=60"),
+    ]
+    assert kept(told) == "user-agent: OpenAI/Python 2.8\nx-patchbay-cache-control: max-age=60"
+    assert kept(told[:5]) is None
+
+
+NAMES = st.sampled_from([b"user-agent", b"x-patchbay-a", b"x-patchbay-" + b"a" * 9000])
+
+
+@given(st.lists(st.tuples(NAMES, st.binary())))
+def test_whatever_a_client_says_is_kept_in_few_bytes_that_every_store_takes(
+    told: list[tuple[bytes, bytes]],
+) -> None:
+    lines = (kept(told) or "").split("\n") if told else []
+    assert len(lines) == min(len(told), MAX_KEPT)
+    assert all(line.isprintable() and len(line) <= 4 * MAX_LINE for line in lines)
+
+
+@on_loop
+async def test_they_stand_in_its_row(rig: Rig) -> None:
+    told = {"user-agent": "curl/8", "cookie": "a=b"}
+    await rig.chat(headers=told)
+    assert rig.final.record.headers == "user-agent: curl/8"
