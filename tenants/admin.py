@@ -17,6 +17,7 @@ from django.urls import reverse
 from unfold.decorators import action
 
 from lib.admin import ModelAdmin, UndoableAdmin, asked
+from lib.rows import LinesField
 from tenants import services
 from tenants.keys import Mode
 from tenants.models import ApiKey, HousePolicy, Plan, Project, Tenant
@@ -89,6 +90,16 @@ class ProjectAdmin(ModelAdmin):
 
 
 class ApiKeyForm(forms.ModelForm):  # type: ignore[type-arg]
+    scopes = LinesField(
+        help_text="One a line: * for all operations, some (chat.completions, finance.*), or rights "
+        "(manage:keys, health:read, internal:read)."
+    )
+    allowed_ips = LinesField(
+        required=False,
+        label="Allowed addresses",
+        help_text="From which it may be used, one a line, such as 203.0.113.0/24. None: from all.",
+    )
+
     def clean_scopes(self) -> list[str]:
         try:
             return check_scopes(self.cleaned_data["scopes"])

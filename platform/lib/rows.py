@@ -1,7 +1,5 @@
-"""A list of rules as staff edit it: a row for each, a column for each thing that its schema knows.
-
-Who sends the list itself, as JSON, is understood too.
-"""
+"""Lists as staff edit them. One of rules has a row for each, and a column for each thing that its
+schema knows; one of words has a line for each. Who sends JSON is understood too."""
 
 from __future__ import annotations
 
@@ -11,12 +9,13 @@ from typing import Any, NamedTuple
 
 from django import forms
 from django.core.exceptions import ValidationError
-from unfold.widgets import INPUT_CLASSES, SELECT_CLASSES
+from unfold.widgets import INPUT_CLASSES, SELECT_CLASSES, UnfoldAdminTextareaWidget
 
 SPARE = 2  # rows that are there to be filled in
 MAX_ROWS = 200
 NONE = "none"  # a list or an object that is there and empty
 _WHOLE = re.compile(r"-?[0-9]{1,18}\Z")
+_GAPS = re.compile(r"[\s,]+")
 _YES, _NO = "true", "false"
 
 
@@ -213,3 +212,23 @@ class RowsField(forms.JSONField):
         column = self.labels.get(path[1], "") if len(path) > 1 else ""
         where = f"Row {path[0] + 1}, {column}" if column else f"Row {path[0] + 1}"
         return f"{where}: {getattr(fault, 'text', fault)}"
+
+
+class LinesField(forms.JSONField):
+    """A list of words, one a line."""
+
+    empty_values = [None]
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"widget": UnfoldAdminTextareaWidget(attrs={"rows": 3}), **options})
+
+    def prepare_value(self, value: Any) -> Any:
+        return "\n".join(map(str, value)) if isinstance(value, list) else value
+
+    def bound_data(self, data: Any, initial: Any) -> Any:
+        return data
+
+    def to_python(self, value: Any) -> Any:
+        if not isinstance(value, str) or value.lstrip().startswith("["):
+            return super().to_python(value)
+        return [word for word in _GAPS.split(value) if word]

@@ -14,10 +14,11 @@ from django.urls import reverse
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lib.rows import SPARE
+from lib.rows import SPARE, LinesField
 from tenants.limits import RATE_LIMITS_SCHEMA, validate_rate_limits
 from tenants.models import ApiKey, HousePolicy, Plan, Tenant
 from tenants.quotas import QUOTAS_SCHEMA, validate_quotas
+from tests import factories
 
 pytestmark = pytest.mark.django_db
 FIELDS: dict[str, Any] = {
@@ -179,3 +180,31 @@ def test_what_was_typed_stays_when_the_form_comes_back(browser: Client) -> None:
     assert browser.post(where, form | {"quotas-0-limit": "1,500"}).status_code == 302
     house.refresh_from_db()
     assert (house.quotas, house.rate_limits) == ([{**QUOTA, "limit": 1500}], [])
+
+
+WORDS = st.lists(st.from_regex(r"[a-z*:./0-9]+", fullmatch=True))
+
+
+@settings(max_examples=60, deadline=None)
+@given(WORDS)
+def test_a_list_of_words_comes_back_from_its_lines(words: list[str]) -> None:
+    field = LinesField()
+    text = field.prepare_value(words)
+    assert field.clean(text) == words
+    assert not field.has_changed(words, text)
+    assert field.clean(text.replace("\n", "\r\n ") + "\r\n") == words
+
+
+def test_a_key_is_made_of_lines(browser: Client) -> None:
+    project = factories.ProjectFactory()
+    form = {"project": project.pk, "mode": "test", "name": "ci", "rate_limits-unsaid": "on"}
+    form |= {"quotas-rows": "0", "scopes": "chat.completions\r\nfinance.*"}
+    add = reverse("admin:tenants_apikey_add")
+    for texts in ({"scopes": "No-such"}, {"scopes": ""}, {"allowed_ips": "10.0.0.300"}):
+        assert browser.post(add, form | texts).status_code == 200
+    assert not ApiKey.objects.exists()
+    browser.post(add, form | {"allowed_ips": "203.0.113.0/24, 2001:db8::/32"})
+    key = ApiKey.objects.get()
+    assert key.scopes == ["chat.completions", "finance.*"]
+    assert key.allowed_ips == ["203.0.113.0/24", "2001:db8::/32"]
+    assert (key.rate_limits, key.quotas) == (None, [])
