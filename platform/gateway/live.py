@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 
 import structlog
+from prometheus_client import Gauge
 
 from accounts.identity import Credential, Identities
 from billing import book
@@ -27,6 +28,12 @@ log = structlog.get_logger("patchbay.live")
 POLL_SECONDS = 0.5
 LISTEN_SECONDS = 5.0
 DRAIN_AGAIN_SECONDS = 1.0
+REVISION = Gauge(
+    "patchbay_configuration_revision",
+    "The newest change that is in force here, by topic; of several workers, in all of them.",
+    ["topic"],
+    multiprocess_mode="livemin",
+)
 _UNKNOWN = Snapshot()
 
 
@@ -130,6 +137,8 @@ class Live:
                 await self.on_prices(before, prices)
             log.info("snapshot_loaded", routes=len(self.snapshot.routes))
         self._numbers = numbers
+        for topic, number in numbers.items():
+            REVISION.labels(topic).set(number)
 
     async def _listen(self) -> None:
         """What people said of answers meanwhile, every few seconds."""

@@ -353,8 +353,9 @@ class Field:
                 sampling.result()
 
     def apply(self, text: str, shown: dict[str, Any] | None = None) -> None:
-        """Wait until every gateway shows such a quota."""
+        """Wait until it is in force at every gateway, and shown there as such a quota."""
         self.cluster.apply(text)
+        self.cluster.in_force()
         if shown is not None:
             for url in self.cluster.urls:
                 eventually(partial(self._shows, url, shown))

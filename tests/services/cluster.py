@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -30,7 +31,7 @@ from psycopg.rows import dict_row
 
 from tests.chaos.client import Seen, call
 from tests.services.postgres import DURABLE, SYSTEM, Postgres, postgres_folder
-from tests.services.process import free_port
+from tests.services.process import free_port, until
 from tests.services.system import Site
 from tests.services.valkey import Valkey
 
@@ -50,6 +51,17 @@ class Client:
             with contextlib.suppress(ConnectionRefusedError):
                 return await call(self._ports[self._turn], key, ask, **headers)
         raise ConnectionRefusedError("no gateway listens")
+
+
+def _follows(url: str, topic: str, number: int) -> bool:
+    """Whether a gateway has heard of a change."""
+    _, metrics = Site.get(f"{url}/api/metrics")
+    told = re.search(
+        rf'^patchbay_configuration_revision{{topic="{topic}"}} (\S+)$',
+        metrics.decode(),
+        re.MULTILINE,
+    )
+    return told is not None and float(told[1]) >= number
 
 
 class Cluster(Site):
@@ -85,6 +97,11 @@ class Cluster(Site):
         """Start it at its port, and wait until it is ready."""
         ready = f"{self.urls[number]}/readyz"
         self.gateways[number].start(lambda: self.get(ready)[0] == 200)
+
+    def in_force(self) -> None:
+        """Wait until every gateway works by what the database says now."""
+        revisions = self.rows("SELECT topic, number FROM lib_revision")
+        until(lambda: all(_follows(url, **each) for each in revisions for url in self.urls))
 
     def kill(self, number: int) -> None:
         """A gateway, with -9."""
