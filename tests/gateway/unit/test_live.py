@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 import pytest
 from django.db import InterfaceError, OperationalError
+from prometheus_client import REGISTRY
 
 from accounts.identity import IDENTITIES, Credential, Identities
 from billing import book
@@ -161,10 +162,14 @@ async def test_a_change_lost_half_way_is_not_lost(live: Live, database: Database
     working, database.load = database.load, _away  # type: ignore[method-assign]
     snapshot_module.load = _away
     await live.poll()
-    assert live.snapshot is known
+    assert (live.snapshot, in_force(Topic.ROUTING)) == (known, 1)
     snapshot_module.load = working
     await live.poll()
-    assert live.snapshot is not known
+    assert live.snapshot is not known and in_force(Topic.ROUTING) == 2
+
+
+def in_force(topic: Topic) -> float | None:
+    return REGISTRY.get_sample_value("patchbay_configuration_revision", {"topic": topic})
 
 
 def _away() -> Any:
