@@ -8,7 +8,7 @@ import email.utils
 import math
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -35,6 +35,8 @@ _SECRETS = re.compile(
 )
 _SHORTEST = 4  # characters of a secret; what is shorter would be found in any text
 _SCANNED = 4000  # characters of a message that are looked through; far fewer are passed on
+
+_WAITS = frozenset({Verdict.RATE_LIMITED, Verdict.UNAVAILABLE})  # which may say for how long
 
 # A rate limit's headers where Retry-After is missing: what is left, and when it is full again.
 _RESETS = (
@@ -112,6 +114,29 @@ def of_a_page(status: int, headers: Mapping[str, str]) -> Verdict | None:
     other statuses say is true of a page too."""
     is_page = headers.get("content-type", "").lower().startswith("text/html")
     return Verdict.BLOCKED if is_page and status in (400, 403) else None
+
+
+def of_objects(
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    *,
+    told: Callable[[Any], tuple[Verdict | None, str]],
+    by_status: Mapping[int, Verdict],
+) -> Outcome:
+    """How an attempt ended at a service that answers in JSON objects. `told` reads a refusal: the
+    verdict, where its words say more than the status, and the message."""
+    document = parsed(body)
+    if verdict := of_a_page(status, headers):
+        return Outcome(verdict, status)
+    if 200 <= status < 300:
+        if isinstance(document, dict):
+            return Outcome(Verdict.OK, status, document=document)
+        return Outcome(Verdict.BAD_PAYLOAD, status, "The answer is not a JSON object.")
+    said, message = told(document)
+    usual = Verdict.UNAVAILABLE if status >= 500 else Verdict.INVALID_REQUEST
+    verdict = said or by_status.get(status, usual)
+    return Outcome(verdict, status, message, retry_after(headers) if verdict in _WAITS else None)
 
 
 def _moment(text: str | None) -> float | None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from providers import amounts
 from providers.call import Answer, Call, Outcome, Usage
-from providers.whole import bad
+from providers.whole import bad_payload
 
 
 def is_sound(headers: Mapping[str, str]) -> bool:
@@ -25,7 +25,7 @@ class SoundMeter:
         self.complete = False
 
     def whole(self, outcome: Outcome, body: bytes) -> Answer:
-        raise bad("The answer is no sound.")
+        raise bad_payload("The answer is no sound.")
 
     def feed(self, chunk: bytes) -> list[bytes]:
         return [chunk] if chunk else []

@@ -12,8 +12,9 @@ import orjson
 from lib.problems import InvalidRequest
 from providers import openai_wire as wire
 from providers import sse
-from providers.adapter import StreamFault, Unsupported
-from providers.call import Answer, Call, Outcome, Upstream, Usage, Verdict
+from providers.adapter import Unsupported
+from providers.call import Answer, Call, Outcome, Upstream, Usage
+from providers.whole import Unstreamed, bad_payload
 
 # What reading a document raises when it has not the form it should have.
 MISREAD = (TypeError, KeyError, AttributeError, ValueError, OverflowError)
@@ -79,10 +80,6 @@ def encoded(
         raise InvalidRequest(
             "A field inside `messages`, `tools` or another list lacks a part or has a wrong type."
         ) from None
-
-
-def bad_payload(message: str) -> StreamFault:
-    return StreamFault(Outcome(Verdict.BAD_PAYLOAD, 200, message))
 
 
 class ChatMeter(ABC):
@@ -151,17 +148,10 @@ class ChatMeter(ABC):
         return Usage(wire.input_estimate(self._call), output, estimated=True)
 
 
-class EmbeddingsMeter(ABC):
+class EmbeddingsMeter(Unstreamed, ABC):
     """Embeddings are never streamed; a dialect adds where its vectors and its count are."""
 
     dialect = ""
-
-    def __init__(self, call: Call, upstream: Upstream) -> None:
-        self.usage: Usage | None = None
-        self.output_characters = 0
-        self.complete = False
-        self._call = call
-        self._upstream = upstream
 
     def whole(self, outcome: Outcome, body: bytes) -> Answer:
         usage = Usage(wire.input_estimate(self._call), estimated=True)
@@ -181,9 +171,6 @@ class EmbeddingsMeter(ABC):
 
     def feed(self, chunk: bytes) -> list[bytes]:
         raise bad_payload(f"{self.dialect} streamed an answer that has no streamed form.")
-
-    def close(self) -> list[bytes]:
-        return []
 
     def _texts(self) -> int:
         texts = self._call.params["input"]

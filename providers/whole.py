@@ -14,8 +14,8 @@ from providers.call import Answer, Call, Outcome, Upstream, Usage, Verdict
 MISREAD = (LookupError, TypeError, AttributeError, ValueError, OverflowError)
 
 
-class WholeMeter(ABC):
-    """A dialect adds how its answer reads in the client's words."""
+class Unstreamed:
+    """What a meter knows where there are no events to come."""
 
     def __init__(self, call: Call, upstream: Upstream) -> None:
         self.usage: Usage | None = None
@@ -24,19 +24,23 @@ class WholeMeter(ABC):
         self._call = call
         self._upstream = upstream
 
+    def close(self) -> list[bytes]:
+        return []
+
+
+class WholeMeter(Unstreamed, ABC):
+    """A dialect adds how its answer reads in the client's words."""
+
     def whole(self, outcome: Outcome, body: bytes) -> Answer:
         try:
             answer = self._read(outcome.document, body)
         except MISREAD:
-            raise bad(f"The answer is none of {self._call.operation}.") from None
+            raise bad_payload(f"The answer is none of {self._call.operation}.") from None
         self.complete = True
         return answer
 
     def feed(self, chunk: bytes) -> list[bytes]:
-        raise bad("The answer came as a stream, unasked.")
-
-    def close(self) -> list[bytes]:
-        return []
+        raise bad_payload("The answer came as a stream, unasked.")
 
     @abstractmethod
     def _read(self, document: Any, body: bytes) -> Answer:
@@ -60,5 +64,5 @@ def _figure(told: Mapping[str, Any], name: str) -> int:
     return usage.input_tokens if usage else 0
 
 
-def bad(message: str) -> StreamFault:
+def bad_payload(message: str) -> StreamFault:
     return StreamFault(Outcome(Verdict.BAD_PAYLOAD, 200, message))

@@ -20,7 +20,8 @@ from providers.adapters.bedrock.eventstream import Corrupt, Decoder, Message
 from providers.adapters.bedrock.outcome import failed_stop, failure
 from providers.call import Call, Outcome, Upstream, Usage, Verdict
 from providers.openai_wire import clean_message
-from providers.translation import MISREAD, ChatMeter, EmbeddingsMeter, bad_payload
+from providers.translation import MISREAD, ChatMeter, EmbeddingsMeter
+from providers.whole import bad_payload
 
 
 class ConverseMeter(ChatMeter):

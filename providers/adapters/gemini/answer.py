@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from providers.call import Usage
-from providers.translation import bad_payload
+from providers.whole import bad_payload
 
 _FINISHES = {"STOP": "stop", "MAX_TOKENS": "length"}
 

@@ -8,7 +8,8 @@ from typing import Any
 from providers.adapter import StreamFault
 from providers.adapters.gemini.answer import Reading, extra_content, read, usage_of
 from providers.adapters.gemini.outcome import error_outcome, failed_finish
-from providers.translation import ChatMeter, EmbeddingsMeter, bad_payload
+from providers.translation import ChatMeter, EmbeddingsMeter
+from providers.whole import bad_payload
 
 
 class GeminiChatMeter(ChatMeter):

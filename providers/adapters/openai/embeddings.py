@@ -11,18 +11,11 @@ import orjson
 from providers import openai_wire as wire
 from providers.adapter import StreamFault
 from providers.adapters.openai.outcome import error_of, failure
-from providers.call import Answer, Call, Outcome, Upstream, Usage, Verdict
-from providers.whole import tokens_told
+from providers.call import Answer, Outcome, Usage
+from providers.whole import Unstreamed, bad_payload, tokens_told
 
 
-class EmbeddingsMeter:
-    def __init__(self, call: Call, upstream: Upstream) -> None:
-        self.usage: Usage | None = None
-        self.output_characters = 0
-        self.complete = False
-        self._call = call
-        self._upstream = upstream
-
+class EmbeddingsMeter(Unstreamed):
     def whole(self, outcome: Outcome, body: bytes) -> Answer:
         document = outcome.document
         if error := error_of(document):
@@ -30,19 +23,16 @@ class EmbeddingsMeter:
         try:
             vectors = [entry["embedding"] for entry in document["data"]]
         except (LookupError, TypeError):
-            raise _bad("The answer holds no embeddings.") from None
+            raise bad_payload("The answer holds no embeddings.") from None
         if len(vectors) != self._texts():
-            raise _bad("The answer holds another number of embeddings.")
+            raise bad_payload("The answer holds another number of embeddings.")
         self.usage = tokens_told(document.get("usage"))
         self.complete = True
         repairs = self._repairs(document, vectors)
         return Answer(body=orjson.dumps({**document, **repairs}) if repairs else body)
 
     def feed(self, chunk: bytes) -> list[bytes]:
-        raise _bad("Embeddings are never streamed.")
-
-    def close(self) -> list[bytes]:
-        return []
+        raise bad_payload("Embeddings are never streamed.")
 
     def _texts(self) -> int:
         texts = self._call.params["input"]
@@ -56,14 +46,10 @@ class EmbeddingsMeter:
         try:
             fresh = wire.embeddings(vectors, model=self._upstream.model, usage=usage, base64=packed)
         except (TypeError, ValueError, OverflowError):
-            raise _bad("A vector holds what is no number.") from None
+            raise bad_payload("A vector holds what is no number.") from None
         told = document.get("usage")
         needed_of_it = {"prompt_tokens", "total_tokens"}
         whole_count = self.usage and isinstance(told, Mapping) and needed_of_it <= told.keys()
         needed = {"data": packed, "usage": not whole_count}
         needed |= {name: not document.get(name) for name in ("object", "model")}
         return {name: fresh[name] for name, is_needed in needed.items() if is_needed}
-
-
-def _bad(message: str) -> StreamFault:
-    return StreamFault(Outcome(Verdict.BAD_PAYLOAD, 200, message))
