@@ -7,7 +7,7 @@ from typing import Any
 
 from django.contrib import admin
 from django.db.models import Count, Exists, OuterRef, Q, QuerySet, Subquery
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils import timezone
@@ -62,14 +62,7 @@ class ProviderAdmin(CatalogueAdmin):
 
     @action(description="Definition", url_path="definition", permissions=["view"])  # type: ignore[untyped-decorator]
     def definitions(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        return redirect("definitions", slug=self._provider(request, object_id).slug)
-
-    def _provider(self, request: HttpRequest, object_id: str) -> Provider:
-        """Raises Http404."""
-        provider: Provider | None = self.get_object(request, object_id)
-        if provider is None:
-            raise Http404
-        return provider
+        return redirect("definitions", slug=self.row(request, object_id).slug)
 
     @admin.display(description="credentials", ordering="held")
     def credentials_held(self, provider: Any) -> str:

@@ -10,7 +10,7 @@ from django.contrib import admin
 from django.contrib.admin import EmptyFieldListFilter
 from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils.html import format_html
@@ -127,9 +127,7 @@ class CredentialAdmin(ModelAdmin):
     )
     def set_aside(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """The same of one, on a page that asks."""
-        credential = self.get_object(request, object_id)
-        if credential is None:
-            raise Http404
+        credential: Credential = self.row(request, object_id)
         back = reverse("admin:providers_credential_change", args=[credential.pk])
         if request.POST.get("action") == "use_again":
             self.use_again(request, [credential])

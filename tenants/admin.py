@@ -10,7 +10,7 @@ from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
@@ -192,9 +192,7 @@ class ApiKeyAdmin(ModelAdmin):
 
     def _one(self, request: HttpRequest, object_id: str, name: str) -> HttpResponse:
         """The same of one key, on a page that asks."""
-        key = self.get_object(request, object_id)
-        if key is None:
-            raise Http404
+        key: ApiKey = self.row(request, object_id)
         back = reverse("admin:tenants_apikey_change", args=[key.pk])
         if request.method != "POST":
             return asked(self, request, name, [key], form=forms.Form(), back=back)

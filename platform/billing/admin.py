@@ -10,7 +10,7 @@ from django.contrib import admin
 from django.core.exceptions import ValidationError
 from django.db.models import F, OuterRef, Q, QuerySet, Subquery, TextChoices
 from django.db.models.functions import Now
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
@@ -203,7 +203,7 @@ class PriceAdmin(ModelAdmin):
     )
     def next_version(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """The form of a new one with this one's figures in it."""
-        price = self._price(request, object_id)
+        price: Price = self.row(request, object_id)
         return redirect(f"{reverse('admin:billing_price_add')}?{LIKE}={price.pk}")
 
     @action(  # type: ignore[untyped-decorator]
@@ -211,7 +211,7 @@ class PriceAdmin(ModelAdmin):
     )
     def as_before(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """A new version as this one is: a page that shows the difference, and then does."""
-        price = self._price(request, object_id)
+        price: Price = self.row(request, object_id)
         if request.method == "POST":
             new = add_price(
                 provider=price.provider,
@@ -231,13 +231,6 @@ class PriceAdmin(ModelAdmin):
             "cells": difference(price, now),
         }
         return TemplateResponse(request, "billing/price_again.html", context)
-
-    def _price(self, request: HttpRequest, object_id: str) -> Price:
-        """Raises Http404."""
-        price: Price | None = self.get_object(request, object_id)
-        if price is None:
-            raise Http404
-        return price
 
     @display(  # type: ignore[untyped-decorator]
         description="state",

@@ -125,6 +125,13 @@ class ModelAdmin(_Choices, admin.ModelAdmin):  # type: ignore[misc]
         URLField: {"assume_scheme": "https", "widget": UnfoldAdminURLInputWidget},
     }
 
+    def row(self, request: HttpRequest, object_id: str) -> Any:
+        """The one that an action is about. Raises Http404."""
+        found = self.get_object(request, object_id)
+        if found is None:
+            raise Http404
+        return found
+
     def response_action(
         self, request: HttpRequest, queryset: QuerySet[Any]
     ) -> HttpResponseBase | None:
@@ -148,9 +155,7 @@ class UndoableAdmin(ModelAdmin):
         permissions=["change"],
     )
     def last_change(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        row = self.get_object(request, object_id)
-        if row is None:
-            raise Http404
+        row = self.row(request, object_id)
         entry = AuditEntry.objects.about(row).filter(action="changed").first()
         if entry is not None:
             return redirect("admin:lib_auditentry_undo", entry.pk)

@@ -7,7 +7,7 @@ from typing import Any
 from django.contrib import admin
 from django.contrib.admin import SimpleListFilter
 from django.db.models import Case, FloatField, QuerySet, Value, When
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
@@ -178,7 +178,7 @@ class ProviderAdmin(plain.ProviderAdmin):
     )
     def breaker(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Force it open, disable, close or reset it: a page that asks why, and then does."""
-        provider = self._provider(request, object_id)
+        provider: Provider = self.row(request, object_id)
         back = reverse("admin:providers_provider_change", args=[provider.pk])
         page = self.said(request, [provider], back)
         if page is None:
@@ -192,7 +192,7 @@ class ProviderAdmin(plain.ProviderAdmin):
         description="Test call", icon="network_check", url_path="test-call", permissions=["change"]
     )
     def test_call(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        provider = self._provider(request, object_id)
+        provider: Provider = self.row(request, object_id)
         context = {
             **self.admin_site.each_context(request),
             "title": f"A test call to {provider}",
@@ -200,13 +200,6 @@ class ProviderAdmin(plain.ProviderAdmin):
             **calls.tried(request, provider),
         }
         return TemplateResponse(request, "api/test_call.html", context)
-
-    def _provider(self, request: HttpRequest, object_id: str) -> Provider:
-        """Raises Http404."""
-        provider: Provider | None = self.get_object(request, object_id)
-        if provider is None:
-            raise Http404
-        return provider
 
 
 admin.site.unregister(Provider)

@@ -8,7 +8,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from unfold.decorators import action
 from unfold.widgets import (
@@ -103,9 +103,7 @@ class RouteAdmin(plain.RouteAdmin):
     )
     def preview(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """It changes nothing and asks nobody, so it is told to whoever may see routes."""
-        route = self.get_object(request, object_id)
-        if route is None:
-            raise Http404
+        route: Route = self.row(request, object_id)
         params = _example(route)
         given = {"mode": Mode.LIVE.value, "params": json.dumps(params), **request.GET.dict()}
         form = PreviewForm(given)

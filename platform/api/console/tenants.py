@@ -9,7 +9,7 @@ from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
-from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
@@ -69,9 +69,7 @@ class TenantConsole(TenantAdmin):
     )
     def switch(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """A page that asks, and then does."""
-        tenant: Tenant | None = self.get_object(request, object_id)
-        if tenant is None:
-            raise Http404
+        tenant: Tenant = self.row(request, object_id)
         back = reverse("admin:tenants_tenant_change", args=[tenant.pk])
         if request.POST.get("action") in SWITCHES:
             getattr(self, request.POST["action"])(request, [tenant])
