@@ -6,6 +6,7 @@ serves is in tests/services/system.yaml. Tests that kill or reconfigure use `new
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -20,7 +21,7 @@ from typing import Any
 import pytest
 
 from tests.services.process import ServerProcess, free_port, python
-from tests.services.templates import NOWHERE, VISITORS
+from tests.services.templates import NOWHERE, visitors
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = Path(__file__).parents[1] / "test.env"
@@ -36,7 +37,7 @@ class Site:
         self.sandbox_port = free_port()
         self.sandbox_url = f"http://127.0.0.1:{self.sandbox_port}"
         self.keys: dict[str, str] = {}
-        self._visitors = iter(range(VISITORS))
+        self._visitors = itertools.count()
         self.environment = {
             **os.environ,
             "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'platform'}",
@@ -91,7 +92,10 @@ class Site:
 
     def visitor(self) -> str:
         """The test key of a tenant that nobody used before: its breakers are all closed."""
-        return self.keys[f"visitor-{next(self._visitors)}/test"]
+        number = next(self._visitors)
+        if f"visitor-{number}/test" not in self.keys:
+            self.apply("tenants:\n" + visitors(number))
+        return self.keys[f"visitor-{number}/test"]
 
     def rows(self, statement: str, *parameters: Any) -> list[dict[str, Any]]:
         """What the database holds, read (or changed, with RETURNING) beside the running

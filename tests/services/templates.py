@@ -18,7 +18,7 @@ from tests.services.postgres import SYSTEM, TABLES, Postgres, postgres_folder
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGURATION = Path(__file__).with_name("system.yaml")
 NOWHERE = "http://127.0.0.1:1"  # for which each system puts its own sandbox's address
-VISITORS = 100
+VISITORS = 50  # that a database begins with
 MadeOnce = Callable[[str, Callable[[Path], None]], Path]
 
 
@@ -95,7 +95,7 @@ def fill(database_url: str, folder: Path) -> None:
     """The catalogue, and what the tests' system serves; the keys are written into `folder`."""
     manage(database_url, "load_catalogue", "--skip-checks")
     file = folder / "system.yaml"
-    file.write_text(CONFIGURATION.read_text().replace("{sandbox}", NOWHERE) + _visitors())
+    file.write_text(CONFIGURATION.read_text().replace("{sandbox}", NOWHERE) + visitors(0))
     manage(database_url, "apply", str(file), "--keys-out", str(folder / "keys.json"))
 
 
@@ -114,10 +114,11 @@ def _sqlite(file: Path) -> str:
     return f"sqlite:///{file}"
 
 
-def _visitors() -> str:
-    """Tenants that tests take one by one (`System.visitor`)."""
+def visitors(first: int) -> str:
+    """Tenants that tests take one by one (`Site.visitor`), as lines of a configuration's
+    `tenants`, numbered from `first`."""
     return "".join(
         f"  - {{slug: visitor-{number}, plan: unlimited, projects: [{{slug: default}}],"
         " keys: [{name: test, mode: test, scopes: ['*']}]}\n"
-        for number in range(VISITORS)
+        for number in range(first, first + VISITORS)
     )
