@@ -19,6 +19,7 @@ from django.utils import timezone
 from accounts.models import RefreshFamily
 from config.models import Claim
 from lib import audit
+from providers.sandbox_sync import sync_sandbox
 from providers.verification import verify_due
 from usage import partitions, retention, sizes
 from usage.idempotency import expire as expire_idempotency_keys
@@ -62,6 +63,7 @@ JOBS = (
     Job("expire-refresh-families", expire_refresh_families, every=dt.timedelta(hours=1)),
     Job("expire-sessions", expire_sessions, every=dt.timedelta(hours=1)),
     Job("expire-idempotency-keys", expire_idempotency_keys, every=dt.timedelta(minutes=15)),
+    Job("sync-sandbox", sync_sandbox, every=dt.timedelta(seconds=10)),
     Job("verify-providers", verify_due, every=dt.timedelta(minutes=1)),
     Job("link-audit-log", audit.link, every=dt.timedelta(seconds=10)),
     Job("measure-database", measure_database, every=dt.timedelta(hours=1)),

@@ -12,6 +12,7 @@ import orjson
 
 from providers.sandbox.calls import CallRecord, Calls, now
 from providers.sandbox.control import PREFIX, Control
+from providers.sandbox.definitions import Definitions
 from providers.sandbox.delivery import Delivery, deliver
 from providers.sandbox.dialects import DIALECTS, Dialect
 from providers.sandbox.dialects.dialect import TOKEN, UNBILLED, Answer, Event, Refused, Request
@@ -31,7 +32,8 @@ class Sandbox:
         self.faults = FaultBook()
         self.calls = Calls()
         self._journal = journal or Journal()
-        self._control = Control(self.faults, self.calls)
+        self._definitions = Definitions()
+        self._control = Control(self.faults, self.calls, self._definitions)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -76,7 +78,7 @@ class Sandbox:
             answering.result()
 
     async def _answer(self, request: Request, record: CallRecord, wire: Wire) -> None:
-        speaker = data_provider(request.provider) or _dialect(request)
+        speaker = self._speaker(request)
         operation = speaker.operation(request) if speaker else None
         if speaker is None or operation is None:
             record.status = 404
@@ -98,6 +100,10 @@ class Sandbox:
         record.model, record.stream = answer.model or record.model, answer.events is not None
         record.status, record.input_tokens = answer.status, answer.input_tokens
         await _play(deliver(answer, fault, speaker.broken_off()), fault, wire, record)
+
+    def _speaker(self, request: Request) -> Dialect | None:
+        slug = request.provider
+        return self._definitions.provider(slug) or data_provider(slug) or _dialect(request)
 
     def _fault(self, request: Request, model: str) -> Fault:
         """The header's fault, else the scripted one. Raises FaultError."""

@@ -17,6 +17,7 @@ from providers import definitions
 from providers.catalogue import CatalogueError, CatalogueFile
 from providers.definition_models import Definition
 from providers.models import Provider
+from providers.sandbox_sync import sync_sandbox
 
 log = structlog.get_logger("patchbay.definitions")
 State, Source = Definition.State, Definition.Source
@@ -50,6 +51,7 @@ def activate(*, definition: Definition, by: str, user: User | None = None) -> Ac
     done = Activated(definition, provider)
     follow_routes(provider, done.routes, done.left)
     _tell(done, by, user)
+    transaction.on_commit(sync_sandbox, robust=True)
     return done
 
 
