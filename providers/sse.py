@@ -7,7 +7,7 @@ line; one leading BOM is ignored.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import orjson
 
@@ -21,8 +21,7 @@ class EventTooLarge(Exception):
     """One event passed MAX_EVENT_BYTES before its closing empty line."""
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """One dispatched event: `name` is empty for the default type, `data` joined by LF."""
 
     name: str
@@ -56,7 +55,15 @@ class Decoder:
         lines = self._complete_lines()
         if len(self._rest) + self._size > MAX_EVENT_BYTES:
             raise EventTooLarge
-        return [event for line in lines if (event := self._line(line))]
+        events: list[Event] = []
+        for line in lines:
+            if not line:
+                if self._data:
+                    events.append(Event(self._name, b"\n".join(self._data)))
+                self._name, self._data, self._size = "", [], 0
+            else:
+                self._field(line)
+        return events
 
     def _complete_lines(self) -> list[bytes]:
         rest = self._rest
@@ -67,9 +74,7 @@ class Decoder:
         *lines, self._rest = rest.split(b"\n")
         return lines
 
-    def _line(self, line: bytes) -> Event | None:
-        if not line:
-            return self._dispatch()
+    def _field(self, line: bytes) -> None:
         field, _, value = line.partition(b":")
         value = value.removeprefix(b" ")
         if field == b"data":
@@ -79,12 +84,6 @@ class Decoder:
                 raise EventTooLarge
         elif field == b"event":
             self._name = value.decode("utf-8", "replace")
-        return None
-
-    def _dispatch(self) -> Event | None:
-        name, data = self._name, self._data
-        self._name, self._data, self._size = "", [], 0
-        return Event(name, b"\n".join(data)) if data else None
 
 
 def encode(document: object) -> bytes:

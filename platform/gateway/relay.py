@@ -123,15 +123,15 @@ async def _tell(exchange: Exchange, served: Served, events: list[bytes]) -> None
     if not events:
         return
     served.keep(events)
-    if not served.end:
-        for place, event in enumerate(events):
-            if FINISH_REASON.search(event):
-                served.end, events = events[place:], events[:place]
-                break
-        if events:
-            await exchange.more(b"".join(events))
-    else:
+    if served.end:
         served.end += events
+        return
+    said = b"".join(events)
+    if FINISH_REASON.search(said):
+        place = next(n for n, event in enumerate(events) if FINISH_REASON.search(event))
+        served.end, said = events[place:], b"".join(events[:place])
+    if said:
+        await exchange.more(said)
 
 
 class _Comments:

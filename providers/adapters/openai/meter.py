@@ -9,6 +9,7 @@ import orjson
 
 from providers import openai_wire as wire
 from providers.adapter import StreamFault
+from providers.adapters.openai.alike import Alike
 from providers.adapters.openai.outcome import error_of, failure, is_content_filter
 from providers.adapters.openai.repair import (
     FAILED_FINISHES,
@@ -25,6 +26,7 @@ from providers.sse import DONE, Decoder, Event, EventTooLarge, encode
 _WHOLE = "chat.completion"
 _CHUNK = "chat.completion.chunk"
 _LAST = "chat.completion.done"  # Perplexity's closing event, with no `[DONE]` behind it
+_LOOKS = 4  # for events that are alike: where each has a padding of its own there are none
 # What reading a document raises when it has not the form it should have.
 _MISREAD = (LookupError, TypeError, AttributeError, ValueError)
 
@@ -39,6 +41,8 @@ class ChatMeter:
         self._decoder = Decoder()
         self._told: Mapping[str, Any] = {}
         self._head: wire.Head | None = None
+        self._alike: Alike | None = None
+        self._looks = _LOOKS
         self._finished = False
         self._ended = False
 
@@ -71,7 +75,9 @@ class ChatMeter:
             for event in self._decoder.feed(chunk):
                 if self._ended:
                     break
-                if event.data == b"[DONE]":
+                if self._is_more_text(event):
+                    said.append(b"data: " + event.data + b"\n\n")
+                elif event.data == b"[DONE]":
                     self._end()
                 else:
                     said += self._read(orjson.loads(event.data), event)
@@ -95,7 +101,16 @@ class ChatMeter:
             raise _bad("The stream ended before it said anything.")
         self._ended = self.complete = True
 
+    def _is_more_text(self, event: Event) -> bool:
+        """Whether it is the event before again, but for its text, which is counted."""
+        if self._alike is None or event.name:
+            return False
+        text = self._alike.text(event.data)
+        self.output_characters += len(text or "")
+        return text is not None
+
     def _read(self, document: dict[str, Any], event: Event) -> list[bytes]:
+        self._alike = None
         error = error_of(document)
         if error or event.name == "error":
             return self._broken_off(error or document)
@@ -114,6 +129,9 @@ class ChatMeter:
         repairs = self._repairs(document, _CHUNK, choices)
         if repairs or b"\n" in event.data:
             return [encode({**document, **repairs})]
+        if not self._finished and self._looks:
+            self._looks -= 1
+            self._alike = Alike.to(event.data, document)
         return [b"data: " + event.data + b"\n\n"]
 
     def _is_last(self, document: Mapping[str, Any]) -> bool:
