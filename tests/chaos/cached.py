@@ -146,11 +146,12 @@ class Stage:
     def shares(self) -> bool:
         """Whether all gateways can use the store."""
         bearer = {"Authorization": f"Bearer {self.cluster.keys[STAFF]}"}
-        told = [
-            self.cluster.get(f"{url}/internal/v1/cache/status", **bearer)[1]
-            for url in self.cluster.urls
-        ]
-        return all(json.loads(each)["shared"]["usable"] for each in told)
+        for url in self.cluster.urls:
+            status, told = self.cluster.get(f"{url}/internal/v1/cache/status", **bearer)
+            assert status == 200, told
+            if not json.loads(told)["shared"]["usable"]:
+                return False
+        return True
 
 
 class _Cluster(Cluster):

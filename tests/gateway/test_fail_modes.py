@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import statistics
 import time
 from collections import Counter
@@ -216,8 +217,8 @@ def added_latency(bench: Bench, fault: Fault) -> float:
     everything else is checked on the way."""
     eventually(lambda: set(bench.tally("hard", 20)[0]) == {(200, "")}, 15)
     healthy = {kind: bench.tally(kind, CALLS) for kind in KINDS}
-    for kind in KINDS:
-        assert healthy[kind][0][200, ""] >= 0.95 * CALLS, healthy[kind][0]
+    if any(answers[200, ""] < 0.95 * CALLS for answers, _ in healthy.values()):
+        return math.inf  # a machine too busy for a store that is well
     with fault(bench):
         first = FAULTS.index(fault)  # each fault is first met by another kind
         ill = {kind: bench.tally(kind, CALLS) for kind in (*KINDS[first:], *KINDS[:first])}

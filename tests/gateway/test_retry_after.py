@@ -25,6 +25,7 @@ ASK = {
 }
 LIMITS = [(5, 2), (3, 2), (10, 3), (1, 1), (2, 4)]  # calls, seconds
 TRIALS = 140
+PROMPT = 0.1  # seconds: an answer that took longer may be of a moment when it was time
 APART = 0.08  # seconds between two trials' beginnings
 STACKED = [
     {"scope": "key", "limit": 3, "per_seconds": 2},
@@ -91,14 +92,18 @@ async def trial(client: httpx2.AsyncClient, key: str, number: int) -> Outcome:
     for _ in range(limit):
         assert (await client.post(CHAT, json=ASK, headers=headers)).status_code == 200
     await asyncio.sleep(pick.uniform(0, 0.9))
-    answer = await client.post(CHAT, json=ASK, headers=headers)
+    # Where the machine is slow, there may be room again by now.
+    while (answer := await client.post(CHAT, json=ASK, headers=headers)).status_code == 200:
+        pass
     refused = loop.time()
     assert answer.status_code == 429, answer.text
     wait, early = int(answer.headers["retry-after"]), None
     assert 1 <= wait <= span + 1
     if wait > 1 and number // len(LIMITS) % 2:
-        await asyncio.sleep(refused + wait - 1 - loop.time())
-        early = (await client.post(CHAT, json=ASK, headers=headers)).status_code
+        too_early = refused + wait - 1
+        await asyncio.sleep(too_early - loop.time())
+        status = (await client.post(CHAT, json=ASK, headers=headers)).status_code
+        early = status if status == 429 or loop.time() - too_early < PROMPT else None
     await asyncio.sleep(max(0.0, refused + wait - loop.time()))
     in_time = (await client.post(CHAT, json=ASK, headers=headers)).status_code
     return Outcome(wait, early, in_time)

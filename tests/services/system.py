@@ -97,6 +97,9 @@ class Site:
             self.apply("tenants:\n" + visitors(number))
         return self.keys[f"visitor-{number}/test"]
 
+    def tenant_of(self, key: str) -> str:
+        return next(name for name, its in self.keys.items() if its == key).partition("/")[0]
+
     def rows(self, statement: str, *parameters: Any) -> list[dict[str, Any]]:
         """What the database holds, read (or changed, with RETURNING) beside the running
         gateways. `?` stands for a parameter, whichever database it is."""

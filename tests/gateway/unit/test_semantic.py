@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from gateway import semantic
 from providers.call import UpstreamRequest
 from providers.sandbox.vectors import as_base64, vector
 from tenants.keys import Mode
@@ -74,7 +75,9 @@ def vectors(*made: Any, model: str = "emb-1") -> Reply:
 
 
 @pytest.fixture
-def lab(rig: Rig) -> Lab:
+def lab(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> Lab:
+    """A vector comes in time, also on a machine that does something else for a while."""
+    monkeypatch.setattr(semantic, "PATIENCE", 10.0)
     served(rig)
     return Lab(rig)
 
