@@ -74,7 +74,7 @@ class Record:
 
     def as_document(self) -> dict[str, Any]:
         """For an open call's row: JSON that `from_document` reads back."""
-        document = dataclasses.asdict(self)
+        document = dict(zip(RECORD_COLUMNS, self.row(), strict=True))
         document["created_at"] = self.created_at.isoformat()
         return document
 

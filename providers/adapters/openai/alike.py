@@ -26,6 +26,8 @@ class Alike(NamedTuple):
         for another, and where it is not sure which of its strings the text is."""
         try:
             (choice,) = document["choices"]
+            if not choice["delta"]["content"]:
+                return None
             delta = {**choice["delta"], "content": _OTHER.decode()}
             if characters(delta) != len(_OTHER) or delta.get("tool_calls"):
                 return None
