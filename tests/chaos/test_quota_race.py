@@ -27,7 +27,7 @@ from tenants.windows import Window, period
 from tests.chaos.client import prompt
 from tests.chaos.racers import CLIENTS, Outcome, Race, Racers, Sampler, racing, sampling
 from tests.chaos.reporting import FIGURES
-from tests.patience import eventually
+from tests.patience import ROUNDS, eventually
 from tests.services.cluster import Cluster
 from tests.services.valkey import Valkey
 from usage.counters.claims import Amounts, QuotaClaim
@@ -208,8 +208,12 @@ def uses_nearly_all(course: Course, cell: Cell, seconds: float) -> float:
         seconds=seconds,
         lasting=(0.0, 0.02),
     )
-    course.run(claim, race)
-    part = course.comes_to_rest(claim) / CAP
+    part = 0.0
+    for _ in range(ROUNDS):  # a busy machine makes fewer calls in a race than there is room for
+        course.run(claim, race)
+        part = course.comes_to_rest(claim) / CAP
+        if part >= USABLE:
+            break
     assert USABLE <= part <= 1, (*map(str, cell), part)
     return part
 

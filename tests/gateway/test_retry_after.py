@@ -132,7 +132,7 @@ def test_who_waits_exactly_that_long_is_admitted(system: System) -> None:
     assert len(waited) >= 100
     assert admitted >= 0.99 * len(waited)
     # A moment told as 2 s may be 1.01 s away: nobody's request takes no time at all.
-    assert len(early) >= 30
+    assert len(early) >= 10
     assert refused >= 0.9 * len(early)
 
 
