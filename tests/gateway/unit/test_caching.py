@@ -445,6 +445,26 @@ async def test_who_waits_for_another_waits_no_longer_than_its_deadline(rig: Rig)
     assert rig.gateway.admissions.counters._holds == {}  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("stale", [False, True])
+@on_loop
+async def test_whose_time_is_over_takes_nobody_elses(rig: Rig, stale: bool) -> None:
+    rates(rig)
+    answer = rig.upstreams.script
+    if stale:  # the hurried one is served that, and the others what comes
+        await rig.ask(RATE)
+        rig.clock.advance(1000)
+    rig.upstreams.script = lambda request: Reply([FOREVER])
+    asked = len(rig.upstreams.sent)
+    hurried = asyncio.create_task(rig.ask(RATE, headers={"X-Patchbay-Deadline-Ms": "30"}))
+    await eventually(lambda: len(rig.upstreams.replies) > asked)
+    rig.upstreams.script = answer
+    other = rig.callers.add(tenant=2)
+    others = await asyncio.gather(*[rig.ask(RATE, key=other) for _ in range(20)])
+    assert {(client.status, client.json["meta"]["stale"]) for client in others} == {(200, False)}
+    assert len(rig.upstreams.sent) == asked + 2
+    assert (await hurried).status == (200 if stale else 504)
+
+
 @on_loop
 async def test_a_hit_needs_no_room_at_any_provider_and_counts_in_the_callers_limits(
     rig: Rig,
