@@ -10,6 +10,7 @@ same, and both answers are compared: so false hits can be seen.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from random import SystemRandom
@@ -40,6 +41,9 @@ PATIENCE_BEHIND = 10.0  # where nobody waits for it
 SHORT = 100  # characters of an answer in which one word more or less is all of it
 LONGEST_SAID = 4000  # characters of an answer that are compared
 SIMILARITY = b"x-patchbay-cache-similarity"
+
+
+Check = Callable[[Look], Awaitable[None]]
 
 
 @dataclass(slots=True)
@@ -89,12 +93,12 @@ class Semantic:
             shelf = sought.shelf, made.space
             self._cache.questions.add(shelf, made.vectors[0], sought.text, ask.key)
 
-    def serve(self, it: Admitted, look: Look, sought: Sought) -> None:
-        """Say how near it is; and have some of them checked behind."""
+    def serve(self, it: Admitted, sought: Sought) -> Check | None:
+        """Say how near it is. Some of them are checked behind."""
         it.ask = sought.ask
         it.exchange.note([(SIMILARITY, b"%.3f" % sought.similarity)])
-        if look.leads and self.random.random() < sought.rules.verify:
-            look.refresh(partial(self._check, it, sought))
+        is_checked = self.random.random() < sought.rules.verify
+        return partial(self._check, it, sought) if is_checked else None
 
     async def _find(self, sought: Sought, route: str) -> None:
         questions, made = self._cache.questions, _made(sought)

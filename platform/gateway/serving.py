@@ -106,12 +106,12 @@ class Serving:
                     if sought is not None:
                         self.semantic.keep(sought, ask)
                     return
-                self.semantic.serve(it, look, sought)
+                behind = self.semantic.serve(it, sought)
             else:
-                entry = look.entry
-                if look.leads:
-                    look.refresh(partial(self._fetch_again, it))
+                entry, behind = look.entry, partial(self._fetch_again, it)
             last = await self._settled(it, entry)
+            if look.leads and behind is not None:  # now that this call takes no room of its own
+                look.refresh(behind)
         await caching.answer(it.exchange, it.call, last)
 
     async def _seek(self, it: Admitted, ask: Ask) -> Sought | None:

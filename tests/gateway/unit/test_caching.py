@@ -12,7 +12,7 @@ import pytest
 
 from providers.snapshot import TargetSpec
 from tenants.keys import Mode
-from tenants.limits import RateLimit, Scope
+from tenants.limits import LimitMetric, RateLimit, Scope
 from tenants.quotas import Metric, Quota, QuotaScope
 from tenants.windows import Window
 from tests.gateway.unit.rig import (
@@ -303,6 +303,19 @@ async def test_a_stale_answer_is_served_while_it_is_fetched_again(rig: Rig) -> N
     assert len(rig.upstreams.sent) == 2
     fresh = await rig.ask(RATE)
     assert (fresh.headers[SAID], fresh.headers["age"]) == ("hit", "0")
+
+
+@on_loop
+async def test_who_may_make_one_call_at_a_time_has_it_fetched_again_too(rig: Rig) -> None:
+    rates(rig)
+    one = RateLimit(Scope.KEY, 1, 0, metric=LimitMetric.CONCURRENCY)
+    rig.key = rig.callers.add(rate_limits=(one,))
+    await rig.ask(RATE)
+    rig.clock.advance(310)
+    rig.journal.turns = 3  # while its row is written, the call is still one
+    assert (await rig.ask(RATE)).headers[SAID] == "stale"
+    await eventually(lambda: not rig.gateway.cache.behind)
+    assert (await rig.ask(RATE)).headers[SAID] == "hit"
 
 
 @on_loop
