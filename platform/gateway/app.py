@@ -318,6 +318,8 @@ class Gateway:
             ask = self.caching.ask(
                 exchange, identity, call, plan, narrowing=narrowing, until=deadline
             )
+        else:
+            self.caching.check(look, identity, call, plan, narrowing=narrowing)
         entry = None if ask is None else self.cache.fresh(ask)
         admitting = self.admitting
         try:

@@ -108,6 +108,14 @@ class Caching:
         place = _place(identity, call, plan, narrowing)
         return self.cache.ask(place, call.params, policy, until=until, tags=_tags(place, call))
 
+    def check(
+        self, look: Look, identity: Identity, call: Call, plan: Plan, *, narrowing: Narrowing
+    ) -> None:
+        """That a call which fetches again what is kept is for those whom that is kept for: since
+        they asked, its tenant may have a credential of its own. Raises Unavailable."""
+        if _place(identity, call, plan, narrowing) != look.ask.place:
+            raise Unavailable("What answers this call has just changed. Ask again.", retry_after=1)
+
     async def instead(self, ask: Ask | None, problem: Problem) -> Entry | None:
         """What may be served although it is stale, where no provider has room for the call."""
         if ask is None or problem.code != Unavailable.code:

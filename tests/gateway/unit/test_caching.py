@@ -278,6 +278,28 @@ async def test_what_a_tenants_own_credential_gets_is_nobody_elses(rig: Rig) -> N
 
 
 @on_loop
+async def test_nor_where_it_has_one_since_it_was_served_what_is_fetched_again(rig: Rig) -> None:
+    rates(rig)
+    houses = replace(data_provider("frankfurter"), needs_credential=True)
+    houses = replace(houses, secrets={None: held("sk-house")})
+    owned = replace(houses, secrets={1: held("sk-own"), None: held("sk-house")})
+    served = [route(TargetSpec(s), operation=FX, name=FX, cache=KEPT) for s in (houses, owned)]
+    rig.serve(served[0])
+    await rig.ask(RATE)
+    rig.clock.advance(310)
+    rig.journal.turns = 20
+    asking = asyncio.create_task(rig.ask(RATE))
+    while not rig.gateway.cache.figures.stale:
+        await asyncio.sleep(0)
+    rig.serve(served[1])  # while its row is written
+    assert (await asking).headers[SAID] == "stale"
+    await eventually(lambda: not rig.gateway.cache.behind)
+    rig.serve(served[0])
+    told = await rig.ask(RATE, key=rig.callers.add(tenant=2))
+    assert (told.headers[SAID], told.headers["age"]) == ("stale", "310")
+
+
+@on_loop
 async def test_test_mode_keeps_nothing_unless_asked_and_shares_with_nobody(rig: Rig) -> None:
     rates(rig)
     await rig.ask(RATE)
