@@ -21,7 +21,6 @@ from cache.entry import Entry, Origin
 from cache.figures import Figures
 from cache.flight import Flights
 from cache.freshness import (
-    Freshness,
     Headers,
     State,
     Times,
@@ -47,6 +46,8 @@ __all__ = ["Answer", "Ask", "Cache", "Look", "Place"]
 
 _NO_HEADERS: Headers = {}
 QUESTIONS_PART = 8  # of memory, beside it, for finding answers by what is asked
+SWEEP_SECONDS = 10.0
+SWEPT_AT_ONCE = 500  # entries, in less than half a millisecond
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,14 +100,18 @@ class Cache:
             self.shared = SharedCache(url, self.stamps, limit=shared_bytes, timeout=patience)
         self.shared.on_lost = self._forget
         self.behind: set[asyncio.Task[Any]] = set()
+        self._sweeping: asyncio.Task[None] | None = None
         self._keys = Keys(secret)
         self._ids = TagIds(secret)
         self._codec = Codec(secret)
 
     async def start(self) -> None:
         await self.shared.start()
+        self._sweeping = asyncio.create_task(self._sweep_again())
 
     async def close(self) -> None:
+        if self._sweeping is not None:
+            self._sweeping.cancel()
         for task in self.behind:
             task.cancel()
         if self.behind:
@@ -197,9 +202,11 @@ class Cache:
             tags=(*self._ids.of((*ask.tags, *answer.tags)), of_key(ask.key)),
         )
 
-    def renewed(self, headers: Headers, times: Times, look: Look) -> Entry | None:
+    def renewed(
+        self, headers: Headers, times: Times, look: Look, policy: CachePolicy
+    ) -> Entry | None:
         """The kept entry, of which the provider says that it still holds (304)."""
-        known, policy = look.known, look.ask.policy
+        known = look.known
         told = updated(dict(known.headers), headers) if known else None
         if known is None or told is None:
             return None
@@ -218,11 +225,23 @@ class Cache:
         if self.stamps.valid(entry):
             self.memory.put(key, entry)
         if look.since is not None and look.ask.policy.shared:
-            fresh = entry.freshness
-            until = _kept_for(entry, fresh)
-            sharing = Sharing(look.since, entry.tags, fresh.fresh_for, until, look.lease)
+            span = entry.freshness.fresh_for
+            sharing = Sharing(look.since, entry.tags, span, _kept_for(entry), look.lease)
             look.lease = ""  # it ends with what is put
             self.shared.put(key, self._codec.encode(key, entry), sharing)
+
+    async def sweep(self) -> None:
+        """Let go of what must be gone by its provider's terms, a part in each turn of the loop."""
+        for number, (key, entry) in enumerate(self.memory.entries(), 1):
+            if entry.freshness.must_go(self.clock.now()) and self.memory.peek(key) is entry:
+                self.memory.drop(key)
+            if not number % SWEPT_AT_ONCE:
+                await asyncio.sleep(0)
+
+    async def _sweep_again(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            await self.sweep()
 
     def _forget(self) -> None:
         self.stamps.invalidate_all()
@@ -239,7 +258,8 @@ def _ttl(answer: Answer, policy: CachePolicy, look: Look, *, changed: bool) -> f
     return policy.ttl_for(look.ask.wish)
 
 
-def _kept_for(entry: Entry, fresh: Freshness) -> float:
+def _kept_for(entry: Entry) -> float:
     """One that can be revalidated is worth keeping for as long again as it is of use."""
-    usable = fresh.usable_for
-    return 2 * usable if conditional(dict(entry.headers)) else usable
+    fresh = entry.freshness
+    worth = 2 * fresh.usable_for if conditional(dict(entry.headers)) else fresh.usable_for
+    return min(worth, fresh.retention)

@@ -51,13 +51,15 @@ class Times(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Freshness:
     """An answer was `age` seconds old when it came `at`, is fresh for `lifetime`, and may be used
-    for so much longer while a new one is fetched, or when none can be had."""
+    for so much longer while a new one is fetched, or when none can be had. `retention` seconds
+    after it came it must be gone."""
 
     at: float
     lifetime: float
     age: float = 0.0
     while_revalidating: float = 0.0
     if_error: float = 0.0
+    retention: float = LONGEST
 
     def age_at(self, now: float) -> float:
         """A clock that was set back makes nothing younger than it was."""
@@ -89,6 +91,10 @@ class Freshness:
     def gone(self) -> float:
         """From when on whoever asks has to wait for a new one."""
         return self.ends + max(0.0, self.while_revalidating)
+
+    def must_go(self, now: float) -> bool:
+        """By its provider's terms: not even to ask whether it still holds may it be kept."""
+        return now - self.at >= self.retention
 
     @property
     def usable_for(self) -> float:
@@ -123,7 +129,7 @@ def freshness(
     if "no-store" in said or ("private" in said and policy.public) or _varies_by_all(headers):
         return None
     told = _told(said, headers, times.came)
-    lifetime = policy.lifetime(ttl if told is None else told)
+    lifetime = 0.0 if "no-cache" in said else policy.lifetime(ttl if told is None else told)
     revalidating, on_error = _stale_spans(said, policy)
     left = policy.max_retention - lifetime
     return Freshness(
@@ -132,6 +138,7 @@ def freshness(
         age=initial_age(headers, times),
         while_revalidating=min(revalidating, left),
         if_error=min(on_error, left),
+        retention=min(policy.max_retention, LONGEST),
     )
 
 

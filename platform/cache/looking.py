@@ -116,10 +116,12 @@ class Look:
         """Keep the answer and give it to those who wait; None where it is for nobody else."""
         return self._land(self._cache.entry_of(answer, self))
 
-    def still_holds(self, headers: Headers, times: Times) -> Entry | None:
-        """A provider answered 304 with these headers. None: that was about another answer than
-        the one that is kept; ask again without conditions."""
-        entry = self._cache.renewed(headers, times, self)
+    def still_holds(
+        self, headers: Headers, times: Times, policy: CachePolicy | None = None
+    ) -> Entry | None:
+        """A provider, whose `policy` it is, answered 304 with these headers. None: that was about
+        another answer than the one that is kept; ask again without conditions."""
+        entry = self._cache.renewed(headers, times, self, policy or self.ask.policy)
         if entry is None:
             return None
         self._cache.figures.revalidated += 1
@@ -283,13 +285,15 @@ class Look:
 
     def _learn(self, entry: Entry | None) -> bool:
         """Whether it is newer than what is known, and nothing in it was invalidated."""
-        cache, known = self._cache, self.known
+        cache, known, now = self._cache, self.known, self._cache.clock.now()
         if entry is None or not cache.stamps.valid(entry) or not entry.suits(self.ask.asked_with):
             return False
         if known is not None and entry.freshness.at < known.freshness.at:
             return False
+        if entry.freshness.must_go(now):
+            return False
         self.known = entry
-        self.state = entry.freshness.state(cache.clock.now(), self.ask.wish.max_age)
+        self.state = entry.freshness.state(now, self.ask.wish.max_age)
         return True
 
     def _serve(self, entry: Entry | None) -> None:

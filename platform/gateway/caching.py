@@ -178,7 +178,8 @@ class Caching:
         if served.answer is None and not (events and served.meter.complete and not served.heir):
             return None
         if served.unchanged:
-            return look.still_holds(served.response.headers, Times(asked, now))
+            headers, policy = served.response.headers, served.candidate.cache
+            return look.still_holds(headers, Times(asked, now), policy)
         answer, as_of = served.answer, rfc3339(utc(int(now)))
         origin = Origin(
             provider=record.provider,
@@ -260,6 +261,7 @@ def _shortest(look: Look, parts: Sequence[Part], times: Times) -> CachePolicy | 
         max_ttl=kept,
         stale_while_revalidate=min(span.while_revalidating for span in spans),
         stale_if_error=min(span.if_error for span in spans),
+        max_retention=min(span.retention for span in spans),
         public=look.ask.policy.public,
     )
 

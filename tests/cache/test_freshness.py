@@ -114,6 +114,13 @@ def test_how_long_what_is_said_holds(said: str, seconds: int) -> None:
     assert fresh is not None and fresh.lifetime == seconds
 
 
+def test_what_is_to_be_asked_for_each_time_is_never_fresh() -> None:
+    policy = CachePolicy(ttl=60, min_ttl=30)
+    for said, seconds in (("no-cache", 0), ("max-age=0", 30), ("no-cache, max-age=50", 0)):
+        fresh = freshness({"cache-control": said}, Times(NOON, NOON), policy, ttl=60)
+        assert fresh is not None and fresh.lifetime == seconds
+
+
 @pytest.mark.parametrize(
     "headers",
     [

@@ -363,6 +363,20 @@ async def test_the_store_stays_within_its_bound_and_keeps_what_is_used(valkey: V
 
 
 @on_loop
+async def test_the_store_keeps_nothing_longer_than_its_providers_terms_let_it(
+    valkey: Valkey,
+) -> None:
+    provider = counting()
+    provider.headers = {"etag": '"a"'}  # could be revalidated
+    async with running(1, valkey.url) as (cache,):
+        await serve(cache, ask(cache, policy=CachePolicy(ttl=60, max_retention=60)), provider)
+        await written(cache)
+        with valkey.client() as client:
+            (name,) = [each for each in client.keys(f"{PREFIX}:*:*") if b"lease" not in each]
+            assert 0 < client.pttl(name) <= 60_000
+
+
+@on_loop
 async def test_what_somebody_else_wrote_there_is_no_answer(valkey: Valkey) -> None:
     provider = counting()
     async with running(2, valkey.url) as (one, two):

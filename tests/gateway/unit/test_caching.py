@@ -365,6 +365,26 @@ async def test_a_provider_is_asked_whether_what_it_said_still_holds(rig: Rig) ->
 
 
 @on_loop
+async def test_its_terms_hold_also_for_what_a_provider_said_still_holds(rig: Rig) -> None:
+    rates(rig)
+    spec = data_provider("frankfurter")
+    spec = replace(spec, manifest={**(spec.manifest or {}), "cache": {"max_retention": 60}})
+    rig.serve(route(TargetSpec(spec), operation=FX, name=FX, cache={"ttl": 50}))
+    body = {"amount": 1.0, "base": "EUR", "date": "2027-01-15", "rates": {"SEK": 11.5}}
+    rig.upstreams.script = lambda request: whole(body, etag='"1"')
+    await rig.ask(RATE)
+    rig.clock.advance(55)
+    rig.upstreams.script = lambda request: Reply([], 304, {"etag": '"1"'})
+    await rig.ask(RATE, headers={"X-Patchbay-Cache-Control": "no-cache"})
+    rig.upstreams.script = lambda request: failure(503)
+    told = []
+    for seconds in (49, 10, 1):
+        rig.clock.advance(seconds)
+        told.append((await rig.ask(RATE)).headers.get(SAID))
+    assert told == ["hit", "stale", None]
+
+
+@on_loop
 async def test_another_provider_is_not_asked_about_it(rig: Rig) -> None:
     rates(rig)
     rig.serve(
