@@ -181,6 +181,8 @@ class Cache:
         ask, body, policy = look.ask, answer.body, answer.policy or look.ask.policy
         if len(body) > MOST_BYTES:
             return None
+        if answer.empty:
+            policy = policy.of_nothing()
         etag = f'"{hashlib.blake2b(body, digest_size=12).hexdigest()}"'
         changed = look.known is not None and look.known.etag != etag
         ttl = _ttl(answer, policy, look, changed=changed)
@@ -251,8 +253,6 @@ class Cache:
 
 def _ttl(answer: Answer, policy: CachePolicy, look: Look, *, changed: bool) -> float:
     known = look.known
-    if answer.empty:
-        return min(policy.empty_ttl, policy.ttl_for(look.ask.wish))
     if policy.adaptive and known is not None and known.ttl and not tells(answer.headers):
         return adapted(known.ttl, policy, changed=changed)
     return policy.ttl_for(look.ask.wish)

@@ -531,6 +531,8 @@ async def test_a_hit_needs_no_room_at_any_provider_and_counts_in_the_callers_lim
     assert await said([await rig.ask(RATE), await rig.ask(RATE)]) == ["miss", "hit"]
     other = "/api/v1/finance/fx_rate?base=EUR&quote=NOK"
     assert (await rig.ask(other)).status == 503
+    only = await rig.ask(other, headers={"X-Patchbay-Cache-Control": "only-if-cached"})
+    assert (only.status, only.error["code"]) == (504, "not_cached")
     key = rig.callers.add(tenant=2, rate_limits=(RateLimit(Scope.KEY, 1, 60),))
     told = [await rig.ask(RATE, key=key) for _ in range(2)]
     assert [client.status for client in told] == [200, 429]
