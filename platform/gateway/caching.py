@@ -72,7 +72,7 @@ class Caching:
         chance = is_by_chance(call.operation, call.params)
         wanted = NO_WISH
         if told is not None:
-            wanted = parse_wish(told.decode("latin-1"))
+            wanted = parse_wish(exchange.header_list(HEADER))
             if not policy.keeps(wanted, chance=chance):
                 return None
         elif not policy.ttl or (chance and not policy.sampled) or identity.mode is Mode.TEST:
@@ -83,8 +83,8 @@ class Caching:
             return None
         place = _place(identity, call, plan, narrowing)
         tags = _tags(place, call)
-        named = exchange.header(TAGS)
-        names = naming.parse_names(named) if named is not None else ()
+        named = exchange.header_bytes(TAGS)
+        names = naming.parse_names(exchange.header_list(TAGS)) if named is not None else ()
         if names and place.tenant_id is not None:  # what is everybody's is not theirs to forget
             tags += naming.of_client(place.tenant_id, names)
         exchange.cache = b"miss"

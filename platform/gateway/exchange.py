@@ -79,6 +79,10 @@ class Exchange:
     def header_bytes(self, name: bytes) -> bytes | None:
         return self._header.get(name)
 
+    def header_list(self, name: bytes) -> str:
+        """All that was said under a name: in several lines, it is one list (RFC 9110 §5.3)."""
+        return ",".join([value.decode("latin-1") for n, value in self._raw_headers if n == name])
+
     @property
     def kept_headers(self) -> str | None:
         """What its row keeps of them."""

@@ -158,6 +158,17 @@ async def test_what_the_client_says_counts(rig: Rig) -> None:
 
 
 @on_loop
+async def test_what_is_said_in_several_lines_is_said_together(rig: Rig) -> None:
+    chats(rig)
+    said, tags = "X-Patchbay-Cache-Control", "X-Patchbay-Cache-Tags"
+    refused = await cold(rig, headers=[(said, "no-store"), (said, "max-age=60")])
+    assert (refused.status, refused.error["param"]) == (400, said)
+    await cold(rig, headers=[(tags, "one"), (tags, "two")])
+    await rig.gateway.cache.invalidate(["client:1:one"])
+    assert (await cold(rig)).headers[SAID] == "miss"
+
+
+@on_loop
 async def test_how_it_is_spelled_does_not_count_and_what_it_says_does(rig: Rig) -> None:
     chats(rig)
 
