@@ -393,6 +393,40 @@ async def test_what_somebody_else_wrote_there_is_no_answer(valkey: Valkey) -> No
 
 
 @on_loop
+async def test_a_store_that_evicts_what_was_invalidated_is_not_trusted(valkey: Valkey) -> None:
+    provider = counting()
+    async with running(2, valkey.url) as (one, two):
+        await serve(one, ask(one), provider)
+        await written(one)
+        assert await one.invalidate(["symbol:AAPL"])
+        with valkey.client() as client:
+            before = client.get(f"{PREFIX}:epoch")
+            client.delete(f"{PREFIX}:tags")
+            await eventually(lambda: client.get(f"{PREFIX}:epoch") != before)
+        assert isinstance(two.shared, SharedCache)
+        await two.shared.look()
+        assert await serve(two, ask(two), provider) == b"2"
+
+
+@on_loop
+async def test_a_store_that_evicts_its_index_is_used_again(valkey: Valkey) -> None:
+    provider = Provider(SystemClock(), lambda: b"%064d" % provider.asked * 10)
+    async with running(1, valkey.url, memory_bytes=1, shared_bytes=10_000) as (cache,):
+        for number in range(20):
+            await serve(cache, ask(cache, f"S{number}"), provider)
+        await written(cache)
+        with valkey.client() as client:
+            client.delete(f"{PREFIX}:index")
+        for _ in range(2):
+            await serve(cache, ask(cache), provider)
+            await written(cache)
+        asked = provider.asked
+        await serve(cache, ask(cache), provider)
+        assert provider.asked == asked
+        await cache.invalidate_all()
+
+
+@on_loop
 async def test_all_can_be_invalidated_at_once(valkey: Valkey) -> None:
     provider = counting()
     async with running(2, valkey.url) as (one, two):
