@@ -100,22 +100,21 @@ class Cache:
             self.shared = SharedCache(url, self.stamps, limit=shared_bytes, timeout=patience)
         self.shared.on_lost = self._forget
         self.behind: set[asyncio.Task[Any]] = set()
-        self._sweeping: asyncio.Task[None] | None = None
+        self._beside: list[asyncio.Task[None]] = []
         self._keys = Keys(secret)
         self._ids = TagIds(secret)
         self._codec = Codec(secret)
 
     async def start(self) -> None:
         await self.shared.start()
-        self._sweeping = asyncio.create_task(self._sweep_again())
+        self._beside = [asyncio.create_task(self._sweep_again())]
 
     async def close(self) -> None:
-        if self._sweeping is not None:
-            self._sweeping.cancel()
-        for task in self.behind:
+        tasks = [*self.behind, *self._beside]
+        for task in tasks:
             task.cancel()
-        if self.behind:
-            await asyncio.wait(self.behind)
+        if tasks:
+            await asyncio.wait(tasks)
         await self.shared.close()
 
     def ask(
