@@ -193,7 +193,7 @@ class Caching:
         is_data = answer is not None and not answer.body
         entry = look.keep(
             Answer(
-                body=_document(answer, origin.as_of) if answer else b"".join(events),
+                body=_document(answer) if answer else b"".join(events),
                 times=Times(asked, now),
                 origin=origin,
                 events=events,
@@ -224,7 +224,7 @@ class Caching:
         tags = [naming.of_answer(each.candidate.provider, "") for each in heard(parts)]
         entry = look.keep(
             Answer(
-                body=_document(answer, answer.as_of or ""),
+                body=_document(answer),
                 times=times,
                 origin=Origin(
                     provider=record.provider,
@@ -279,7 +279,7 @@ def known(look: Look) -> Known | None:
 
 def _answer_of(entry: Entry) -> calls.Answer:
     """A data operation's."""
-    return calls.Answer(**orjson.loads(entry.body()))
+    return calls.Answer(**orjson.loads(entry.body()), as_of=entry.origin.as_of)
 
 
 def _etag(entry: Entry) -> tuple[bytes, bytes]:
@@ -313,16 +313,12 @@ def _tags(place: Place, call: Call) -> list[str]:
     return tags
 
 
-def _document(answer: calls.Answer, as_of: str) -> bytes:
-    """Of a data operation, what the envelope is made of again."""
+def _document(answer: calls.Answer) -> bytes:
+    """Of a data operation, what the envelope is made of again; but not of when it is, which may be
+    all that changed since it was asked for last."""
     if answer.body:
         return answer.body
-    document = {
-        "data": answer.data,
-        "page": answer.page,
-        "as_of": as_of,
-        "attribution": answer.attribution,
-    }
+    document = {"data": answer.data, "page": answer.page, "attribution": answer.attribution}
     return orjson.dumps(document if answer.meta is None else document | {"meta": answer.meta})
 
 

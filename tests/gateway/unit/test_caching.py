@@ -376,6 +376,22 @@ async def test_a_provider_is_asked_whether_what_it_said_still_holds(rig: Rig) ->
 
 
 @on_loop
+async def test_the_same_again_is_no_change_though_it_is_of_later(rig: Rig) -> None:
+    places(rig)  # whose provider does not say of when an answer is
+    adaptive = {"ttl": 100, "min_ttl": 50, "max_ttl": 900, "adaptive": True}
+    of = data_target("open-meteo-geocoding")
+    rig.serve(route(of, operation=GEO, name=GEO, cache={**KEPT, **adaptive}))
+    first = await rig.ask(OSLO)
+    rig.clock.advance(1000)
+    again = await rig.ask(OSLO)
+    assert again.headers[SAID] == "miss" and again.headers["etag"] == first.headers["etag"]
+    assert again.json["meta"]["as_of"] > first.json["meta"]["as_of"]
+    rig.clock.advance(149)
+    hit = await rig.ask(OSLO)  # it is fresh for longer, since nothing changed
+    assert (hit.headers[SAID], hit.json["meta"]["as_of"]) == ("hit", again.json["meta"]["as_of"])
+
+
+@on_loop
 async def test_its_terms_hold_also_for_what_a_provider_said_still_holds(rig: Rig) -> None:
     rates(rig)
     spec = data_provider("frankfurter")
