@@ -113,8 +113,9 @@ class Cache:
         tasks = [*self.behind, *self._beside]
         for task in tasks:
             task.cancel()
-        if tasks:
+        if tasks:  # once: what is closed again has nothing beside it
             await asyncio.wait(tasks)
+            self._beside = []
         await self.shared.close()
 
     def ask(
