@@ -19,7 +19,7 @@ from api.vitals import WORKER
 from cache import naming
 from cache.cache import Cache
 from cache.tags import ID_BYTES
-from lib.problems import InvalidRequest, Unavailable
+from lib.problems import Unavailable
 from providers.models import Model, Provider
 from providers.operations import registry
 from tenants.models import Tenant

@@ -24,10 +24,11 @@ class CachePolicy:
     `ttl` is for answers whose provider does not say how long they are fresh, 0 where nothing is
     kept unless the client asks. What a provider says, what the client asks for, and `adaptive`
     move within `min_ttl` and `max_ttl`. An answer that says there is nothing is fresh for
-    `empty_ttl` at most, and stale for no longer. `max_retention` is the longest that the provider's terms let anything be kept.
-    `public`: everybody has the same answer. `sampled`: answers made by chance (a temperature
-    above 0) are kept too. `shared`: for all workers. `fails_together`: calls that wait for the
-    same answer hear of the failure together, instead of trying one after another.
+    `empty_ttl` at most, and stale for no longer. `max_retention` is the longest that the
+    provider's terms let anything be kept. `public`: everybody has the same answer. `sampled`:
+    answers made by chance (a temperature above 0) are kept too. `shared`: for all workers.
+    `fails_together`: calls that wait for the same answer hear of the failure together, instead of
+    trying one after another.
     """
 
     ttl: float = 0.0
