@@ -130,8 +130,9 @@ class Look:
     def failed(self, problem: Problem) -> Entry | None:
         """No provider could answer: the stale answer that is served instead, to those who wait
         too, or None. Whose own time is over says nothing to those who have more of it."""
-        spare = self.spare
-        flight = None if isinstance(problem, DeadlineExceeded) else self._flight
+        if isinstance(problem, DeadlineExceeded):
+            self.close()
+        spare, flight = self.spare, self._flight
         if spare is not None:
             self._serve(spare)
         if flight is not None and spare is not None:
