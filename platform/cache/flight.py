@@ -71,7 +71,9 @@ class Flight:
     def fail(self, problem: Problem) -> None:
         """All who wait now fail as the leader did."""
         for waiter in self._waiters:
-            _tell(waiter, copy.copy(problem))
+            own = copy.copy(problem)
+            own.extra = dict(problem.extra)  # each adds what it alone is told
+            _tell(waiter, own)
         self._end()
 
     def disperse(self) -> None:

@@ -356,6 +356,18 @@ async def test_who_waits_for_another_waits_no_longer_than_its_deadline(rig: Rig)
     assert rig.gateway.admissions.counters._holds == {}  # type: ignore[attr-defined]
 
 
+@on_loop
+async def test_who_fails_with_others_hears_nothing_of_them(rig: Rig) -> None:
+    rates(rig)
+    rig.upstreams.script = lambda request: failure(503)
+    others = [rig.callers.add(tenant=number) for number in (2, 3)]
+    paths = (RATE, RATE + "&explain=true", RATE)
+    calls = [rig.ask(path, key=key) for path, key in zip(paths, (rig.key, *others), strict=True)]
+    told = [client.json for client in await asyncio.gather(*calls)]
+    assert {document["code"] for document in told} == {"provider_unavailable"}
+    assert ["explain" in document for document in told] == [False, True, False]
+
+
 @pytest.mark.parametrize("stale", [False, True])
 @on_loop
 async def test_whose_time_is_over_takes_nobody_elses(rig: Rig, stale: bool) -> None:
