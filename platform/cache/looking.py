@@ -132,16 +132,21 @@ class Look:
         too, or None. Whose own time is over says nothing to those who have more of it."""
         if isinstance(problem, DeadlineExceeded):
             self.close()
-        spare, flight = self.spare, self._flight
-        if spare is not None:
-            self._serve(spare)
-        if flight is not None and spare is not None:
-            flight.land(spare)
-            self._let_go(flight)
-        elif flight is not None and self.ask.policy.fails_together:
-            flight.fail(problem)
-            self._let_go(flight)
+        spare = self.spare
+        if spare is None:
+            self.refused(problem)
+            return None
+        self._serve(spare)
+        if self._flight is not None:
+            self._flight.land(spare)
+            self._let_go(self._flight)
         return spare
+
+    def refused(self, problem: Problem) -> None:
+        """Nobody who asks the same is answered otherwise."""
+        if self._flight is not None and self.ask.policy.fails_together:
+            self._flight.fail(problem)
+            self._let_go(self._flight)
 
     def refresh(self, fetch: Callable[[Look], Awaitable[None]]) -> None:
         """Have `fetch` ask the provider behind, while `entry` is served."""

@@ -240,12 +240,16 @@ class Serving:
 
 
 async def _or_spare(dispatched: Awaitable[T], it: Admitted, look: Look) -> T | Entry:
-    """The attempt that answers; where none does, a stale answer that may be served instead.
-    Raises the Problem the caller should see."""
+    """The attempt that answers; where none does, a stale answer that may be served instead: but
+    not of what a provider says there is not, or takes for no question. Raises the Problem the
+    caller should see."""
     try:
         return await dispatched
     except Problem as problem:
-        if problem.status < 500 or problem.code == OURS:
+        if problem.code == OURS:
+            raise
+        if problem.status < 500:
+            look.refused(problem)
             raise
         spare = look.failed(problem)
         if spare is None or it.look is not None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -354,6 +355,22 @@ async def test_who_waits_for_another_waits_no_longer_than_its_deadline(rig: Rig)
     with pytest.raises(asyncio.CancelledError):
         await leading
     assert rig.gateway.admissions.counters._holds == {}  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("status", [404, 422])
+@on_loop
+async def test_what_a_provider_refuses_it_is_asked_once_by_all_who_ask_it(
+    rig: Rig, status: int
+) -> None:
+    served, ask = (rates, partial(rig.ask, RATE)) if status == 404 else (chats, partial(cold, rig))
+    served(rig)
+    rig.upstreams.script = lambda request: failure(status)
+    clients = await asyncio.gather(*[ask() for _ in range(50)])
+    assert {client.status for client in clients} == {status}
+    assert len(rig.upstreams.sent) == 1
+    assert len({client.error["request_id"] for client in clients}) == 50
+    await ask()
+    assert len(rig.upstreams.sent) == 2  # it was not kept
 
 
 @on_loop
