@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from cache.codec import Codec
 from cache.compression import MOST_BYTES, Torn, pack
@@ -43,6 +43,8 @@ from cache.tags import Stamps, TagIds, of_key
 from lib.clock import Clock, SystemClock
 
 __all__ = ["Answer", "Ask", "Cache", "Look", "Place"]
+
+T = TypeVar("T")
 
 _NO_HEADERS: Headers = {}
 QUESTIONS_PART = 8  # of memory, beside it, for finding answers by what is asked
@@ -152,6 +154,13 @@ class Cache:
 
     def look(self, ask: Ask) -> Look:
         return Look(self, ask)
+
+    def do_behind(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """While nobody waits for it; when the cache closes, it is called off."""
+        task = asyncio.create_task(work)
+        self.behind.add(task)
+        task.add_done_callback(self.behind.discard)
+        return task
 
     async def invalidate(self, tags: Collection[str], keys: Collection[bytes] = ()) -> bool:
         """From when this returns, this worker serves nothing that has one of these tags, or the

@@ -19,9 +19,10 @@ from cache.freshness import Headers, State, Times, conditional
 from cache.keys import Place
 from cache.policy import CachePolicy, Wish
 from cache.shared import LEASE_SECONDS, Lease, Since
+from cache.tags import of_key
 from lib.ids import uuid7
 from lib.later import Later
-from lib.problems import DeadlineExceeded, Problem
+from lib.problems import DeadlineExceeded, NotFound, Problem
 from lib.stores import StoreAway
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ class Look:
             self.close()
         spare = self.spare
         if spare is None:
-            self.refused(problem)
+            self._fail(problem)
             return None
         self._serve(spare)
         if self._flight is not None:
@@ -143,10 +144,11 @@ class Look:
         return spare
 
     def refused(self, problem: Problem) -> None:
-        """Nobody who asks the same is answered otherwise."""
-        if self._flight is not None and self.ask.policy.fails_together:
-            self._flight.fail(problem)
-            self._let_go(self._flight)
+        """Nobody who asks the same is answered otherwise; and what is kept of it holds no longer,
+        where a provider says that there is no such thing."""
+        if self.known is not None and problem.status == NotFound.status:
+            self._cache.do_behind(self._cache.invalidate((), [of_key(self.ask.key)]))
+        self._fail(problem)
 
     def refresh(self, fetch: Callable[[Look], Awaitable[None]]) -> None:
         """Have `fetch` ask the provider behind, while `entry` is served."""
@@ -155,9 +157,7 @@ class Look:
         behind.lease, behind._flight, self._flight = self.lease, self._flight, None
         _HELD.remove(self)
         behind._hold()
-        task = asyncio.create_task(behind._refresh(fetch))
-        self._cache.behind.add(task)
-        task.add_done_callback(self._cache.behind.discard)
+        self._cache.do_behind(behind._refresh(fetch))
 
     async def peek(self, until: float) -> Entry | None:
         """What is kept, fresh or not; from the second level only where memory has nothing that is
@@ -334,6 +334,11 @@ class Look:
                 flight.land(entry)
             self._let_go(flight)
         return entry
+
+    def _fail(self, problem: Problem) -> None:
+        if self._flight is not None and self.ask.policy.fails_together:
+            self._flight.fail(problem)
+            self._let_go(self._flight)
 
     def _land_what_is_known(self, flight: Flight) -> None:
         if self.known is not None:

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from random import SystemRandom
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import orjson
 import structlog
@@ -80,7 +80,8 @@ class Semantic:
         seconds = min(PATIENCE, PART * left)
         rest, text = question
         # It goes on when nobody waits for it any longer: it has a bill, and an answer to come.
-        task = self._begin(embed(self._handle, it.exchange, rules.route, [text], seconds=seconds))
+        vector = embed(self._handle, it.exchange, rules.route, [text], seconds=seconds)
+        task = self._cache.do_behind(vector)
         await asyncio.wait({task}, timeout=seconds)
         sought = Sought(rules, self._cache.shelf(place, rest), text, task, ask)
         await self._find(sought, it.plan.route.name)
@@ -154,12 +155,6 @@ class Semantic:
             self._handle, it.exchange, rules.route, [one, other], seconds=PATIENCE_BEHIND
         )
         return None if told is None else similarity(*told.vectors) >= rules.threshold
-
-    def _begin(self, work: Any) -> asyncio.Task[Embedded | None]:
-        task: asyncio.Task[Embedded | None] = asyncio.create_task(work)
-        self._cache.behind.add(task)
-        task.add_done_callback(self._cache.behind.discard)
-        return task
 
 
 def _made(sought: Sought) -> Embedded | None:
