@@ -62,7 +62,7 @@ class Identity:
     quotas: tuple[Quota, ...] = ()
     quotas_since: int = 0  # µs: all gateways count by these quotas from then on
     markup: int = 0  # the plan's, in hundredths of a per cent
-    hit_price: int = 0  # the plan's: µUSD for a call that the cache answers
+    hit_price: int = 0  # the plan's: µUSD for a live call that the cache answers
     fan_out: int = 20  # the plan's: how many providers a call may ask at once
     expires_at: float | None = None
     allow_house_fallback: bool = False
@@ -384,14 +384,14 @@ def of_key(key: Any) -> Identity:
         key_public_id=key.public_id,
         project_id=key.project_id,
         expires_at=_seconds(key.expires_at),
-        **_tenant_fields(key.tenant),
+        **_tenant_fields(key.tenant, Mode(key.mode)),
         **_allowance(key.tenant, key),
     )
 
 
 def of_tenant(tenant: Any, mode: Mode) -> Identity:
     """A tenant as a whole, with what is allowed to it: nobody can call as that."""
-    fields = {**_tenant_fields(tenant), **_allowance(tenant)}
+    fields = {**_tenant_fields(tenant, mode), **_allowance(tenant)}
     return Identity(kind="", mode=mode, scopes=frozenset(), **fields)
 
 
@@ -442,20 +442,20 @@ def _user_record(public_id: str, tenant_public_id: str) -> Record | None:
         role=membership.role,
         scopes=frozenset({"*"}) if membership.role in _CALLERS else frozenset(),
         project_id=Project.objects.filter(tenant=tenant).values_list("pk", flat=True).first(),
-        **_tenant_fields(tenant),
+        **_tenant_fields(tenant, Mode.LIVE),
         **_allowance(tenant),
     )
     return Record(identity=identity, suspended=tenant.status != tenant.Status.ACTIVE)
 
 
-def _tenant_fields(tenant: Any) -> dict[str, Any]:
+def _tenant_fields(tenant: Any, mode: Mode) -> dict[str, Any]:
     return {
         "tenant_id": tenant.pk,
         "tenant": tenant.slug,
         "tenant_public_id": tenant.public_id,
         "time_zone": tenant.time_zone,
         "markup": tenant.plan.markup,
-        "hit_price": tenant.plan.cache_hit_microusd,
+        "hit_price": tenant.plan.cache_hit_microusd if mode is Mode.LIVE else 0,
         "fan_out": tenant.plan.fan_out,
         "allow_house_fallback": tenant.allow_house_fallback,
         "keep_warm": tenant.keep_warm,

@@ -19,7 +19,7 @@ from api.vitals import WORKER
 from cache import naming
 from cache.cache import Cache
 from cache.tags import ID_BYTES
-from lib.problems import InvalidRequest, Unavailable
+from lib.problems import Unavailable
 from providers.models import Model, Provider
 from providers.operations import registry
 from tenants.models import Tenant
@@ -28,7 +28,6 @@ log = structlog.get_logger("patchbay.cache")
 
 ALL = "all"
 LONGEST = 300  # characters
-_OF_TENANTS = ("tenant", "client")  # tags with a tenant in them
 
 
 class Named(NamedTuple):
@@ -49,11 +48,14 @@ EVERYTHING = Named(ALL, "")
 def named(what: str, which: str) -> Named:
     """Raises InvalidRequest (422), where there is no such thing too: a slip of the pen would
     else pass for done."""
-    if not which or len(which) > LONGEST or not which.isprintable():
-        raise _wrong(what, f"Must be 1 to {LONGEST} printable characters.")
-    if what == "key":
-        return Named(what, which, keys=(_id(which),))
-    return Named(what, which, tags=(_TAGS[what](which),))
+    try:
+        if not which or len(which) > LONGEST or not which.isprintable():
+            raise _NoSuchThing(f"Must be 1 to {LONGEST} printable characters.")
+        if what == "key":
+            return Named(what, which, keys=(_id(which),))
+        return Named(what, which, tags=(_tag(which) if what == "tag" else _TAGS[what](which),))
+    except _NoSuchThing as fault:
+        raise refusal(iter([{"detail": str(fault), "pointer": f"/{what}"}])) from None
 
 
 def invalidate(what: Named, *, by: str, reason: str = "", user: User | None = None) -> bool:
@@ -87,44 +89,49 @@ def _note(what: Named, reason: str, user: User) -> None:
     )
 
 
+class _NoSuchThing(ValueError):
+    """What to say of it."""
+
+
 def _tag(text: str) -> str:
-    """People know tenants by their slugs or public ids, tags have their numbers."""
     kind, colon, rest = text.partition(":")
     if not (kind and colon and rest):
-        raise _wrong("tag", "Must be a name and a value, such as symbol:AAPL.")
-    if kind not in _OF_TENANTS:
-        return text
-    whose, _, name = rest.partition(":")
-    tenant = _tenant(whose, "tag")
-    if kind == "tenant":
-        return naming.of_tenant(tenant)
-    return naming.of_client(tenant, [name])[0]
+        raise _NoSuchThing("Must be a name and a value, such as symbol:AAPL.")
+    return _TAGS[kind](rest) if kind in _TAGS else text
 
 
-def _tenant(text: str, field: str = "tenant") -> int:
+def _tenant(text: str) -> int:
+    """People know tenants by their slugs or public ids, tags have their numbers."""
     found = Tenant.objects.filter(Q(slug=text) | Q(public_id=text)).first()
     if found is None:
-        raise _wrong(field, "No tenant has this slug or id.")
+        raise _NoSuchThing("No tenant has this slug or id.")
     tenant_id: int = found.pk
     return tenant_id
 
 
+def _client(text: str) -> str:
+    whose, _, name = text.partition(":")
+    if not naming.is_name(name):
+        raise _NoSuchThing("Must be client:<tenant>:<name>, as calls say the name.")
+    return naming.of_client(_tenant(whose), [name])[0]
+
+
 def _operation(name: str) -> str:
     if name not in registry():
-        raise _wrong("operation", "There is no such operation.")
+        raise _NoSuchThing("There is no such operation.")
     return f"operation:{name}"
 
 
 def _provider(slug: str) -> str:
     if not Provider.objects.filter(slug=slug).exists():
-        raise _wrong("provider", "There is no such provider.")
+        raise _NoSuchThing("There is no such provider.")
     return f"provider:{slug}"
 
 
 def _model(name: str) -> str:
     slug, _, model_id = name.partition("/")
     if not Model.objects.filter(provider__slug=slug, model_id=model_id).exists():
-        raise _wrong("model", "There is no such model. Say it as provider/model.")
+        raise _NoSuchThing("There is no such model. Say it as provider/model.")
     return f"model:{name}"
 
 
@@ -134,21 +141,18 @@ def _id(text: str) -> bytes:
     except ValueError:
         made = b""
     if len(made) != ID_BYTES or made.hex() != text:
-        raise _wrong("key", f"Must be {2 * ID_BYTES} lower-case hexadecimal digits.")
+        raise _NoSuchThing(f"Must be {2 * ID_BYTES} lower-case hexadecimal digits.")
     return made
 
 
-# A route's name may be a model's that no row has an alias for, so it is not looked up.
+# Of the tags that we give. A route's name may be a model's that no row has an alias for, so it is
+# not looked up.
 _TAGS: Mapping[str, Callable[[str], str]] = {
-    "tag": _tag,
     "operation": _operation,
     "tenant": lambda text: naming.of_tenant(_tenant(text)),
     "provider": _provider,
     "model": _model,
     "route": lambda name: f"route:{name}",
+    "client": _client,
 }
-KINDS = (*_TAGS, "key")
-
-
-def _wrong(field: str, detail: str) -> InvalidRequest:
-    return refusal(iter([{"detail": detail, "pointer": f"/{field}"}]))
+KINDS = ("tag", *(kind for kind in _TAGS if kind != "client"), "key")

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from cache.codec import Codec
 from cache.compression import MOST_BYTES, Torn, pack
@@ -21,7 +21,6 @@ from cache.entry import Entry, Origin
 from cache.figures import Figures
 from cache.flight import Flights
 from cache.freshness import (
-    Freshness,
     Headers,
     State,
     Times,
@@ -45,8 +44,12 @@ from lib.clock import Clock, SystemClock
 
 __all__ = ["Answer", "Ask", "Cache", "Look", "Place"]
 
+T = TypeVar("T")
+
 _NO_HEADERS: Headers = {}
 QUESTIONS_PART = 8  # of memory, beside it, for finding answers by what is asked
+SWEEP_SECONDS = 10.0
+SWEPT_AT_ONCE = 500  # entries, in less than half a millisecond
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,18 +102,22 @@ class Cache:
             self.shared = SharedCache(url, self.stamps, limit=shared_bytes, timeout=patience)
         self.shared.on_lost = self._forget
         self.behind: set[asyncio.Task[Any]] = set()
+        self._beside: list[asyncio.Task[None]] = []
         self._keys = Keys(secret)
         self._ids = TagIds(secret)
         self._codec = Codec(secret)
 
     async def start(self) -> None:
         await self.shared.start()
+        self._beside = [asyncio.create_task(self._sweep_again())]
 
     async def close(self) -> None:
-        for task in self.behind:
+        tasks = [*self.behind, *self._beside]
+        for task in tasks:
             task.cancel()
-        if self.behind:
-            await asyncio.wait(self.behind)
+        if tasks:  # once: what is closed again has nothing beside it
+            await asyncio.wait(tasks)
+            self._beside = []
         await self.shared.close()
 
     def ask(
@@ -148,6 +155,13 @@ class Cache:
     def look(self, ask: Ask) -> Look:
         return Look(self, ask)
 
+    def do_behind(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """While nobody waits for it; when the cache closes, it is called off."""
+        task = asyncio.create_task(work)
+        self.behind.add(task)
+        task.add_done_callback(self.behind.discard)
+        return task
+
     async def invalidate(self, tags: Collection[str], keys: Collection[bytes] = ()) -> bool:
         """From when this returns, this worker serves nothing that has one of these tags, or the
         id of a key among `keys` (tags.of_key), and was asked for before; nor does any other a
@@ -176,6 +190,8 @@ class Cache:
         ask, body, policy = look.ask, answer.body, answer.policy or look.ask.policy
         if len(body) > MOST_BYTES:
             return None
+        if answer.empty:
+            policy = policy.of_nothing()
         etag = f'"{hashlib.blake2b(body, digest_size=12).hexdigest()}"'
         changed = look.known is not None and look.known.etag != etag
         ttl = _ttl(answer, policy, look, changed=changed)
@@ -197,9 +213,11 @@ class Cache:
             tags=(*self._ids.of((*ask.tags, *answer.tags)), of_key(ask.key)),
         )
 
-    def renewed(self, headers: Headers, times: Times, look: Look) -> Entry | None:
+    def renewed(
+        self, headers: Headers, times: Times, look: Look, policy: CachePolicy
+    ) -> Entry | None:
         """The kept entry, of which the provider says that it still holds (304)."""
-        known, policy = look.known, look.ask.policy
+        known = look.known
         told = updated(dict(known.headers), headers) if known else None
         if known is None or told is None:
             return None
@@ -218,11 +236,23 @@ class Cache:
         if self.stamps.valid(entry):
             self.memory.put(key, entry)
         if look.since is not None and look.ask.policy.shared:
-            fresh = entry.freshness
-            until = _kept_for(entry, fresh)
-            sharing = Sharing(look.since, entry.tags, fresh.fresh_for, until, look.lease)
+            span = entry.freshness.fresh_for
+            sharing = Sharing(look.since, entry.tags, span, _kept_for(entry), look.lease)
             look.lease = ""  # it ends with what is put
             self.shared.put(key, self._codec.encode(key, entry), sharing)
+
+    async def sweep(self) -> None:
+        """Let go of what must be gone by its provider's terms, a part in each turn of the loop."""
+        for number, (key, entry) in enumerate(self.memory.entries(), 1):
+            if entry.freshness.must_go(self.clock.now()) and self.memory.peek(key) is entry:
+                self.memory.drop(key)
+            if not number % SWEPT_AT_ONCE:
+                await asyncio.sleep(0)
+
+    async def _sweep_again(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            await self.sweep()
 
     def _forget(self) -> None:
         self.stamps.invalidate_all()
@@ -232,14 +262,13 @@ class Cache:
 
 def _ttl(answer: Answer, policy: CachePolicy, look: Look, *, changed: bool) -> float:
     known = look.known
-    if answer.empty:
-        return min(policy.empty_ttl, policy.ttl_for(look.ask.wish))
     if policy.adaptive and known is not None and known.ttl and not tells(answer.headers):
         return adapted(known.ttl, policy, changed=changed)
     return policy.ttl_for(look.ask.wish)
 
 
-def _kept_for(entry: Entry, fresh: Freshness) -> float:
+def _kept_for(entry: Entry) -> float:
     """One that can be revalidated is worth keeping for as long again as it is of use."""
-    usable = fresh.usable_for
-    return 2 * usable if conditional(dict(entry.headers)) else usable
+    fresh = entry.freshness
+    worth = 2 * fresh.usable_for if conditional(dict(entry.headers)) else fresh.usable_for
+    return min(worth, fresh.retention)

@@ -1,7 +1,8 @@
 """Entries as bytes for the shared store, and back.
 
-    PBC 1 | 16 bytes: who wrote it | 4 bytes: the head's length | head, JSON | packed body
+    PBC, 5 bytes: version | 16 bytes: who wrote it | 4 bytes: the head's length | head, JSON | body
 
+The version is what an entry is made of: of another one's, in the middle of an upgrade, it is none.
 The seal is a keyed hash of the key and of all that follows: torn bytes, another version's, another
 installation's, or those of an entry that was put under another key are no entry.
 """
@@ -20,13 +21,14 @@ from cache.entry import Entry, Origin
 from cache.freshness import Freshness
 from providers.call import Usage
 
-VERSION = b"PBC\1"
 SEAL_BYTES = 16
-_HEAD = len(VERSION) + SEAL_BYTES
-_BODY = _HEAD + 4
 _OF_FRESHNESS = tuple(field.name for field in dataclasses.fields(Freshness))
 _OF_ORIGIN = tuple(field.name for field in dataclasses.fields(Origin) if field.name != "usage")
 _PLAIN = ("plain_size", "etag", "status", "events", "headers", "vary", "ttl")
+_MADE_OF = repr((_PLAIN, _OF_FRESHNESS, _OF_ORIGIN, Usage._fields)).encode()
+VERSION = b"PBC" + hashlib.blake2b(_MADE_OF, digest_size=5).digest()
+_HEAD = len(VERSION) + SEAL_BYTES
+_BODY = _HEAD + 4
 
 
 class Codec:

@@ -1,15 +1,15 @@
 """Equal calls that miss at the same time: one goes to the provider, the others wait for it.
 
-Who waits keeps its own deadline. When the leader leaves without an answer (it was cancelled,
-or failed for a reason of its own) the next in line leads; what becomes of a provider's failure,
-and of an answer that is not for sharing, the leader says.
+Who waits keeps its own deadline. When the leader leaves without an answer (it was cancelled, its
+time was over, or it failed for another reason of its own) the one with most time left leads; what
+becomes of a provider's failure, and of an answer that is not for sharing, the leader says.
 """
 
 from __future__ import annotations
 
 import asyncio
 import copy
-from collections import deque
+from operator import attrgetter
 from typing import NamedTuple
 
 from cache.entry import Entry
@@ -36,6 +36,7 @@ News = Entry | Lead | Apart | Problem
 class _Waiter(NamedTuple):
     news: asyncio.Future[News]
     moment: int  # when it came (tags.py)
+    until: float  # the loop's time
 
 
 class Flight:
@@ -48,7 +49,7 @@ class Flight:
         self.lease = lease
         self.landed = False
         self._flights = flights
-        self._waiters: deque[_Waiter] = deque()
+        self._waiters: list[_Waiter] = []
 
     def land(self, entry: Entry) -> None:
         """Here is the answer. Those who came after something in it was invalidated have another
@@ -59,7 +60,7 @@ class Flight:
     def serve(self, entry: Entry) -> None:
         """Here is what those who wait can have meanwhile."""
         stamps = self._flights.stamps
-        late: deque[_Waiter] = deque()
+        late: list[_Waiter] = []
         for waiter in self._waiters:
             if stamps.valid_for(entry, waiter.moment):
                 _tell(waiter, entry)
@@ -70,7 +71,9 @@ class Flight:
     def fail(self, problem: Problem) -> None:
         """All who wait now fail as the leader did."""
         for waiter in self._waiters:
-            _tell(waiter, copy.copy(problem))
+            own = copy.copy(problem)
+            own.extra = dict(problem.extra)  # each adds what it alone is told
+            _tell(waiter, own)
         self._end()
 
     def disperse(self) -> None:
@@ -81,16 +84,20 @@ class Flight:
         self._end()
 
     def leave(self) -> None:
-        """The next who still waits leads; the flight ends when nobody does."""
-        while self._waiters:
-            if _tell(self._waiters.popleft(), LEAD):
-                return
-        self._end()
+        """Of those who still wait, the one with most time left leads: else many would ask one
+        after another, each with no time for an answer. The flight ends when nobody waits."""
+        waiting = [waiter for waiter in self._waiters if not waiter.news.done()]
+        if not waiting:
+            self._end()
+            return
+        heir = max(waiting, key=attrgetter("until"))
+        self._waiters = [waiter for waiter in waiting if waiter is not heir]
+        heir.news.set_result(LEAD)
 
     async def wait(self, until: float) -> News:
         """Raises DeadlineExceeded at the loop's time `until`."""
         news: asyncio.Future[News] = asyncio.get_running_loop().create_future()
-        self._waiters.append(_Waiter(news, self._flights.stamps.moment))
+        self._waiters.append(_Waiter(news, self._flights.stamps.moment, until))
         try:
             with Deadline(until):
                 return await news
@@ -142,8 +149,6 @@ class Flights:
             del self._open[flight.key]
 
 
-def _tell(waiter: _Waiter, news: News) -> bool:
-    if waiter.news.done():
-        return False
-    waiter.news.set_result(news)
-    return True
+def _tell(waiter: _Waiter, news: News) -> None:
+    if not waiter.news.done():
+        waiter.news.set_result(news)

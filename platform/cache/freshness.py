@@ -20,9 +20,9 @@ LONGEST = 2**31  # RFC 9111 §1.2.2: more than that is read as that
 OF_FRESHNESS = ("cache-control", "expires", "date", "age", "etag", "last-modified", "vary")
 SLOWER, QUICKER = 1.5, 0.5  # by how much an adaptive TTL moves
 
-# A quoted string or a token's characters; what is neither ends the directive.
+# A name, and a quoted string or what else comes up to the next separator.
 _DIRECTIVE = re.compile(
-    r"""\s*([!#$%&'*+.^_`|~0-9A-Za-z-]+)(?:=(?:"((?:[^"\\]|\\.)*)"|([^\s,"]*)))?\s*(?:,|\Z)"""
+    r"""([!#$%&'*+.^_`|~0-9A-Za-z-]+)(?:=(?:"((?:[^"\\]|\\.)*)"|([^\s,;"]*)))?"""
 )
 _DATE = re.compile(r"[A-Z][a-z]{2,8}, ?[0-9]{2}[ -][A-Z][a-z]{2}[ -][0-9]{2,4} [0-9:]{8} GMT\Z")
 _ASCTIME = re.compile(r"[A-Z][a-z]{2} [A-Z][a-z]{2} [ 0-9][0-9] [0-9:]{8} [0-9]{4}\Z")
@@ -51,13 +51,15 @@ class Times(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Freshness:
     """An answer was `age` seconds old when it came `at`, is fresh for `lifetime`, and may be used
-    for so much longer while a new one is fetched, or when none can be had."""
+    for so much longer while a new one is fetched, or when none can be had. `retention` seconds
+    after it came it must be gone."""
 
     at: float
     lifetime: float
     age: float = 0.0
     while_revalidating: float = 0.0
     if_error: float = 0.0
+    retention: float = LONGEST
 
     def age_at(self, now: float) -> float:
         """A clock that was set back makes nothing younger than it was."""
@@ -90,6 +92,10 @@ class Freshness:
         """From when on whoever asks has to wait for a new one."""
         return self.ends + max(0.0, self.while_revalidating)
 
+    def must_go(self, now: float) -> bool:
+        """By its provider's terms: not even to ask whether it still holds may it be kept."""
+        return now - self.at >= self.retention
+
     @property
     def usable_for(self) -> float:
         """Seconds from `at` until it is of no use at all."""
@@ -98,19 +104,13 @@ class Freshness:
 
 def directives(cache_control: str) -> dict[str, str]:
     """Cache-Control's, names in lower case, "" for no argument. One said twice, with arguments
-    that differ, has an argument that is invalid (RFC 9111 §4.2.1 lets us call it stale)."""
+    that differ, has an argument that is invalid (RFC 9111 §4.2.1 lets us call it stale). Where
+    other separators stand for commas, a no-store counts all the same."""
     found: dict[str, str] = {}
-    at = 0
-    while at < len(cache_control):
-        match = _DIRECTIVE.match(cache_control, at)
-        if match is None:
-            comma = cache_control.find(",", at)
-            at = len(cache_control) if comma < 0 else comma + 1
-            continue
+    for match in _DIRECTIVE.finditer(cache_control):
         name, quoted, token = match[1].lower(), match[2], match[3]
         argument = re.sub(r"\\(.)", r"\1", quoted) if quoted is not None else token or ""
         found[name] = argument if found.get(name, argument) == argument else "?"
-        at = match.end()
     return found
 
 
@@ -123,7 +123,7 @@ def freshness(
     if "no-store" in said or ("private" in said and policy.public) or _varies_by_all(headers):
         return None
     told = _told(said, headers, times.came)
-    lifetime = policy.lifetime(ttl if told is None else told)
+    lifetime = 0.0 if "no-cache" in said else policy.lifetime(ttl if told is None else told)
     revalidating, on_error = _stale_spans(said, policy)
     left = policy.max_retention - lifetime
     return Freshness(
@@ -132,6 +132,7 @@ def freshness(
         age=initial_age(headers, times),
         while_revalidating=min(revalidating, left),
         if_error=min(on_error, left),
+        retention=min(policy.max_retention, LONGEST),
     )
 
 

@@ -19,9 +19,10 @@ from cache.freshness import Headers, State, Times, conditional
 from cache.keys import Place
 from cache.policy import CachePolicy, Wish
 from cache.shared import LEASE_SECONDS, Lease, Since
+from cache.tags import of_key
 from lib.ids import uuid7
 from lib.later import Later
-from lib.problems import DeadlineExceeded, Problem
+from lib.problems import DeadlineExceeded, NotFound, Problem
 from lib.stores import StoreAway
 
 if TYPE_CHECKING:
@@ -116,10 +117,12 @@ class Look:
         """Keep the answer and give it to those who wait; None where it is for nobody else."""
         return self._land(self._cache.entry_of(answer, self))
 
-    def still_holds(self, headers: Headers, times: Times) -> Entry | None:
-        """A provider answered 304 with these headers. None: that was about another answer than
-        the one that is kept; ask again without conditions."""
-        entry = self._cache.renewed(headers, times, self)
+    def still_holds(
+        self, headers: Headers, times: Times, policy: CachePolicy | None = None
+    ) -> Entry | None:
+        """A provider, whose `policy` it is, answered 304 with these headers. None: that was about
+        another answer than the one that is kept; ask again without conditions."""
+        entry = self._cache.renewed(headers, times, self, policy or self.ask.policy)
         if entry is None:
             return None
         self._cache.figures.revalidated += 1
@@ -127,17 +130,25 @@ class Look:
 
     def failed(self, problem: Problem) -> Entry | None:
         """No provider could answer: the stale answer that is served instead, to those who wait
-        too, or None."""
-        spare, flight = self.spare, self._flight
-        if spare is not None:
-            self._serve(spare)
-        if flight is not None and spare is not None:
-            flight.land(spare)
-            self._let_go(flight)
-        elif flight is not None and self.ask.policy.fails_together:
-            flight.fail(problem)
-            self._let_go(flight)
+        too, or None. Whose own time is over says nothing to those who have more of it."""
+        if isinstance(problem, DeadlineExceeded):
+            self.close()
+        spare = self.spare
+        if spare is None:
+            self._fail(problem)
+            return None
+        self._serve(spare)
+        if self._flight is not None:
+            self._flight.land(spare)
+            self._let_go(self._flight)
         return spare
+
+    def refused(self, problem: Problem) -> None:
+        """Nobody who asks the same is answered otherwise; and what is kept of it holds no longer,
+        where a provider says that there is no such thing."""
+        if self.known is not None and problem.status == NotFound.status:
+            self._cache.do_behind(self._cache.invalidate((), [of_key(self.ask.key)]))
+        self._fail(problem)
 
     def refresh(self, fetch: Callable[[Look], Awaitable[None]]) -> None:
         """Have `fetch` ask the provider behind, while `entry` is served."""
@@ -146,9 +157,7 @@ class Look:
         behind.lease, behind._flight, self._flight = self.lease, self._flight, None
         _HELD.remove(self)
         behind._hold()
-        task = asyncio.create_task(behind._refresh(fetch))
-        self._cache.behind.add(task)
-        task.add_done_callback(self._cache.behind.discard)
+        self._cache.do_behind(behind._refresh(fetch))
 
     async def peek(self, until: float) -> Entry | None:
         """What is kept, fresh or not; from the second level only where memory has nothing that is
@@ -282,13 +291,15 @@ class Look:
 
     def _learn(self, entry: Entry | None) -> bool:
         """Whether it is newer than what is known, and nothing in it was invalidated."""
-        cache, known = self._cache, self.known
+        cache, known, now = self._cache, self.known, self._cache.clock.now()
         if entry is None or not cache.stamps.valid(entry) or not entry.suits(self.ask.asked_with):
             return False
         if known is not None and entry.freshness.at < known.freshness.at:
             return False
+        if entry.freshness.must_go(now):
+            return False
         self.known = entry
-        self.state = entry.freshness.state(cache.clock.now(), self.ask.wish.max_age)
+        self.state = entry.freshness.state(now, self.ask.wish.max_age)
         return True
 
     def _serve(self, entry: Entry | None) -> None:
@@ -323,6 +334,11 @@ class Look:
                 flight.land(entry)
             self._let_go(flight)
         return entry
+
+    def _fail(self, problem: Problem) -> None:
+        if self._flight is not None and self.ask.policy.fails_together:
+            self._flight.fail(problem)
+            self._let_go(self._flight)
 
     def _land_what_is_known(self, flight: Flight) -> None:
         if self.known is not None:

@@ -38,6 +38,10 @@ class Memory:
         """Any thread may ask, and it is no use of the entry."""
         return self._entries.get(key)
 
+    def entries(self) -> list[tuple[bytes, Entry]]:
+        """As they are now."""
+        return list(self._entries.items())
+
     def put(self, key: bytes, entry: Entry) -> None:
         self.drop(key)
         if entry.size * LARGEST_PART > self.limit:

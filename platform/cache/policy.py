@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from lib.problems import InvalidRequest
@@ -24,10 +24,11 @@ class CachePolicy:
     `ttl` is for answers whose provider does not say how long they are fresh, 0 where nothing is
     kept unless the client asks. What a provider says, what the client asks for, and `adaptive`
     move within `min_ttl` and `max_ttl`. An answer that says there is nothing is fresh for
-    `empty_ttl`. `max_retention` is the longest that the provider's terms let anything be kept.
-    `public`: everybody has the same answer. `sampled`: answers made by chance (a temperature
-    above 0) are kept too. `shared`: for all workers. `fails_together`: calls that wait for the
-    same answer hear of the failure together, instead of trying one after another.
+    `empty_ttl` at most, and stale for no longer. `max_retention` is the longest that the
+    provider's terms let anything be kept. `public`: everybody has the same answer. `sampled`:
+    answers made by chance (a temperature above 0) are kept too. `shared`: for all workers.
+    `fails_together`: calls that wait for the same answer hear of the failure together, instead of
+    trying one after another.
     """
 
     ttl: float = 0.0
@@ -46,6 +47,17 @@ class CachePolicy:
     def lifetime(self, seconds: float) -> float:
         """`seconds` within the bounds; the terms' is the last word."""
         return min(max(seconds, self.min_ttl), self.max_ttl, self.max_retention)
+
+    def of_nothing(self) -> CachePolicy:
+        """For an answer that says there is nothing: that may have changed any moment."""
+        return replace(
+            self,
+            min_ttl=0.0,
+            max_ttl=min(self.max_ttl, self.empty_ttl),
+            stale_while_revalidate=min(self.stale_while_revalidate, self.empty_ttl),
+            stale_if_error=min(self.stale_if_error, self.empty_ttl),
+            adaptive=False,
+        )
 
     def ttl_for(self, wish: Wish) -> float:
         """For an answer whose provider does not say."""

@@ -16,13 +16,14 @@
 --         get: {entry or "", lease granted (1), another's (0) or not needed (-1), stamp};  the others: 1 where it was done
 --
 -- A stamp is a moment in µs by this server's clock, made to grow where that does not. An epoch
--- begins when a server starts, or has lost what it knew: entries of another one are not found.
+-- begins when a server starts, or has lost what it knew: entries of another one are not found. That
+-- it still knows the stamps, which a server may evict, a member beside them tells.
 
 local call, max = redis.call, math.max
 local time = call('TIME')
 local now = time[1] * 1000000 + time[2]
 local command = ARGV[1]
-local ID, KEEP, MOST, OVERHEAD = 16, 32 * 86400 * 1000000, 1000000, 400
+local ID, KEEP, MOST, OVERHEAD, ALL_HERE = 16, 32 * 86400 * 1000000, 1000000, 400, 'all here'
 
 local function whole(number) return string.format('%.0f', number) end
 
@@ -51,9 +52,10 @@ local function holds(lease) return lease ~= '' and call('GET', KEYS[6]) == lease
 
 if command == 'look' then
   local epoch, run = call('GET', KEYS[1]), ARGV[2]
-  if not epoch or string.sub(epoch, 1, #run) ~= run then
+  if not epoch or string.sub(epoch, 1, #run) ~= run or not call('ZSCORE', KEYS[2], ALL_HERE) then
     epoch = run .. '-' .. ARGV[3]
     call('SET', KEYS[1], epoch)
+    call('ZADD', KEYS[2], 0, ALL_HERE)
   end
   if epoch ~= ARGV[4] then return {epoch, past} end
   local answer = {epoch, ARGV[5]}
@@ -79,7 +81,7 @@ if command == 'invalidate' then
     all = all or ARGV[at] == ''
     call('ZADD', KEYS[2], stamp, ARGV[at])
   end
-  call('ZREMRANGEBYSCORE', KEYS[2], '-inf', whole(now - KEEP))
+  call('ZREMRANGEBYSCORE', KEYS[2], '(0', whole(now - KEEP))
   if all or call('ZCARD', KEYS[2]) > MOST then call('UNLINK', KEYS[1], KEYS[2]) end
   return stamp
 end
@@ -108,6 +110,7 @@ if command == 'put' then
   if holds(ARGV[8]) then call('UNLINK', KEYS[6]) end
   local made, tags, data = tonumber(ARGV[3]), ARGV[4], ARGV[9]
   if call('GET', KEYS[1]) ~= ARGV[2] or outdated(tags, made) then return 0 end
+  if call('EXISTS', KEYS[3]) == 0 then call('UNLINK', KEYS[4]) end  -- what it evicted is not counted
   drop(entry)
   call('HSET', entry, 'made', ARGV[3], 'tags', tags, 'until', whole(now + ARGV[5]), 'data', data)
   call('PEXPIRE', entry, ARGV[6])

@@ -30,10 +30,10 @@ def outgoing(scope: Scope, send: Send) -> Send:
     """The way out for an answer to that request: `send` itself, where nothing can change."""
     accepted = tag = b""
     for name, value in scope["headers"]:
-        if name == b"accept-encoding":
-            accepted = value
+        if name == b"accept-encoding":  # said in several lines, it is one list
+            accepted += b"," + value
         elif name == b"if-none-match":
-            tag = value
+            tag += b"," + value
     is_get = scope["method"] == "GET"
     coding = chosen(accepted) if accepted else b""
     return _Answer(send, coding, tag, is_get=is_get) if coding or is_get else send
@@ -41,7 +41,7 @@ def outgoing(scope: Scope, send: Send) -> Send:
 
 def chosen(accepted: bytes) -> bytes:
     """The coding for an Accept-Encoding (RFC 9110 §12.5.3): the best of those that the client
-    likes most; nothing where it takes none of ours."""
+    likes most; nothing where it takes none of ours, or would rather have none."""
     likes: dict[bytes, float] = {}
     for part in accepted.split(b","):
         found = _CODING.match(part)
@@ -49,7 +49,8 @@ def chosen(accepted: bytes) -> bytes:
             likes[found[1].lower()] = float(found[2] or 1)
     rest = likes.get(b"*", 0.0)
     liked = max(CODINGS, key=lambda name: likes.get(name, rest))  # of equals, the first
-    return liked if likes.get(liked, rest) > 0 else b""
+    weight = likes.get(liked, rest)
+    return liked if weight > 0 and weight >= likes.get(b"identity", 0.0) else b""
 
 
 class _Answer:
@@ -79,18 +80,19 @@ class _Answer:
 
     def _finished(self, start: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
         headers: Headers = [(name.lower(), value) for name, value in start["headers"]]
+        is_small = len(body) < LEAST_BYTES
+        if not is_small:
+            headers.append((b"vary", b"accept-encoding"))
         if self._is_get and start["status"] == 200:
             known = _known_tag(headers, body)
             if self._tag and _matches(self._tag, known):
                 kept = [each for each in headers if each[0] not in _OF_THE_BODY]
                 return start | {"status": 304, "headers": kept}, b""
-        if len(body) >= LEAST_BYTES:
-            headers.append((b"vary", b"accept-encoding"))
-            if self._coding:
-                body = CODINGS[self._coding](body)
-                headers = [each for each in headers if each[0] != b"content-length"]
-                headers.append((b"content-encoding", self._coding))
-                headers.append((b"content-length", str(len(body)).encode()))
+        if self._coding and not is_small:
+            body = CODINGS[self._coding](body)
+            headers = [each for each in headers if each[0] != b"content-length"]
+            headers.append((b"content-encoding", self._coding))
+            headers.append((b"content-length", str(len(body)).encode()))
         return start | {"headers": headers}, body
 
 
@@ -120,4 +122,4 @@ def _known_tag(headers: Headers, body: bytes) -> bytes:
 def _matches(asked: bytes, tag: bytes) -> bool:
     """If-None-Match (RFC 9110 §13.1.2), by the weak comparison."""
     ours = _TAG.match(tag)
-    return asked.strip() == b"*" or (ours is not None and ours[1] in _TAG.findall(asked))
+    return asked.strip(b" \t,") == b"*" or (ours is not None and ours[1] in _TAG.findall(asked))

@@ -318,11 +318,14 @@ class Gateway:
             ask = self.caching.ask(
                 exchange, identity, call, plan, narrowing=narrowing, until=deadline
             )
+        else:
+            self.caching.check(look, identity, call, plan, narrowing=narrowing)
         entry = None if ask is None else self.cache.fresh(ask)
+        asks_nobody = entry is not None or (ask is not None and ask.wish.only_if_cached)
         admitting = self.admitting
         try:
             grant = await admitting.admit(
-                exchange, identity, call, plan, now=now, prices=prices, kept=entry is not None
+                exchange, identity, call, plan, now=now, prices=prices, kept=asks_nobody
             )
         except Unavailable as problem:
             entry = await self.caching.instead(ask, problem)

@@ -72,7 +72,7 @@ class Caching:
         chance = is_by_chance(call.operation, call.params)
         wanted = NO_WISH
         if told is not None:
-            wanted = parse_wish(told.decode("latin-1"))
+            wanted = parse_wish(exchange.header_list(HEADER))
             if not policy.keeps(wanted, chance=chance):
                 return None
         elif not policy.ttl or (chance and not policy.sampled) or identity.mode is Mode.TEST:
@@ -83,8 +83,8 @@ class Caching:
             return None
         place = _place(identity, call, plan, narrowing)
         tags = _tags(place, call)
-        named = exchange.header(TAGS)
-        names = naming.parse_names(named) if named is not None else ()
+        named = exchange.header_bytes(TAGS)
+        names = naming.parse_names(exchange.header_list(TAGS)) if named is not None else ()
         if names and place.tenant_id is not None:  # what is everybody's is not theirs to forget
             tags += naming.of_client(place.tenant_id, names)
         exchange.cache = b"miss"
@@ -107,6 +107,14 @@ class Caching:
             return None
         place = _place(identity, call, plan, narrowing)
         return self.cache.ask(place, call.params, policy, until=until, tags=_tags(place, call))
+
+    def check(
+        self, look: Look, identity: Identity, call: Call, plan: Plan, *, narrowing: Narrowing
+    ) -> None:
+        """That a call which fetches again what is kept is for those whom that is kept for: since
+        they asked, its tenant may have a credential of its own. Raises Unavailable."""
+        if _place(identity, call, plan, narrowing) != look.ask.place:
+            raise Unavailable("What answers this call has just changed. Ask again.", retry_after=1)
 
     async def instead(self, ask: Ask | None, problem: Problem) -> Entry | None:
         """What may be served although it is stale, where no provider has room for the call."""
@@ -170,7 +178,8 @@ class Caching:
         if served.answer is None and not (events and served.meter.complete and not served.heir):
             return None
         if served.unchanged:
-            return look.still_holds(served.response.headers, Times(asked, now))
+            headers, policy = served.response.headers, served.candidate.cache
+            return look.still_holds(headers, Times(asked, now), policy)
         answer, as_of = served.answer, rfc3339(utc(int(now)))
         origin = Origin(
             provider=record.provider,
@@ -184,7 +193,7 @@ class Caching:
         is_data = answer is not None and not answer.body
         entry = look.keep(
             Answer(
-                body=_document(answer, origin.as_of) if answer else b"".join(events),
+                body=_document(answer) if answer else b"".join(events),
                 times=Times(asked, now),
                 origin=origin,
                 events=events,
@@ -215,7 +224,7 @@ class Caching:
         tags = [naming.of_answer(each.candidate.provider, "") for each in heard(parts)]
         entry = look.keep(
             Answer(
-                body=_document(answer, answer.as_of or ""),
+                body=_document(answer),
                 times=times,
                 origin=Origin(
                     provider=record.provider,
@@ -252,6 +261,7 @@ def _shortest(look: Look, parts: Sequence[Part], times: Times) -> CachePolicy | 
         max_ttl=kept,
         stale_while_revalidate=min(span.while_revalidating for span in spans),
         stale_if_error=min(span.if_error for span in spans),
+        max_retention=min(span.retention for span in spans),
         public=look.ask.policy.public,
     )
 
@@ -269,7 +279,7 @@ def known(look: Look) -> Known | None:
 
 def _answer_of(entry: Entry) -> calls.Answer:
     """A data operation's."""
-    return calls.Answer(**orjson.loads(entry.body()))
+    return calls.Answer(**orjson.loads(entry.body()), as_of=entry.origin.as_of)
 
 
 def _etag(entry: Entry) -> tuple[bytes, bytes]:
@@ -303,16 +313,12 @@ def _tags(place: Place, call: Call) -> list[str]:
     return tags
 
 
-def _document(answer: calls.Answer, as_of: str) -> bytes:
-    """Of a data operation, what the envelope is made of again."""
+def _document(answer: calls.Answer) -> bytes:
+    """Of a data operation, what the envelope is made of again; but not of when it is, which may be
+    all that changed since it was asked for last."""
     if answer.body:
         return answer.body
-    document = {
-        "data": answer.data,
-        "page": answer.page,
-        "as_of": as_of,
-        "attribution": answer.attribution,
-    }
+    document = {"data": answer.data, "page": answer.page, "attribution": answer.attribution}
     return orjson.dumps(document if answer.meta is None else document | {"meta": answer.meta})
 
 

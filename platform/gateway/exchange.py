@@ -33,6 +33,9 @@ MAX_DEPTH = 100
 JSON = b"application/json"
 PROBLEM = b"application/problem+json"
 EVENT_STREAM = b"text/event-stream; charset=utf-8"
+# Caches between us and the client know nothing of tenants, and X-API-Key does not keep them from
+# storing as Authorization does (RFC 9111 §3.5). The client itself may, and asks with If-None-Match.
+ITS_CALLERS = (b"cache-control", b"private, no-cache")
 
 
 class Exchange:
@@ -75,6 +78,10 @@ class Exchange:
 
     def header_bytes(self, name: bytes) -> bytes | None:
         return self._header.get(name)
+
+    def header_list(self, name: bytes) -> str:
+        """All that was said under a name: in several lines, it is one list (RFC 9110 §5.3)."""
+        return ",".join([value.decode("latin-1") for n, value in self._raw_headers if n == name])
 
     @property
     def kept_headers(self) -> str | None:
@@ -158,6 +165,8 @@ class Exchange:
         self.begun = True
         self.headers.append((b"content-type", content_type))
         self.headers.append((b"server-timing", self._server_timing()))
+        if self.method == "GET":
+            self.headers.append(ITS_CALLERS)
         self.headers += self.limits
         await self._send({"type": "http.response.start", "status": status, "headers": self.headers})
 

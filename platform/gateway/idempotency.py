@@ -10,7 +10,7 @@ before a provider was asked gives the key back; what broke off later is never do
 docs/api/idempotency.md tells clients so.
 
 The header is draft-ietf-httpapi-idempotency-key-header-07's; when an answer is kept is as
-Stripe does it: once execution has begun, errors too.
+Stripe does it: once execution has begun, errors too. What the cache answers is an answer too.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ class _Remembering:
         """The client gets its answer, which is paid for, whether this works or not."""
         calls, claim = self._calls, self._claim
         try:
-            if not self._provider_was_asked():
+            if not self._has_begun():
                 await calls.release(claim)
             elif answer := self._whole_answer():
                 await calls.save(claim, answer)
@@ -148,11 +148,14 @@ class _Remembering:
         except StoreAway as away:
             log.warning("answer_not_kept", request_id=claim.request_id, reason=str(away))
 
-    def _provider_was_asked(self) -> bool:
-        """Of a batch nobody counts: with its first item it has begun."""
+    def _has_begun(self) -> bool:
+        """Whether a provider was asked, or the cache has answered. Of a batch nobody counts: with
+        its first item it has begun."""
         reservation = self._exchange.reservation
-        attempts = reservation.attempts if reservation is not None else ()
-        return self._is_batch or any(not a.verdict.startswith("skipped_") for a in attempts)
+        if self._is_batch or reservation is None:
+            return self._is_batch
+        is_kept = bool(reservation.record.cache)
+        return is_kept or any(not a.verdict.startswith("skipped_") for a in reservation.attempts)
 
     def _whole_answer(self) -> Answer | None:
         """None for an answer that is not all there: cut, too large, or none at all; and for one

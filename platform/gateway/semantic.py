@@ -10,10 +10,11 @@ same, and both answers are compared: so false hits can be seen.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from random import SystemRandom
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import orjson
 import structlog
@@ -40,6 +41,9 @@ PATIENCE_BEHIND = 10.0  # where nobody waits for it
 SHORT = 100  # characters of an answer in which one word more or less is all of it
 LONGEST_SAID = 4000  # characters of an answer that are compared
 SIMILARITY = b"x-patchbay-cache-similarity"
+
+
+Check = Callable[[Look], Awaitable[None]]
 
 
 @dataclass(slots=True)
@@ -76,7 +80,8 @@ class Semantic:
         seconds = min(PATIENCE, PART * left)
         rest, text = question
         # It goes on when nobody waits for it any longer: it has a bill, and an answer to come.
-        task = self._begin(embed(self._handle, it.exchange, rules.route, [text], seconds=seconds))
+        vector = embed(self._handle, it.exchange, rules.route, [text], seconds=seconds)
+        task = self._cache.do_behind(vector)
         await asyncio.wait({task}, timeout=seconds)
         sought = Sought(rules, self._cache.shelf(place, rest), text, task, ask)
         await self._find(sought, it.plan.route.name)
@@ -89,12 +94,12 @@ class Semantic:
             shelf = sought.shelf, made.space
             self._cache.questions.add(shelf, made.vectors[0], sought.text, ask.key)
 
-    def serve(self, it: Admitted, look: Look, sought: Sought) -> None:
-        """Say how near it is; and have some of them checked behind."""
+    def serve(self, it: Admitted, sought: Sought) -> Check | None:
+        """Say how near it is. Some of them are checked behind."""
         it.ask = sought.ask
         it.exchange.note([(SIMILARITY, b"%.3f" % sought.similarity)])
-        if look.leads and self.random.random() < sought.rules.verify:
-            look.refresh(partial(self._check, it, sought))
+        is_checked = self.random.random() < sought.rules.verify
+        return partial(self._check, it, sought) if is_checked else None
 
     async def _find(self, sought: Sought, route: str) -> None:
         questions, made = self._cache.questions, _made(sought)
@@ -150,12 +155,6 @@ class Semantic:
             self._handle, it.exchange, rules.route, [one, other], seconds=PATIENCE_BEHIND
         )
         return None if told is None else similarity(*told.vectors) >= rules.threshold
-
-    def _begin(self, work: Any) -> asyncio.Task[Embedded | None]:
-        task: asyncio.Task[Embedded | None] = asyncio.create_task(work)
-        self._cache.behind.add(task)
-        task.add_done_callback(self._cache.behind.discard)
-        return task
 
 
 def _made(sought: Sought) -> Embedded | None:

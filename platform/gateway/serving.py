@@ -106,12 +106,12 @@ class Serving:
                     if sought is not None:
                         self.semantic.keep(sought, ask)
                     return
-                self.semantic.serve(it, look, sought)
+                behind = self.semantic.serve(it, sought)
             else:
-                entry = look.entry
-                if look.leads:
-                    look.refresh(partial(self._fetch_again, it))
+                entry, behind = look.entry, partial(self._fetch_again, it)
             last = await self._settled(it, entry)
+            if look.leads and behind is not None:  # now that this call takes no room of its own
+                look.refresh(behind)
         await caching.answer(it.exchange, it.call, last)
 
     async def _seek(self, it: Admitted, ask: Ask) -> Sought | None:
@@ -240,12 +240,16 @@ class Serving:
 
 
 async def _or_spare(dispatched: Awaitable[T], it: Admitted, look: Look) -> T | Entry:
-    """The attempt that answers; where none does, a stale answer that may be served instead.
-    Raises the Problem the caller should see."""
+    """The attempt that answers; where none does, a stale answer that may be served instead: but
+    not of what a provider says there is not, or takes for no question. Raises the Problem the
+    caller should see."""
     try:
         return await dispatched
     except Problem as problem:
-        if problem.status < 500 or problem.code == OURS:
+        if problem.code == OURS:
+            raise
+        if problem.status < 500:
+            look.refused(problem)
             raise
         spare = look.failed(problem)
         if spare is None or it.look is not None:

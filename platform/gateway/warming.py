@@ -141,7 +141,8 @@ class Warming:
     def _learn(self, now: float) -> None:
         while self.asked:
             key, place, params = self.asked.popleft()
-            if place.mode == Mode.LIVE.value:
+            is_usual = not place.together and "cursor" not in params
+            if is_usual and place.mode == Mode.LIVE.value:
                 self.foresight.note(key, _question(place, params), now)
         gain, (hits, useful) = self.foresight.gain, self._told
         HITS.inc(gain.hits - hits)

@@ -72,6 +72,14 @@ def refusal(show: Show, text: str, address: str = HOME) -> Problem:
 
 
 @db
+@pytest.mark.parametrize(("mode", "price"), [(Mode.LIVE, 7), (Mode.TEST, 0)])
+def test_what_the_cache_answers_costs_nothing_in_test_mode(mode: Mode, price: int) -> None:
+    tenant = TenantFactory(plan=PlanFactory(cache_hit_microusd=7))
+    _, text = made(mode=mode, tenant=tenant)
+    assert ask(bearer, text).hit_price == price
+
+
+@db
 @carriers
 def test_a_good_key_is_its_tenants(show: Show) -> None:
     key, text = made(mode=Mode.TEST, scopes=["finance.*", "health:read"])

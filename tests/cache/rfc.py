@@ -129,11 +129,11 @@ def renewed(told: Said, by: Said) -> Said | None:
 
 
 def lifetime(told: Said, policy: CachePolicy, came: int) -> float:
-    """§4.2.1, then what the policy makes of it."""
+    """§4.2.1, then what the policy makes of it; of no-cache (§5.2.2.4) it makes nothing."""
     seconds: float
     if "no-cache" in told.directives:
-        seconds = 0
-    elif "s-maxage" in told.directives:
+        return 0
+    if "s-maxage" in told.directives:
         seconds = max(0, told.directives["s-maxage"] or 0)
     elif "max-age" in told.directives:
         seconds = max(0, told.directives["max-age"] or 0)

@@ -11,7 +11,7 @@ from cache.cache import Answer, Ask, Cache, Look, Place
 from cache.freshness import State, Times
 from cache.policy import CachePolicy
 from lib.clock import Clock
-from lib.problems import Unavailable
+from lib.problems import DeadlineExceeded, Unavailable
 
 SECRET = b"the same for all workers of a test"
 PLACE = Place(7, "live", "finance.quote", route="finance.quote")
@@ -77,14 +77,23 @@ async def serve(cache: Cache, asked: Ask, provider: Provider) -> bytes:
                 look.refresh(provider)
             return look.entry.body()
         try:
-            answer = await provider.answer()
-        except Unavailable as problem:
+            answer = await _in_time(provider, asked)
+        except (Unavailable, DeadlineExceeded) as problem:
             spare = look.failed(problem)
             if spare is None:
                 raise
             return spare.body()
         look.keep(answer)
         return answer.body
+
+
+async def _in_time(provider: Provider, asked: Ask) -> Answer:
+    """As the gateway asks: who leads keeps its own deadline too."""
+    try:
+        async with asyncio.timeout_at(asked.until):
+            return await provider.answer()
+    except TimeoutError:
+        raise DeadlineExceeded from None
 
 
 async def state_of(cache: Cache, asked: Ask) -> State:

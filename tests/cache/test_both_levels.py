@@ -45,19 +45,19 @@ class Model:
     memory: dict[int, Told] = field(default_factory=dict)
     store: Told | None = None
 
-    def look(self, worker: int, lang: str) -> Told | None:
+    def look(self, worker: int, lang: str, now: int) -> Told | None:
         """Who looks into the store keeps what it finds there, whatever it wants of a provider;
         what is not for its request it does not see."""
-        newer, known = self.store, self.in_memory(worker, lang)
-        if newer is None or not rfc.suits(newer.said, newer.lang, lang):
+        newer, known = self.store, self.in_memory(worker, lang, now)
+        if newer is None or not self._may_have(newer, lang, now):
             return known
         if known is None or newer.times[1] >= known.times[1]:
             known = self.memory[worker] = newer
         return known
 
-    def in_memory(self, worker: int, lang: str) -> Told | None:
+    def in_memory(self, worker: int, lang: str, now: int) -> Told | None:
         known = self.memory.get(worker)
-        return known if known is not None and rfc.suits(known.said, known.lang, lang) else None
+        return known if known is not None and self._may_have(known, lang, now) else None
 
     def keep(self, worker: int, told: Told, now: int) -> None:
         if not rfc.may_store(told.said, self.policy):
@@ -69,10 +69,15 @@ class Model:
     def read(
         self, worker: int, lang: str, now: int, max_age: int | None
     ) -> tuple[State, Told | None]:
-        known = self.in_memory(worker, lang)
+        known = self.in_memory(worker, lang, now)
         if known is None or self._state(known, now, max_age) is not State.FRESH:
-            known = self.look(worker, lang)
+            known = self.look(worker, lang, now)
         return (State.DEAD, None) if known is None else (self._state(known, now, max_age), known)
+
+    def _may_have(self, told: Told, lang: str, now: int) -> bool:
+        """It is for this request, and the provider's terms let it be kept so long."""
+        is_gone = now - told.times[1] >= self.policy.max_retention
+        return not is_gone and rfc.suits(told.said, told.lang, lang)
 
     def _state(self, told: Told, now: int, max_age: int | None = None) -> State:
         if max_age is not None and rfc.current_age(told.said, *told.times, now) > max_age:
@@ -161,12 +166,12 @@ class Story:
             times = self.answered(told.times)
             look.keep(Answer(b"%d" % told.number, times, headers=headers))
         await self.written(worker)
-        self.model.look(worker, told.lang)
+        self.model.look(worker, told.lang, self.now())
         self.model.keep(worker, told, self.now())
 
     async def holds(self, worker: int, said: Said, times: tuple[int, int], lang: str) -> None:
         """A provider is asked whether what is kept still holds, and says so in these words."""
-        known = self.model.look(worker, lang)
+        known = self.model.look(worker, lang, self.now())
         async with self.looking(worker, lang, no_cache=True) as look:
             conditions = set() if known is None else known.said.conditions
             assert {*look.conditional} == conditions

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from cache import cache as module
 from cache.cache import Answer, Ask, Cache, Look
 from cache.compression import MOST_BYTES
 from cache.entry import Entry, Origin
@@ -128,6 +129,40 @@ async def test_a_provider_that_says_it_still_holds_is_asked_for_no_more() -> Non
 
 
 @on_loop
+async def test_what_a_providers_terms_end_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SWEPT_AT_ONCE", 2)
+    stage = Stage()
+    kept = {"etag": '"a"', "cache-control": "max-age=600"}
+    terms = CachePolicy(ttl=600, max_retention=60)
+    for number in range(5):
+        await stage.keep(stage.answer(headers=kept, policy=terms), symbol=f"S{number}")
+    await stage.keep(stage.answer(headers=kept), symbol="FREE")
+    stage.clock.advance(59)
+    async with stage.cache.look(stage.ask(symbol="S0")) as look:
+        assert look.entry is not None
+    stage.clock.advance(1)
+    async with stage.cache.look(stage.ask(symbol="S0")) as look:
+        assert look.known is None and look.conditional == {}
+    await stage.cache.sweep()
+    assert len(stage.cache.memory) == 1
+    assert stage.cache.fresh(stage.ask(symbol="FREE")) is not None
+
+
+@on_loop
+async def test_a_304_leaves_the_terms_as_they_were() -> None:
+    stage = Stage()
+    terms = CachePolicy(ttl=50, max_retention=60)
+    house = CachePolicy(ttl=50, stale_if_error=600)
+    await stage.keep(stage.answer(headers={"etag": '"a"'}, policy=terms), policy=house)
+    stage.clock.advance(55)
+    async with stage.cache.look(stage.ask(policy=house)) as look:
+        renewed = look.still_holds({}, Times(stage.clock.now(), stage.clock.now()), terms)
+    assert renewed is not None and renewed.freshness.usable_for == 50
+    stage.clock.advance(60)
+    assert await state_of(stage.cache, stage.ask(policy=house)) is State.DEAD
+
+
+@on_loop
 async def test_an_answer_depends_on_what_its_provider_says_it_does() -> None:
     stage = Stage()
     swedish, english = {"accept-language": "sv"}, {"accept-language": "en"}
@@ -173,6 +208,12 @@ async def test_that_there_is_nothing_is_kept_briefly() -> None:
     short = CachePolicy(ttl=5)
     entry = await stage.keep(stage.answer(empty=True), policy=short)
     assert entry is not None and entry.freshness.lifetime == 5
+    long = CachePolicy(ttl=900, stale_while_revalidate=900, stale_if_error=9000)
+    entry = await stage.keep(stage.answer(empty=True), policy=long)
+    assert entry is not None and entry.freshness.usable_for == 60
+    told = {"cache-control": "max-age=86400"}  # as many a framework says on all it serves
+    entry = await stage.keep(stage.answer(empty=True, headers=told))
+    assert entry is not None and entry.freshness.lifetime == 30
 
 
 @on_loop

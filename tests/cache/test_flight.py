@@ -83,6 +83,20 @@ async def test_each_waiter_keeps_its_own_deadline() -> None:
 
 
 @on_virtual_loop
+async def test_when_the_leader_leaves_the_one_with_most_time_left_leads() -> None:
+    stage = Stage()
+    stage.provider.takes = 5.0
+    leader, *hurried, patient = [stage.call(patience=span) for span in (9, 1, 2, 3, 9)]
+    await asyncio.sleep(0.5)
+    leader.cancel()
+    assert await patient == b"2" and stage.provider.asked == 2
+    for each in hurried:
+        with pytest.raises(DeadlineExceeded):
+            await each
+    await stage.over()
+
+
+@on_virtual_loop
 async def test_a_failure_is_all_waiters_or_the_next_one_tries_as_the_policy_says() -> None:
     together, in_turn = CachePolicy(ttl=60), CachePolicy(ttl=60, fails_together=False)
     for policy, expected in ((together, 1), (in_turn, 5)):
@@ -224,8 +238,7 @@ def test_nobody_is_forgotten_whatever_happens_to_whom(seed: int) -> None:
             patience = chance.choice([0.05, 0.5, 5.0])
             policy = chance.choice(policies)
             call = stage.call(symbol=chance.choice("AB"), policy=policy, patience=patience)
-            # Who leads asks a provider itself, whose 4 s are not the cache's to bound.
-            calls.append((call, loop.time() + patience + 4.1))
+            calls.append((call, loop.time() + patience + 0.1))
             call.add_done_callback(partial(over, calls[-1][1]))
             if chance.random() < 0.3:
                 chance.choice(calls)[0].cancel()

@@ -72,9 +72,11 @@ def test_what_the_standards_say(
         ("max-age=5, max-age=5", {"max-age": "5"}),
         ("max-age=5, max-age=6", {"max-age": "?"}),
         ("max-age=5, max-age=6, max-age=6", {"max-age": "?"}),
-        ('x="no end, max-age=5', {"max-age": "5"}),
-        ("(junk), max-age=5", {"max-age": "5"}),
-        ("no-store;max-age=5, private", {"private": ""}),
+        ('x="an end, max-age=5', {"x": "", "an": "", "end": "", "max-age": "5"}),
+        ("(junk), max-age=5", {"junk": "", "max-age": "5"}),
+        ("no-store;max-age=5, private", {"no-store": "", "max-age": "5", "private": ""}),
+        ("max-age=5 no-store", {"max-age": "5", "no-store": ""}),
+        ("max-age = 5", {"max-age": "", "5": ""}),
         ("max-age=, s-maxage", {"max-age": "", "s-maxage": ""}),
     ],
 )
@@ -104,6 +106,7 @@ def test_hostile_text_is_read_in_no_time() -> None:
         ("max-age=1, max-age=2", 0),
         ("s-maxage=0, max-age=50", 0),
         ("max-age", 0),
+        ("max-age = 5", 0),
         ("no-cache, max-age=50", 0),
         ('no-cache="x", max-age=50', 0),
     ],
@@ -112,6 +115,13 @@ def test_how_long_what_is_said_holds(said: str, seconds: int) -> None:
     policy = CachePolicy(ttl=60, max_ttl=1e10)
     fresh = freshness({"cache-control": said}, Times(NOON, NOON), policy, ttl=60)
     assert fresh is not None and fresh.lifetime == seconds
+
+
+def test_what_is_to_be_asked_for_each_time_is_never_fresh() -> None:
+    policy = CachePolicy(ttl=60, min_ttl=30)
+    for said, seconds in (("no-cache", 0), ("max-age=0", 30), ("no-cache, max-age=50", 0)):
+        fresh = freshness({"cache-control": said}, Times(NOON, NOON), policy, ttl=60)
+        assert fresh is not None and fresh.lifetime == seconds
 
 
 @pytest.mark.parametrize(

@@ -363,6 +363,20 @@ async def test_the_store_stays_within_its_bound_and_keeps_what_is_used(valkey: V
 
 
 @on_loop
+async def test_the_store_keeps_nothing_longer_than_its_providers_terms_let_it(
+    valkey: Valkey,
+) -> None:
+    provider = counting()
+    provider.headers = {"etag": '"a"'}  # could be revalidated
+    async with running(1, valkey.url) as (cache,):
+        await serve(cache, ask(cache, policy=CachePolicy(ttl=60, max_retention=60)), provider)
+        await written(cache)
+        with valkey.client() as client:
+            (name,) = [each for each in client.keys(f"{PREFIX}:*:*") if b"lease" not in each]
+            assert 0 < client.pttl(name) <= 60_000
+
+
+@on_loop
 async def test_what_somebody_else_wrote_there_is_no_answer(valkey: Valkey) -> None:
     provider = counting()
     async with running(2, valkey.url) as (one, two):
@@ -376,6 +390,40 @@ async def test_what_somebody_else_wrote_there_is_no_answer(valkey: Valkey) -> No
         assert await serve(two, ask(two, "A"), provider) == b"3"
         assert await serve(two, ask(two, "B", place=PLACE._replace(tenant_id=8)), provider) == b"4"
         assert two.figures.torn >= 2
+
+
+@on_loop
+async def test_a_store_that_evicts_what_was_invalidated_is_not_trusted(valkey: Valkey) -> None:
+    provider = counting()
+    async with running(2, valkey.url) as (one, two):
+        await serve(one, ask(one), provider)
+        await written(one)
+        assert await one.invalidate(["symbol:AAPL"])
+        with valkey.client() as client:
+            before = client.get(f"{PREFIX}:epoch")
+            client.delete(f"{PREFIX}:tags")
+            await eventually(lambda: client.get(f"{PREFIX}:epoch") != before)
+        assert isinstance(two.shared, SharedCache)
+        await two.shared.look()
+        assert await serve(two, ask(two), provider) == b"2"
+
+
+@on_loop
+async def test_a_store_that_evicts_its_index_is_used_again(valkey: Valkey) -> None:
+    provider = Provider(SystemClock(), lambda: b"%064d" % provider.asked * 10)
+    async with running(1, valkey.url, memory_bytes=1, shared_bytes=10_000) as (cache,):
+        for number in range(20):
+            await serve(cache, ask(cache, f"S{number}"), provider)
+        await written(cache)
+        with valkey.client() as client:
+            client.delete(f"{PREFIX}:index")
+        for _ in range(2):
+            await serve(cache, ask(cache), provider)
+            await written(cache)
+        asked = provider.asked
+        await serve(cache, ask(cache), provider)
+        assert provider.asked == asked
+        await cache.invalidate_all()
 
 
 @on_loop

@@ -79,6 +79,9 @@ async def answered(
         (b"zstd;q=0, *", b"br"),
         (b"*;q=0", b""),
         (b"identity", b""),
+        (b"gzip;q=0.5, identity", b""),
+        (b"gzip, identity", b"gzip"),
+        (b"br;q=0.1, identity;q=0", b"br"),
         (b"deflate", b""),
         (b"", b""),
         (b"gzip;q=2", b""),
@@ -155,8 +158,23 @@ async def test_who_has_it_already_is_told_so() -> None:
         assert (again.status, again.body) == (304, b"")
         assert again.headers[b"etag"] == tag
         assert not {b"content-length", b"content-encoding", b"content-type"} & set(again.headers)
+        assert again.headers[b"vary"] == first.headers[b"vary"]  # RFC 9110 §15.4.5
     for asked in (b'"other"', b"nonsense", tag.strip(b'W/"'), b'W/"'):
         assert (await answered(if_none_match=asked)).status == 200
+
+
+@on_loop
+async def test_what_is_said_in_several_lines_is_one_list() -> None:
+    tag = (await answered()).headers[b"etag"]
+    lines = [(b"accept-encoding", b"gzip"), (b"accept-encoding", b"deflate")]
+    tags = [(b"if-none-match", tag), (b"if-none-match", b'"other"')]
+    for headers, status, coding in ((lines, 200, b"gzip"), (tags, 304, None)):
+        out = Out()
+        send = outgoing({"type": "http", "method": "GET", "headers": headers}, out)
+        told = [(b"content-type", JSON), (b"content-length", str(len(LONG)).encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": told})
+        await send({"type": "http.response.body", "body": LONG})
+        assert (out.status, out.headers.get(b"content-encoding")) == (status, coding)
 
 
 @on_loop

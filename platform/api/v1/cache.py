@@ -20,8 +20,8 @@ from cache import naming
 class OwnInvalidation(Body):
     tag = serializers.CharField(
         max_length=64,
-        help_text="A name that your calls gave in X-Patchbay-Cache-Tags. It reaches answers that "
-        "are yours alone.",
+        help_text="A name that your calls gave, in X-Patchbay-Cache-Tags, to answers which they "
+        "had fetched. It reaches those that are yours alone.",
     )
 
     def validate_tag(self, tag: str) -> str:

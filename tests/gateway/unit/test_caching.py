@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -158,6 +159,17 @@ async def test_what_the_client_says_counts(rig: Rig) -> None:
 
 
 @on_loop
+async def test_what_is_said_in_several_lines_is_said_together(rig: Rig) -> None:
+    chats(rig)
+    said, tags = "X-Patchbay-Cache-Control", "X-Patchbay-Cache-Tags"
+    refused = await cold(rig, headers=[(said, "no-store"), (said, "max-age=60")])
+    assert (refused.status, refused.error["param"]) == (400, said)
+    await cold(rig, headers=[(tags, "one"), (tags, "two")])
+    await rig.gateway.cache.invalidate(["client:1:one"])
+    assert (await cold(rig)).headers[SAID] == "miss"
+
+
+@on_loop
 async def test_how_it_is_spelled_does_not_count_and_what_it_says_does(rig: Rig) -> None:
     chats(rig)
 
@@ -290,106 +302,6 @@ async def test_test_mode_keeps_nothing_unless_asked_and_shares_with_nobody(rig: 
 
 
 @on_loop
-async def test_a_stale_answer_is_served_while_it_is_fetched_again(rig: Rig) -> None:
-    rates(rig)
-    first = await rig.ask(RATE)
-    rig.clock.advance(310)
-    stale = await rig.ask(RATE)
-    assert (stale.headers[SAID], stale.headers["age"]) == ("stale", "310")
-    assert stale.json["meta"]["stale"] is True
-    assert stale.json["meta"]["as_of"] == first.json["meta"]["as_of"]
-    await eventually(lambda: len(rig.journal.finals) == 3)
-    assert [final.record.cache for final in rig.journal.finals] == ["", "stale", ""]
-    assert len(rig.upstreams.sent) == 2
-    fresh = await rig.ask(RATE)
-    assert (fresh.headers[SAID], fresh.headers["age"]) == ("hit", "0")
-
-
-@on_loop
-async def test_a_provider_is_asked_whether_what_it_said_still_holds(rig: Rig) -> None:
-    rates(rig)
-    body = {"amount": 1.0, "base": "EUR", "date": "2027-01-15", "rates": {"SEK": 11.5}}
-    rig.upstreams.script = lambda request: whole(
-        body, etag='"v1"', **{"cache-control": "max-age=100, must-revalidate"}
-    )
-    first = await rig.ask(RATE)
-    rig.clock.advance(200)
-    rig.upstreams.script = lambda request: Reply(
-        [], 304, {"etag": '"v1"', "cache-control": "max-age=100, must-revalidate"}
-    )
-    renewed = await rig.ask(RATE)
-    assert rig.upstreams.sent[1].headers["if-none-match"] == '"v1"'
-    assert (renewed.status, renewed.headers[SAID]) == (200, "miss")
-    assert renewed.json["data"] == first.json["data"]
-    assert renewed.json["meta"]["attempts"][0]["outcome"] == "ok"
-    row = rig.journal.finals[1].record
-    assert (row.provider, row.cache, row.units) == ("frankfurter", "", 1)
-    assert (row.estimate, row.input_tokens, row.output_tokens) == ("", 0, 0)
-    assert (await rig.ask(RATE)).headers[SAID] == "hit"
-    assert len(rig.upstreams.sent) == 2
-
-
-@on_loop
-async def test_another_provider_is_not_asked_about_it(rig: Rig) -> None:
-    rates(rig)
-    rig.serve(
-        route(
-            data_target("frankfurter"),
-            data_target("open-er-api"),
-            operation=FX,
-            name=FX,
-            cache={**KEPT, "stale_while_revalidate": 0},
-        )
-    )
-    body = {"amount": 1.0, "base": "EUR", "date": "2027-01-15", "rates": {"SEK": 11.5}}
-    rig.upstreams.script = lambda request: whole(body, etag='"1"')
-    await rig.ask(RATE)
-    rig.clock.advance(400)
-    rig.upstreams.by_provider(
-        **{
-            "frankfurter": lambda: failure(500),
-            "open-er-api": lambda: Reply([], 304, {"etag": '"1"'}),
-        }
-    )
-    told = await rig.ask(RATE)
-    assert rig.upstreams.asked[1:] == ["frankfurter", "open-er-api"]
-    assert "if-none-match" in rig.upstreams.sent[1].headers
-    assert "if-none-match" not in rig.upstreams.sent[2].headers
-    assert told.headers[SAID] == "stale"  # nobody asked for a 304, so it is no answer
-
-
-@on_loop
-async def test_when_nobody_can_answer_a_stale_answer_does(rig: Rig) -> None:
-    rates(rig)
-    await rig.ask(RATE)
-    rig.clock.advance(1000)
-    rig.upstreams.script = lambda request: failure(503)
-    stale = await rig.ask(RATE)
-    assert (stale.status, stale.headers[SAID]) == (200, "stale")
-    meta = stale.json["meta"]
-    assert (meta["stale"], meta["cached"]) == (True, True)
-    assert meta["attempts"][0]["outcome"] == "upstream_unavailable"
-    row = rig.journal.finals[-1].record
-    assert (row.status, row.code, row.cache, row.charge) == (200, "ok", "stale", 0)
-    assert row.attempts == len(meta["attempts"]) > 0
-    rig.clock.advance(3600)
-    assert (await rig.ask(RATE)).status == 503
-
-
-@on_loop
-async def test_errors_are_never_kept_and_nothing_found_only_for_a_while(rig: Rig) -> None:
-    places(rig)
-    found, rig.upstreams.script = rig.upstreams.script, lambda request: failure(500)
-    assert (await rig.ask(OSLO)).status == 503
-    rig.upstreams.script = lambda request: whole({"results": []})
-    assert await said([await rig.ask(OSLO), await rig.ask(OSLO)]) == ["miss", "hit"]
-    rig.upstreams.script = found
-    rig.clock.advance(95)  # 30 seconds, and 60 for which it may be served while fetched again
-    told = await rig.ask(OSLO)
-    assert (told.headers[SAID], len(told.json["data"])) == ("miss", 1)
-
-
-@on_loop
 async def test_equal_calls_at_the_same_time_ask_once(rig: Rig) -> None:
     chats(rig)
     gate = asyncio.Event()
@@ -445,6 +357,54 @@ async def test_who_waits_for_another_waits_no_longer_than_its_deadline(rig: Rig)
     assert rig.gateway.admissions.counters._holds == {}  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("status", [404, 422])
+@on_loop
+async def test_what_a_provider_refuses_it_is_asked_once_by_all_who_ask_it(
+    rig: Rig, status: int
+) -> None:
+    served, ask = (rates, partial(rig.ask, RATE)) if status == 404 else (chats, partial(cold, rig))
+    served(rig)
+    rig.upstreams.script = lambda request: failure(status)
+    clients = await asyncio.gather(*[ask() for _ in range(50)])
+    assert {client.status for client in clients} == {status}
+    assert len(rig.upstreams.sent) == 1
+    assert len({client.error["request_id"] for client in clients}) == 50
+    await ask()
+    assert len(rig.upstreams.sent) == 2  # it was not kept
+
+
+@on_loop
+async def test_who_fails_with_others_hears_nothing_of_them(rig: Rig) -> None:
+    rates(rig)
+    rig.upstreams.script = lambda request: failure(503)
+    others = [rig.callers.add(tenant=number) for number in (2, 3)]
+    paths = (RATE, RATE + "&explain=true", RATE)
+    calls = [rig.ask(path, key=key) for path, key in zip(paths, (rig.key, *others), strict=True)]
+    told = [client.json for client in await asyncio.gather(*calls)]
+    assert {document["code"] for document in told} == {"provider_unavailable"}
+    assert ["explain" in document for document in told] == [False, True, False]
+
+
+@pytest.mark.parametrize("stale", [False, True])
+@on_loop
+async def test_whose_time_is_over_takes_nobody_elses(rig: Rig, stale: bool) -> None:
+    rates(rig)
+    answer = rig.upstreams.script
+    if stale:  # the hurried one is served that, and the others what comes
+        await rig.ask(RATE)
+        rig.clock.advance(1000)
+    rig.upstreams.script = lambda request: Reply([FOREVER])
+    asked = len(rig.upstreams.sent)
+    hurried = asyncio.create_task(rig.ask(RATE, headers={"X-Patchbay-Deadline-Ms": "30"}))
+    await eventually(lambda: len(rig.upstreams.replies) > asked)
+    rig.upstreams.script = answer
+    other = rig.callers.add(tenant=2)
+    others = await asyncio.gather(*[rig.ask(RATE, key=other) for _ in range(20)])
+    assert {(client.status, client.json["meta"]["stale"]) for client in others} == {(200, False)}
+    assert len(rig.upstreams.sent) == asked + 2
+    assert (await hurried).status == (200 if stale else 504)
+
+
 @on_loop
 async def test_a_hit_needs_no_room_at_any_provider_and_counts_in_the_callers_limits(
     rig: Rig,
@@ -456,25 +416,11 @@ async def test_a_hit_needs_no_room_at_any_provider_and_counts_in_the_callers_lim
     assert await said([await rig.ask(RATE), await rig.ask(RATE)]) == ["miss", "hit"]
     other = "/api/v1/finance/fx_rate?base=EUR&quote=NOK"
     assert (await rig.ask(other)).status == 503
+    only = await rig.ask(other, headers={"X-Patchbay-Cache-Control": "only-if-cached"})
+    assert (only.status, only.error["code"]) == (504, "not_cached")
     key = rig.callers.add(tenant=2, rate_limits=(RateLimit(Scope.KEY, 1, 60),))
     told = [await rig.ask(RATE, key=key) for _ in range(2)]
     assert [client.status for client in told] == [200, 429]
-
-
-@on_loop
-async def test_when_providers_have_no_room_a_stale_answer_is_served(rig: Rig) -> None:
-    rates(rig)
-    quota = Quota(QuotaScope.PROVIDER, Metric.REQUESTS, Window.DAY, 1)
-    spec = replace(data_provider("frankfurter"), quotas=(quota,))
-    rig.serve(route(TargetSpec(spec), operation=FX, name=FX, cache=KEPT))
-    await rig.ask(RATE)
-    rig.clock.advance(1000)
-    stale = await rig.ask(RATE)
-    assert (stale.status, stale.headers[SAID]) == (200, "stale")
-    assert (await rig.ask(RATE.replace("SEK", "NOK"))).status == 503
-    assert len(rig.upstreams.sent) == 1
-    rig.key = rig.callers.add(rate_limits=(RateLimit(Scope.KEY, 1, 60),))
-    assert [(await rig.ask(RATE)).status for _ in range(2)] == [200, 429]
 
 
 @on_loop

@@ -50,6 +50,15 @@ async def test_who_leaves_while_sending_gets_nothing_and_costs_nothing(rig: Rig)
     assert rig.upstreams.sent == []
 
 
+@on_loop
+async def test_no_cache_on_the_way_keeps_what_is_its_callers(rig: Rig) -> None:
+    """Varnish, say, would: for X-API-Key it knows no rule as it does for Authorization."""
+    for path in ("/api/v1/models", "/api/v1/models/none", "/api/v1/finance/quote?symbol=A"):
+        client = await rig.ask(path, method="GET")
+        assert client.headers["cache-control"] == "private, no-cache", path
+    assert "cache-control" not in (await rig.ask()).headers
+
+
 class Endless(Client):
     """Never stops sending."""
 

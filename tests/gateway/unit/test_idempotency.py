@@ -125,6 +125,19 @@ async def test_embeddings_too(rig: Rig) -> None:
 
 
 @on_loop
+async def test_what_the_cache_answered_is_given_again_and_billed_once(rig: Rig) -> None:
+    rig.key = rig.callers.add(hit_price=7)
+    rig.serve(route(target("lab"), cache={"ttl": 300}))
+    await rig.chat(temperature=0)
+    first = await keyed(rig, temperature=0)
+    assert first.headers["x-patchbay-cache"] == "hit"
+    rig.clock.advance(301)
+    assert_replays(await keyed(rig, temperature=0), first)
+    assert (await keyed(rig, temperature=0, seed=1)).status == 422
+    assert [final.record.charge for final in rig.journal.finals] == [13, 7]
+
+
+@on_loop
 async def test_a_hundred_at_once_are_one_call(rig: Rig) -> None:
     gate = asyncio.Event()
     answers = [asyncio.create_task(keyed(rig)) for _ in range(100)]

@@ -8,6 +8,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from prometheus_client import REGISTRY
@@ -25,11 +26,14 @@ from tests.gateway.unit.rig import (
     Rig,
     chat,
     data_provider,
+    data_target,
     failure,
     route,
     target,
     whole,
 )
+from tests.gateway.unit.test_cursors import ASK as ART
+from tests.gateway.unit.test_cursors import gallery
 from tests.loops import on_loop
 
 FX, GEO = "finance.fx_rate", "geo.geocode"
@@ -387,6 +391,24 @@ async def test_nothing_is_learned_from_test_mode_models_and_those_who_want_no_ca
     assert warmer is not None
     warmer.turn()
     assert len(warmer.foresight) == 0
+
+
+@on_loop
+async def test_of_a_list_its_beginning_is_learned_and_not_what_several_say_of_it(
+    rig: Rig, tenants: dict[int, Record]
+) -> None:
+    two = [data_target(slug) for slug in ("artic", "cleveland-museum")]
+    rig.serve(route(*two, operation="images.art_search", name="art", cache=KEPT))
+    rig.upstreams.script = gallery
+    mine = {"key": rig.callers.add(tenant=1, keep_warm=True)}
+    first = await rig.ask(ART, **mine)
+    cursor = quote(first.json["page"]["next_cursor"])
+    for more in (f"&cursor={cursor}", "&strategy=fastest"):
+        assert (await rig.ask(ART + more, **mine)).status == 200
+    warmer = rig.gateway.warming
+    assert warmer is not None and len(warmer.asked) == 3
+    warmer.turn()
+    assert len(warmer.foresight) == 1
 
 
 @on_loop
