@@ -44,6 +44,9 @@ def conversation(messages: Sequence[Mapping[str, Any]]) -> tuple[Blocks, list[di
     )
     for turn in turns:
         turn["content"].sort(key=lambda block: _ORDER.get(block["type"], 1))
+    last = turns[-1]["content"][-1]
+    if turns[-1]["role"] == "assistant" and last["type"] == "text":
+        last["text"] = last["text"].rstrip()  # the beginning of an answer: all else is refused
     return system, turns
 
 
