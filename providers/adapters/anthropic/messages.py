@@ -22,10 +22,7 @@ _FIELDS = {
     "system": {"content"},
     "developer": {"content"},
     "user": {"content"},
-    "assistant": {
-        *("content", "tool_calls", "refusal"),
-        *("reasoning_content", "reasoning", "extra_content"),
-    },
+    "assistant": {"content", "tool_calls", "refusal"},
     # The call's id tells the name.
     "tool": {"content", "tool_call_id", "name", "is_error", "cache_control"},
 }
