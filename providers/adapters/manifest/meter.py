@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from providers.adapter import StreamFault
-from providers.adapters.manifest.definition import DEFAULT_LIMIT, Manifest, ManifestOperation
+from providers.adapters.manifest.definition import Manifest, ManifestOperation
 from providers.adapters.manifest.errors import Reply, cleaned, first_match
 from providers.adapters.manifest.mapping import EXTRA, MappingError, canonical, extras
 from providers.adapters.manifest.paging import Page, Position
@@ -111,7 +111,8 @@ class RecordMeter:
 
     def _position(self) -> Position | None:
         paging = self.plan.paging
-        return paging.position(self.call.params, DEFAULT_LIMIT) if paging else None
+        usual = self.plan.operation.usual_items
+        return paging.position(self.call.params, usual) if paging else None
 
     def _mapped(self, record: Any, document: Any) -> dict[str, Any]:
         if not isinstance(record, dict):
@@ -143,7 +144,7 @@ class RecordMeter:
         if position := self._position():
             return position.limit
         limit = self.call.params.get("limit")
-        return limit if isinstance(limit, int) else DEFAULT_LIMIT
+        return limit if isinstance(limit, int) else self.plan.operation.usual_items
 
     def _total(self, document: Any) -> int | None:
         if self.plan.total is None:

@@ -6,8 +6,8 @@ A provider row's `settings` say what a service does differently (all optional):
     headers, query        sent with every request, e.g. {"api-version": "2025-01-01"}
     paths                 {"chat.completions": "/chat/completions", "embeddings": "/embeddings"}
     refused_parameters    fields the service refuses: the next target may take them
-    unsent_of_answers     fields of earlier answers in `messages` that it refuses, and are no input to
-                          it: ["reasoning_content"]
+    unsent_of_answers     fields that earlier answers in a conversation have and it refuses, such as
+                          reasoning_content: they are left out, being no input to it
     renamed_parameters    its names for fields that are no chat's: {"top_n": "top_k"}
     usual_values          what it does anyway and takes no word about: {"encoding_format": "float"}
     max_tokens_parameter  its name for the output limit: max_tokens | max_completion_tokens
