@@ -35,8 +35,7 @@ def exact(value: Any) -> Decimal:
     if not _NUMERIC.fullmatch(text):
         raise TransformError("text that is no number")
     number = Decimal(text)
-    digits, exponent = number.as_tuple().digits, int(number.as_tuple().exponent)
-    if max(len(digits) + exponent, -exponent) > _MAX_DIGITS:
+    if max(number.adjusted() + 1, -int(number.as_tuple().exponent)) > _MAX_DIGITS:
         raise TransformError("number out of range")
     return number
 
