@@ -129,6 +129,8 @@ def _difference(expect: Any, told: dict[str, Any]) -> str:
     wrong = [name for name in expect if told.get(name) != expect[name]]
     if not wrong:
         return ""
+    if "verdict" in wrong and "message" in told:
+        wrong.append("message")  # says why
     parts = [f"`{name}` is {_shown(told.get(name))}" for name in wrong]
     return f"Comes to something else than `expect`: {'; '.join(parts)}."
 

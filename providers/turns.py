@@ -13,18 +13,28 @@ from providers.adapter import Unsupported
 Message = Mapping[str, Any]
 Blocks = list[dict[str, Any]]
 SYSTEM = ("system", "developer")
+# What answers have and clients send back with them, which is no input; an adapter reads of it what
+# it put there itself.
+_TOLD = frozenset(
+    {
+        *("annotations", "citations", "extra_content"),
+        *("reasoning", "reasoning_content", "reasoning_details"),
+    }
+)
 
 
 def role_of(
     message: Message, place: str, known: Mapping[str, Collection[str]], *, provider: str
 ) -> str:
-    """`known`: what a message of each role may have besides. Raises Unsupported for more."""
+    """`known`: what a message of each role may have besides; an answer, what answers have. Raises
+    Unsupported for more."""
     role = str(message.get("role"))
     fields = known.get(role)
     if fields is None:
         raise Unsupported(f"{place}.role", f"{provider} has no role {role!r}.")
+    told = _TOLD if role == "assistant" else ()
     for field, value in message.items():
-        if value and field not in fields and field != "role":
+        if value and field not in fields and field != "role" and field not in told:
             raise Unsupported(f"{place}.{field}", f"{provider} cannot express {field!r} here.")
     return role
 

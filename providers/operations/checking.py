@@ -98,4 +98,5 @@ _WORDS: Final[Mapping[str, Callable[[Any], str]]] = {
     "minItems": lambda limit: f"Must have at least {limit} items.",
     "maxItems": lambda limit: f"Must have at most {limit} items.",
     "pattern": lambda pattern: f"Must match the pattern {pattern}",
+    "not": lambda refused: refused.get("description", "This is not allowed."),
 }

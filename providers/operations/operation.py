@@ -21,6 +21,9 @@ RESERVED: Final = frozenset(
 OF_MODELS: Final = frozenset({"chat.completions", "embeddings", *amounts.OF})
 """Operations that a model answers: those whose kind is not Kind.DATA."""
 
+USUAL_ITEMS: Final = 10  # of a list, where nobody says how many
+ALL_ITEMS: Final = 5000  # of a list that is told whole: more days than twenty years of trading have
+
 
 class Kind(enum.StrEnum):
     """How an operation is asked and answered: JSON both ways, but for what is said here."""
@@ -42,7 +45,9 @@ class Operation:
     `cache` are its rules (providers/cache_rules.py), which a route may change; `merge` says how
     several providers' answers become one, where they can (merging.py). `default_model` is what
     a call asks for that names none, where OpenAI's API has such a thing. `timeouts` are for
-    providers that have the usual ones, where the operation takes longer.
+    providers that have the usual ones, where the operation takes longer. `whole`: what is asked
+    for has an end (a range of days, a season's matches), so that all of it is told unless `limit`
+    says less.
     """
 
     name: str
@@ -59,6 +64,11 @@ class Operation:
     merge: Merge | None = None
     default_model: str = ""
     timeouts: Mapping[str, int] = field(default_factory=dict)
+    whole: bool = False
+
+    @property
+    def usual_items(self) -> int:
+        return ALL_ITEMS if self.whole else USUAL_ITEMS
 
     @cached_property
     def request_validator(self) -> Draft202012Validator:

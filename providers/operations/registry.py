@@ -12,7 +12,7 @@ import yaml
 
 from providers import cache_rules
 from providers.operations import merging
-from providers.operations.operation import Kind, Operation
+from providers.operations.operation import ALL_ITEMS, USUAL_ITEMS, Kind, Operation
 
 FOLDER = Path(__file__).parent
 _SHARED = "shared"
@@ -39,7 +39,8 @@ def _operation(name: str, document: dict[str, Any], shared: dict[str, Any]) -> O
     response = {"type": "object", "additionalProperties": False, **document["response"]}
     merge = merging.parse(document.get("merge"))
     if kind is Kind.DATA:
-        request["properties"] = {**request["properties"], **_reserved(shared["reserved"], merge)}
+        reserved = _reserved(shared["reserved"], merge, whole=document.get("whole", False))
+        request["properties"] = {**request["properties"], **reserved}
         response["properties"] = {**response["properties"], **_added(merge)}
     category, _, verb = name.partition(".")
     return Operation(
@@ -57,16 +58,21 @@ def _operation(name: str, document: dict[str, Any], shared: dict[str, Any]) -> O
         default_model=document.get("default_model", ""),
         timeouts=document.get("timeouts", {}),
         merge=merge,
+        whole=document.get("whole", False),
     )
 
 
-def _reserved(properties: dict[str, Any], merge: merging.Merge | None) -> dict[str, Any]:
+def _reserved(
+    properties: dict[str, Any], merge: merging.Merge | None, *, whole: bool
+) -> dict[str, Any]:
     """What every data operation takes; `strategy=merge` only where answers can be merged."""
     strategy = properties["strategy"]
     if merge is None:
         words = [word for word in strategy["enum"] if word != "merge"]
         strategy = {**strategy, "enum": words}
-    return {**properties, "strategy": strategy}
+    usual = {"default": USUAL_ITEMS}
+    limit = properties["limit"] | ({"maximum": ALL_ITEMS, "default": ALL_ITEMS} if whole else usual)
+    return {**properties, "strategy": strategy, "limit": limit}
 
 
 def _added(merge: merging.Merge | None) -> dict[str, Any]:

@@ -52,6 +52,19 @@ def test_every_data_operation_is_routed_keyless_providers_first(
         assert keys == sorted(keys)
 
 
+@pytest.mark.parametrize(
+    ("operation", "narrow"),
+    [("books.isbn", "finna"), ("medical.drug_label", "dailymed"), ("weather.forecast", "nws")],
+)
+def test_who_knows_a_part_only_is_asked_after_its_kind(
+    shipped: Sequence[CatalogueFile], operation: str, narrow: str
+) -> None:
+    files = catalogue.in_order(shipped, operation)
+    serving = [file for file in files if operation in file.operations]
+    keyless = [file.slug for file in serving if file.enabled and not file.needs_credential]
+    assert keyless.index(narrow) == len(keyless) - 1 > 0
+
+
 def test_a_new_version_is_taken_over(shipped: Sequence[CatalogueFile]) -> None:
     openai = next(file for file in shipped if file.slug == "openai")
     models = [m for m in openai.models if m["id"] != "gpt-4o-mini"]

@@ -56,7 +56,7 @@ def test_a_mapping_that_finds_something_else_does_not_hold() -> None:
     faults = told(document, examples)
     assert len(faults) == 2
     assert faults[0].startswith("examples/my-rates/latest.json:1: Comes to something else")
-    assert "bad_payload" in faults[0]
+    assert "bad_payload" in faults[0] and "no canonical answer: rate" in faults[0]
     assert "finance.fx_rate has no example that is answered and maps" in faults[1]
 
 

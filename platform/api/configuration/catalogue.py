@@ -217,11 +217,11 @@ def _load_routes(files: Sequence[CatalogueFile], loaded: Loaded) -> None:
     those that staff's definitions brought, which stay behind what ships."""
     new = _add_routes()
     providers = {row.slug: row for row in Provider.objects.all()}
-    shipped = [providers[file.slug] for file in in_order(files)]
     own = [row for row in providers.values() if row.source != BUILTIN]
     changed: dict[Route, Sequence[int]] = {}
     for route in _shipped_routes():
         name, present = route.operation, [target.provider_id for target in route.targets.all()]
+        shipped = [providers[file.slug] for file in in_order(files, name)]
         serving = [row.pk for row in shipped if name in served_by(row)]
         also = {row.pk for row in own if name in served_by(row)}
         wanted = [*serving, *(pk for pk in present if pk in also and pk not in serving)]
@@ -248,9 +248,15 @@ def _add_routes() -> set[str]:
     return new
 
 
-def in_order(files: Sequence[CatalogueFile]) -> list[CatalogueFile]:
-    """As a shipped route has them: those that are on first, and of these the keyless ones."""
-    return sorted(files, key=lambda file: (not file.enabled, file.needs_credential, file.slug))
+def in_order(files: Sequence[CatalogueFile], operation: str) -> list[CatalogueFile]:
+    """As its shipped route has them: those that are on first, of these the keyless ones, and of
+    each kind last those that know a part only."""
+    return sorted(files, key=lambda file: _rank(file, operation))
+
+
+def _rank(file: CatalogueFile, operation: str) -> tuple[bool, bool, bool, str]:
+    plan = file.document.get("operations", {}).get(operation, {})
+    return not file.enabled, file.needs_credential, plan.get("narrow", False), file.slug
 
 
 def served_by(provider: Provider) -> Container[str]:

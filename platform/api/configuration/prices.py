@@ -28,10 +28,10 @@ OF_MODELS = {
     "input_usd_per_million": "input",
     "output_usd_per_million": "output",
     "cached_input_usd_per_million": "cached_input",
+    "cache_write_usd_per_million": "cache_write",
     "usd_per_thousand_units": "unit",
 }
 KINDS = OF_MODELS | {
-    "cache_write_usd_per_million": "cache_write",
     "reasoning_usd_per_million": "reasoning",
     "usd_per_call": "call",
 }

@@ -22,10 +22,7 @@ _FIELDS = {
     "system": {"content"},
     "developer": {"content"},
     "user": {"content"},
-    "assistant": {
-        *("content", "tool_calls", "refusal"),
-        *("reasoning_content", "reasoning", "extra_content"),
-    },
+    "assistant": {"content", "tool_calls", "refusal"},
     # The call's id tells the name.
     "tool": {"content", "tool_call_id", "name", "is_error", "cache_control"},
 }
@@ -44,6 +41,9 @@ def conversation(messages: Sequence[Mapping[str, Any]]) -> tuple[Blocks, list[di
     )
     for turn in turns:
         turn["content"].sort(key=lambda block: _ORDER.get(block["type"], 1))
+    last = turns[-1]["content"][-1]
+    if turns[-1]["role"] == "assistant" and last["type"] == "text":
+        last["text"] = last["text"].rstrip()  # the beginning of an answer: all else is refused
     return system, turns
 
 

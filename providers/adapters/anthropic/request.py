@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from providers.adapter import Unsupported
-from providers.adapters.anthropic.answer import THOUGHTS
+from providers.adapters.anthropic.generations import check
 from providers.adapters.anthropic.messages import conversation
 from providers.adapters.anthropic.schemas import closed
 from providers.adapters.anthropic.thinking import thinking
@@ -54,21 +54,8 @@ def chat_body(call: Call, upstream: Upstream) -> dict[str, Any]:
     if user := params.get("safety_identifier") or params.get("user"):
         body["metadata"] = {"user_id": user}
     body |= {name: params[name] for name in _OWN if params.get(name) is not None}
-    _check_thinking(body)
+    check(body, upstream.model)
     return body
-
-
-def _check_thinking(body: Mapping[str, Any]) -> None:
-    """What Anthropic refuses while a model thinks; another target may not."""
-    kind = body.get("thinking", {}).get("type", "disabled")
-    if kind != "disabled" and body.get("tool_choice", {}).get("type") in ("any", "tool"):
-        raise Unsupported("tool_choice", "Anthropic's models choose freely while they think.")
-    answers = [turn["content"] for turn in body["messages"] if turn["role"] == "assistant"]
-    calling = bool(answers) and answers[-1][-1]["type"] == "tool_use"
-    if kind == "enabled" and calling and answers[-1][0]["type"] not in THOUGHTS:
-        raise Unsupported(
-            "messages", "A thinking model wants its calls back with their `extra_content`."
-        )
 
 
 def _limit(params: Mapping[str, Any], upstream: Upstream) -> int:

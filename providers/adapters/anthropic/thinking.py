@@ -2,17 +2,16 @@
 
 From 4.6 on, a model thinks as it sees fit and is told how hard (`thinking: adaptive` with
 `output_config.effort`). From 3.7 to 4.5 it is given a budget of tokens, which counts towards
-`max_tokens`. Older ones do not think. Thinking is off unless asked for.
+`max_tokens`. Older ones do not think. From 5 on they think unless told not to; of 5.5 Opus cannot
+be told so, and Sonnet only until it calls a tool.
 """
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from providers.adapter import Unsupported
-
-_VERSION = re.compile(r"claude-(?:[a-z]+-)?(\d{1,2})(?:[-.](\d{1,2}))?(?!\d)")
+from providers.adapters.anthropic.generations import always_thinks, generation
 
 _EFFORTS = {"minimal": "low", **{word: word for word in ("low", "medium", "high", "xhigh", "max")}}
 _BUDGETS = {"minimal": 1024, "low": 1024, "medium": 8192, "high": 24576}
@@ -23,12 +22,12 @@ def thinking(effort: str | None, model: str, max_tokens: int) -> dict[str, Any]:
     """The fields of the body that ask `model` for that effort. Raises Unsupported."""
     if effort is None:
         return {}
-    generation = _generation(model)
+    made = generation(model)
     if effort == "none":
-        return {"thinking": {"type": "disabled"}} if generation >= (4, 6) else {}
-    if generation >= (4, 6) and effort in _EFFORTS:
+        return _without_thoughts(model)
+    if made >= (4, 6) and effort in _EFFORTS:
         return {"thinking": {"type": "adaptive"}, "output_config": {"effort": _EFFORTS[effort]}}
-    if (3, 7) <= generation < (4, 6) and effort in _BUDGETS and max_tokens > _LEAST:
+    if (3, 7) <= made < (4, 6) and effort in _BUDGETS and max_tokens > _LEAST:
         # Half of what may be said is left for the answer.
         budget = max(_LEAST, min(_BUDGETS[effort], max_tokens // 2))
         return {"thinking": {"type": "enabled", "budget_tokens": budget}}
@@ -37,7 +36,9 @@ def thinking(effort: str | None, model: str, max_tokens: int) -> dict[str, Any]:
     )
 
 
-def _generation(model: str) -> tuple[int, int]:
-    """(4, 5) of `claude-sonnet-4-5-20250929`; a name without a number is taken for a new one."""
-    match = _VERSION.search(model)
-    return (int(match[1]), int(match[2] or 0)) if match else (99, 0)
+def _without_thoughts(model: str) -> dict[str, Any]:
+    if always_thinks(model):
+        if "sonnet" in model:
+            return {"thinking": {"type": "between_tools"}}
+        raise Unsupported("reasoning_effort", f"{model} always thinks.")
+    return {"thinking": {"type": "disabled"}} if generation(model) >= (4, 6) else {}

@@ -20,6 +20,7 @@ from providers.adapters.bedrock.meter import CohereMeter, ConverseMeter, TitanMe
 from providers.adapters.bedrock.outcome import outcome_of
 from providers.adapters.bedrock.request import chat_body, embeddings_body, is_titan
 from providers.adapters.bedrock.signing import Keys, Scope, moment_of, signed_headers
+from providers.annotations import plain
 from providers.call import Call, Outcome, Upstream, UpstreamRequest, Usage
 from providers.secret_form import SecretForm
 from providers.translation import encoded
@@ -41,6 +42,8 @@ class BedrockAdapter(Spoken):
 
     def request(self, call: Call, upstream: Upstream) -> UpstreamRequest:
         """Raises Unsupported or InvalidRequest."""
+        if call.annotated:
+            call = plain(call)
         embeds = call.operation == "embeddings"
         verb = "invoke" if embeds else "converse-stream" if call.stream else "converse"
         body = encoded(embeddings_body if embeds else chat_body, call, upstream)

@@ -18,10 +18,7 @@ _FIELDS = {
     "system": {"content"},
     "developer": {"content"},
     "user": {"content"},
-    "assistant": {
-        *("content", "tool_calls", "refusal"),
-        *("reasoning_content", "reasoning", "extra_content"),
-    },
+    "assistant": {"content", "tool_calls", "refusal"},
     "tool": {"content", "tool_call_id", "name"},  # the call's id tells the name
 }
 _ORDER = {"toolResult": 0, "reasoningContent": 0, "toolUse": 2}

@@ -71,6 +71,8 @@ def _tools(params: Mapping[str, Any], *, needed: bool) -> dict[str, Any]:
     if not tools:
         if choice not in ("auto", "none"):
             raise Unsupported("tool_choice", "There is no tool to choose: send `tools` too.")
+        if needed:
+            raise Unsupported("tools", "Bedrock wants to know the tools that the messages call.")
         return {}
     if choice == "none" and not needed:
         return {}

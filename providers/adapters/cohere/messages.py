@@ -16,7 +16,7 @@ _FIELDS = {
     "system": {"content"},
     "developer": {"content"},
     "user": {"content"},
-    "assistant": {"content", "tool_calls", "reasoning_content", "refusal", "extra_content"},
+    "assistant": {"content", "tool_calls", "refusal"},
     "tool": {"content", "tool_call_id", "name"},
 }
 _PART_TYPES = {"user": {"text", "image_url"}, "tool": {"text", "document"}}

@@ -23,7 +23,7 @@ _FIELDS = {
     "system": {"content"},
     "developer": {"content"},
     "user": {"content"},
-    "assistant": {"content", "tool_calls", "extra_content", "reasoning_content", "refusal"},
+    "assistant": {"content", "tool_calls", "refusal"},
     "tool": {"content", "tool_call_id", "name"},
 }
 

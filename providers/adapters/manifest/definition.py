@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Final
+from typing import Any
 
 from providers.adapters.manifest.errors import Rule
 from providers.adapters.manifest.mapping import Field, Source
 from providers.adapters.manifest.paging import Paging
 from providers.adapters.manifest.request import Auth, RequestTemplate
 from providers.operations import Operation
-
-DEFAULT_LIMIT: Final = 10
-"""Items of a list, where a call does not say."""
 
 Place = tuple[str | int, ...]
 """Where in the document, from the root."""
@@ -107,7 +104,7 @@ class ManifestOperation:
         """What of the page is told besides the call's own parameters. Raises InvalidRequest."""
         if self.paging is None:
             return {}
-        return self.paging.told(self.paging.position(params, DEFAULT_LIMIT))
+        return self.paging.told(self.paging.position(params, self.operation.usual_items))
 
     @property
     def most_requests(self) -> int:

@@ -106,8 +106,12 @@ def first_match(rules: Iterable[Rule], reply: Reply) -> Rule | None:
 
 
 def by_http(reply: Reply) -> Verdict:
-    """What a reply that no rule speaks of means."""
-    if known := of_a_page(reply.status, reply.headers) or _BY_STATUS.get(reply.status):
+    """What a reply that no rule speaks of means. What is 404 and cannot be read is a page that
+    stands where the service was: it says nothing of the record."""
+    known = of_a_page(reply.status, reply.headers) or _BY_STATUS.get(reply.status)
+    if known is Verdict.NOT_FOUND and reply.document is None and not reply.empty:
+        return Verdict.BLOCKED
+    if known:
         return known
     if reply.status >= 500:
         return Verdict.UNAVAILABLE

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from providers.adapter import StreamFault
-from providers.adapters.manifest.definition import DEFAULT_LIMIT, Manifest, ManifestOperation
+from providers.adapters.manifest.definition import Manifest, ManifestOperation
 from providers.adapters.manifest.errors import Reply, cleaned, first_match
 from providers.adapters.manifest.mapping import EXTRA, MappingError, canonical, extras
 from providers.adapters.manifest.paging import Page, Position
 from providers.adapters.manifest.transforms import TransformError
+from providers.adapters.manifest.transforms.base import kind_of
 from providers.adapters.manifest.transforms.numeric import MOST_EXACT
 from providers.call import Answer, Call, Outcome, Usage, Verdict
 from providers.operations.checking import faults
@@ -82,11 +83,11 @@ class RecordMeter:
 
     def _list(self, records: Any, document: Any) -> Answer:
         if not isinstance(records, list):
-            raise MappingError(f"a list expected where a {type(records).__name__} is")
+            raise MappingError(f"a list expected where {kind_of(records)} is")
         position = self._position()
         limit, skip = self.limit, position.skip if position else 0
         items: list[dict[str, Any]] = []
-        used = 0
+        used, why = 0, ""
         for record in records[skip:] if skip else records:
             if len(items) == limit:
                 break
@@ -94,11 +95,12 @@ class RecordMeter:
             try:
                 item = self._mapped(record, document)
                 items.append(self._checked(item, record, document))
-            except MappingError:
+            except MappingError as error:
                 if not self.plan.skip_incomplete:
                     raise
+                why = str(error)
         if records and not items:
-            raise MappingError("no record is complete")
+            raise MappingError(f"no record is complete: {why}" if why else "no record is left")
         total = self._total(document)
         answer = self._wrapped(items, total=total)
         if position and answer.page and self.plan.paging:
@@ -109,11 +111,12 @@ class RecordMeter:
 
     def _position(self) -> Position | None:
         paging = self.plan.paging
-        return paging.position(self.call.params, DEFAULT_LIMIT) if paging else None
+        usual = self.plan.operation.usual_items
+        return paging.position(self.call.params, usual) if paging else None
 
     def _mapped(self, record: Any, document: Any) -> dict[str, Any]:
         if not isinstance(record, dict):
-            raise MappingError(f"an object expected where a {type(record).__name__} is")
+            raise MappingError(f"an object expected where {kind_of(record)} is")
         return canonical(self.plan.fields, record, document, self.params)
 
     def _checked(self, item: dict[str, Any], record: Any, document: Any) -> dict[str, Any]:
@@ -141,7 +144,7 @@ class RecordMeter:
         if position := self._position():
             return position.limit
         limit = self.call.params.get("limit")
-        return limit if isinstance(limit, int) else DEFAULT_LIMIT
+        return limit if isinstance(limit, int) else self.plan.operation.usual_items
 
     def _total(self, document: Any) -> int | None:
         if self.plan.total is None:

@@ -6,6 +6,8 @@ A provider row's `settings` say what a service does differently (all optional):
     headers, query        sent with every request, e.g. {"api-version": "2025-01-01"}
     paths                 {"chat.completions": "/chat/completions", "embeddings": "/embeddings"}
     refused_parameters    fields the service refuses: the next target may take them
+    unsent_of_answers     fields that earlier answers in a conversation have and it refuses, such as
+                          reasoning_content: they are left out, being no input to it
     renamed_parameters    its names for fields that are no chat's: {"top_n": "top_k"}
     usual_values          what it does anyway and takes no word about: {"encoding_format": "float"}
     max_tokens_parameter  its name for the output limit: max_tokens | max_completion_tokens
@@ -34,7 +36,7 @@ from providers import amounts
 from providers import openai_wire as wire
 from providers.adapter import Meter, Spoken, Unsupported
 from providers.adapters.openai.embeddings import EmbeddingsMeter
-from providers.adapters.openai.fields import GONE, changes_of, renamed
+from providers.adapters.openai.fields import GONE, changes_of, renamed, without_told
 from providers.adapters.openai.meter import ChatMeter
 from providers.adapters.openai.objects import ImagesMeter, ModerationMeter
 from providers.adapters.openai.outcome import outcome_of
@@ -132,6 +134,7 @@ def _changes(call: Call, upstream: Upstream) -> dict[str, Any]:
         changes.pop("stream_options", None)
         if "stream_options" in params:
             changes["stream_options"] = GONE
+    changes |= without_told(params, settings.get("unsent_of_answers", ()))
     return changes | _renamed_limit(params, settings.get("max_tokens_parameter"))
 
 

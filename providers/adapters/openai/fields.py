@@ -1,9 +1,9 @@
-"""What a service of OpenAI's dialect wants changed in the fields of a request that is no chat:
-other names, other words, and what it does unasked."""
+"""What a service of OpenAI's dialect wants changed in the fields of a request: other names, other
+words, what it does unasked, and what it does not want to hear again."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 from providers import amounts, reranking
@@ -36,6 +36,29 @@ def renamed(
         if name in merged and done.get(name) is not GONE:
             done |= {name: GONE, other: merged[name]}
     return done
+
+
+def without_told(params: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+    """The messages, if one of them, or a call in one, has any of the fields."""
+    messages = params.get("messages") or ()
+    parts = (part for message in messages for part in (message, *_calls(message)))
+    if not names or not any(name in part for part in parts for name in names):
+        return {}
+    return {"messages": [_without(message, names) for message in messages]}
+
+
+def _calls(message: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    return message.get("tool_calls") or ()
+
+
+def _without(message: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+    """A refusal is what was said, in a field of its own."""
+    made = {name: value for name, value in message.items() if name not in names}
+    if "refusal" in names and message.get("refusal"):
+        made["content"] = made.get("content") or message["refusal"]
+    if calls := _calls(made):
+        made["tool_calls"] = [_without(call, names) for call in calls]
+    return made
 
 
 def _of_images(params: Mapping[str, Any], upstream: Upstream) -> dict[str, Any]:

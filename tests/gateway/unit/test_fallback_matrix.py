@@ -32,7 +32,7 @@ from tests.loops import on_loop
 from tests.shipped import FILES
 
 ROUTES = {
-    name: [file for file in in_order(FILES) if name in file.operations]
+    name: [file for file in in_order(FILES, name) if name in file.operations]
     for name, operation in registry().items()
     if operation.kind is Kind.DATA
 }
@@ -163,6 +163,17 @@ async def test_whoever_is_left_answers(staged: Staged, operation: str, is_long: 
         assert tried == [*asked, last.slug]
         assert [each["outcome"] for each in meta["attempts"]].count("ok") == 1
         tally["answered by the last one left"] += 1
+
+
+@on_loop
+async def test_what_one_provider_does_not_know_is_no_last_word(staged: Staged) -> None:
+    """The European Central Bank tells of thirty currencies, others of many more."""
+    async with staged("finance.fx_rate") as stage:
+        rate = await stage.ask({"base": "EUR", "quote": "ARS", "provider": "ecb-eurofxref"})
+        nowhere = await stage.ask({"base": "EUR", "quote": "XQQ"})
+    assert rate.status == 400
+    assert nowhere.status == 404
+    assert nowhere.error["detail"].startswith("ExchangeRate-API open access knows nothing")
 
 
 @pytest.mark.unmeasured

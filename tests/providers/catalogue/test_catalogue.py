@@ -280,6 +280,17 @@ def test_a_compatible_service_is_spoken_to_by_its_file_alone(file: CatalogueFile
     ]
 
 
+def test_claude_is_asked_for_schemas_and_bills_what_its_cache_writes() -> None:
+    served = {"anthropic": 7, "bedrock": 3}
+    for file in AI:
+        models = [model for model in file.models if "claude" in model["id"]]
+        for model in models if file.slug in served else ():
+            assert "json_schema" in model["capabilities"]
+            fresh, written = model["input_usd_per_million"], model["cache_write_usd_per_million"]
+            assert 4 * to_micro(written) == 5 * to_micro(fresh)
+        assert len(models) >= served.get(file.slug, 0)
+
+
 def test_there_are_many_compatible_services() -> None:
     assert len(OPENAI) >= 15
 

@@ -58,7 +58,10 @@ def test_every_word_of_the_language_is_in_the_guide() -> None:
     words |= set(schema["$defs"]["rule"]["properties"]["when"]["properties"])
     words |= set(schema["$defs"]["rule"]["properties"]["as"]["enum"])
     words |= set(schema["$defs"]["request"]["properties"]["body"]["properties"])
-    words |= {"decode", "lists", "tables", "verification", "limits", "attribution"}
+    for part in ("auth", "credential"):
+        words |= set(schema["$defs"][part]["properties"])
+    words |= set(schema["$defs"]["auth"]["properties"]["type"]["enum"])
+    words |= set(schema["properties"])
     assert [word for word in sorted(words) if not re.search(rf"\b{word}\b", GUIDE)] == []
 
 

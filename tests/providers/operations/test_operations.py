@@ -214,6 +214,22 @@ def test_unknown_parameters_are_refused_by_name() -> None:
     assert pointers(problem) == ["/x~1y~0"]
 
 
+def test_lists_with_an_end_are_told_whole_and_others_in_pages() -> None:
+    days = {"symbol": "EXMP", "from": "2020-01-01", "to": "2026-11-20"}
+    history, news = registry()["finance.history"], registry()["news.search"]
+    validate(history, days | {"limit": 2500})
+    assert refusal(history, days | {"limit": 5001}).detail == "limit: Must be at most 5000."
+    assert refusal(news, {"q": "x", "limit": 101}).detail == "limit: Must be at most 100."
+    assert (history.usual_items, news.usual_items) == (5000, 10)
+    assert history.request_schema["properties"]["limit"]["default"] == 5000
+
+
+@pytest.mark.parametrize("address", ["192.168.1.1", "10.0.0.1", "224.0.0.1"])
+def test_an_address_of_nobody_is_refused_in_words(address: str) -> None:
+    refused = refusal(registry()["geo.ip_lookup"], {"ip": address})
+    assert refused.detail == "ip: Must be a public address."
+
+
 @pytest.mark.parametrize("name", ["base", "\udcff"])
 def test_a_lone_surrogate_ends_in_a_problem_that_can_be_sent(name: str) -> None:
     with pytest.raises(InvalidRequest) as caught:

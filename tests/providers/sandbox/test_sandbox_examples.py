@@ -176,7 +176,7 @@ def test_an_example_can_be_asked_for_by_name(sandbox: SandboxServer) -> None:
     asked = {"base": "EUR", "quote": "SEK"}
     fault = "example=unknown-currency"
     outcome, _ = called(sandbox, "frankfurter", "finance.fx_rate", asked, fault=fault)
-    assert outcome.verdict is Verdict.NOT_FOUND
+    assert outcome.verdict is Verdict.BLOCKED
     _, missing = called(sandbox, "frankfurter", "finance.fx_rate", asked, fault="example=nope")
     assert missing.status_code == 404
 

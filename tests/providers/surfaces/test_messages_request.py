@@ -17,10 +17,10 @@ from providers.dialects import adapter_for
 from providers.operations import registry, validate
 from providers.surfaces import FORMS
 
-UPSTREAM = Upstream("anthropic", "https://a.example", "claude-opus-4-6", "key")
+UPSTREAM = Upstream("anthropic", "https://a.example", "claude-opus-4-5", "key")
 MARK = {"type": "ephemeral", "ttl": "1h"}
 HI = {"role": "user", "content": "Hi"}
-ASK: dict[str, Any] = {"model": "claude-opus-4-6", "max_tokens": 100, "messages": [HI]}
+ASK: dict[str, Any] = {"model": "claude-opus-4-5", "max_tokens": 100, "messages": [HI]}
 TOOL = {"name": "f", "description": "Does it", "input_schema": {"type": "object", "properties": {}}}
 THOUGHT = {"type": "thinking", "thinking": "Well…", "signature": "c2ln"}
 HIDDEN = {"type": "redacted_thinking", "data": "ZGF0YQ=="}
@@ -157,13 +157,14 @@ def test_what_others_are_given_has_nothing_of_anthropics(asked: dict[str, Any]) 
     assert len(params.get("user", "")) <= LONGEST_USER
 
 
-@pytest.mark.parametrize("dialect", ["openai", "gemini", "cohere"])
+@pytest.mark.parametrize("dialect", ["openai", "gemini", "cohere", "bedrock"])
 @pytest.mark.parametrize(
     "name", ["a text", "a marked system prompt", "texts", "turns", "tools", "how to say it"]
 )
 def test_every_dialect_takes_it(dialect: str, name: str) -> None:
     """Whatever its client marks and signs."""
-    request = adapter_for(dialect).request(call(**LOSSLESS[name]), UPSTREAM)
+    asked = {**LOSSLESS[name], "top_k": None} if dialect == "bedrock" else LOSSLESS[name]
+    request = adapter_for(dialect).request(call(**asked), UPSTREAM)
     assert request.body
     assert b"ephemeral" not in request.body
 
@@ -178,7 +179,7 @@ def test_it_is_the_same_call_as_an_openai_clients() -> None:
         stop_sequences=["END"],
         temperature=0,
     ) == {
-        "model": "claude-opus-4-6",
+        "model": "claude-opus-4-5",
         "max_tokens": 100,
         "temperature": 0,
         "stop": ["END"],

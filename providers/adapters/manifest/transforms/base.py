@@ -33,24 +33,30 @@ def plain(function: Callable[[Any], Any]) -> Callable[[Any], Step]:
     return factory
 
 
+def kind_of(value: Any) -> str:
+    """What a JSON value is, in words."""
+    kinds = {dict: "an object", list: "a list", str: "a text", type(None): "nothing"}
+    return kinds.get(type(value), "a number" if type(value) in (int, float) else "true or false")
+
+
 def text_of(value: Any) -> str:
     """Raises TransformError for what is no text."""
     if not isinstance(value, str):
-        raise TransformError(f"text expected, {type(value).__name__} found")
+        raise TransformError(f"text expected, {kind_of(value)} found")
     return value
 
 
 def object_of(value: Any) -> dict[str, Any]:
     """Raises TransformError for what is no object."""
     if not isinstance(value, dict):
-        raise TransformError(f"object expected, {type(value).__name__} found")
+        raise TransformError(f"object expected, {kind_of(value)} found")
     return value
 
 
 def list_of(value: Any) -> list[Any]:
     """Raises TransformError for what is no list."""
     if not isinstance(value, list):
-        raise TransformError(f"list expected, {type(value).__name__} found")
+        raise TransformError(f"list expected, {kind_of(value)} found")
     return value
 
 

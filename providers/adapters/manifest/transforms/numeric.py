@@ -12,6 +12,7 @@ from providers.adapters.manifest.transforms.base import (
     ArgumentError,
     Step,
     TransformError,
+    kind_of,
     text_argument,
     whole_argument,
 )
@@ -29,13 +30,12 @@ _DECIMALS = 4
 def exact(value: Any) -> Decimal:
     """A number, or the text of one, without a step through binary floats."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        raise TransformError(f"number expected, {type(value).__name__} found")
+        raise TransformError(f"number expected, {kind_of(value)} found")
     text = value.strip() if isinstance(value, str) else repr(value)
     if not _NUMERIC.fullmatch(text):
         raise TransformError("text that is no number")
     number = Decimal(text)
-    digits, exponent = number.as_tuple().digits, int(number.as_tuple().exponent)
-    if max(len(digits) + exponent, -exponent) > _MAX_DIGITS:
+    if max(number.adjusted() + 1, -int(number.as_tuple().exponent)) > _MAX_DIGITS:
         raise TransformError("number out of range")
     return number
 

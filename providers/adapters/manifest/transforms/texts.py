@@ -10,6 +10,7 @@ from providers.adapters.manifest.transforms.base import (
     ArgumentError,
     Step,
     TransformError,
+    kind_of,
     list_of,
     text_argument,
     text_of,
@@ -23,7 +24,7 @@ _SPACE = re.compile(r"\s+")
 def text(value: Any) -> str:
     """A text or a number as text; an empty one is nothing."""
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-        raise TransformError(f"text expected, {type(value).__name__} found")
+        raise TransformError(f"text expected, {kind_of(value)} found")
     return str(value)
 
 
@@ -122,7 +123,7 @@ def part(argument: Any) -> Step:
 
     def step(value: Any, _params: Any) -> Any:
         if not isinstance(value, (str, list)):
-            raise TransformError(f"text or list expected, {type(value).__name__} found")
+            raise TransformError(f"text or list expected, {kind_of(value)} found")
         return value[window] or None
 
     return step

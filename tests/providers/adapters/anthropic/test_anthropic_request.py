@@ -382,14 +382,33 @@ def test_a_choice_without_tools_that_chooses_nothing(choice: Any) -> None:
 
 
 def test_sampling() -> None:
-    body = chat(temperature=0, top_p=0, stop="END", top_k=4, user="u-1")
+    body = chat(temperature=0, stop="END", top_k=4, user="u-1")
     assert body["temperature"] == 0
-    assert body["top_p"] == 0
+    assert chat(top_p=0)["top_p"] == 0
     assert body["stop_sequences"] == ["END"]
     assert body["top_k"] == 4
     assert body["metadata"] == {"user_id": "u-1"}
     assert chat(temperature=0.5, stop=["a", "b"])["stop_sequences"] == ["a", "b"]
     assert chat(user="u-1", safety_identifier="s-1")["metadata"] == {"user_id": "s-1"}
+
+
+@pytest.mark.parametrize("model", ["claude-opus-4-7", "claude-sonnet-5", "claude-haiku-5-5"])
+@pytest.mark.parametrize("name", ["temperature", "top_p", "top_k"])
+def test_newer_models_take_no_word_about_sampling(model: str, name: str) -> None:
+    assert refused(upstream(model), **{name: 0}) == name
+    assert chat(upstream(model), temperature=1, top_p=1).keys() == {
+        *("model", "max_tokens", "messages")
+    }
+    assert chat(upstream("minimax-m2"), temperature=0.2, top_p=0.5)["top_p"] == 0.5
+
+
+def test_what_is_sampled_is_said_once_and_not_to_a_model_that_thinks() -> None:
+    assert refused(temperature=0.5, top_p=0.5) == "top_p"
+    assert refused(temperature=0.5, reasoning_effort="low") == "temperature"
+    assert refused(top_k=5, reasoning_effort="low") == "top_k"
+    assert refused(top_p=0.9, reasoning_effort="low") == "top_p"
+    assert chat(top_p=0.95, reasoning_effort="low")["top_p"] == 0.95
+    assert chat(temperature=0, reasoning_effort="none")["temperature"] == 0
 
 
 def test_what_asks_for_nothing_is_left_out() -> None:
@@ -511,6 +530,8 @@ def test_json_without_a_schema_is_refused(wanted: dict[str, Any], param: str) ->
             "low",
             {"thinking": {"type": "adaptive"}, "output_config": {"effort": "low"}},
         ),
+        ("claude-haiku-5-5", "none", {"thinking": {"type": "disabled"}}),
+        ("claude-sonnet-5-5", "none", {"thinking": {"type": "between_tools"}}),
         (OLD, "none", {}),
         (OLD, "low", {"thinking": {"type": "enabled", "budget_tokens": 1024}}),
         (OLD, "high", {"thinking": {"type": "enabled", "budget_tokens": 2048}}),
@@ -526,6 +547,7 @@ def test_effort_in_the_models_own_terms(model: str, effort: str, made: dict[str,
     ("model", "params"),
     [
         ("claude-3-5-haiku-20241022", {"reasoning_effort": "low"}),
+        ("claude-opus-5-5", {"reasoning_effort": "none"}),
         (OLD, {"reasoning_effort": "xhigh"}),
         (OLD, {"reasoning_effort": "low", "max_tokens": 1024}),
     ],
@@ -550,6 +572,18 @@ def test_a_thinking_model_chooses_freely() -> None:
     params = {"tools": [tool()], "tool_choice": "required", "reasoning_effort": "low"}
     assert refused(**params) == "tool_choice"
     assert chat(**params | {"reasoning_effort": "none"})["tool_choice"] == {"type": "any"}
+    forced = {"tools": [tool()], "tool_choice": "required"}
+    assert refused(upstream("claude-sonnet-5-5"), **forced) == "tool_choice"
+    for model in ("claude-sonnet-5", "claude-haiku-5-5", "claude-next"):
+        assert chat(upstream(model), **forced)["tool_choice"] == {"type": "any"}
+
+
+def test_the_beginning_of_an_answer() -> None:
+    begun = [*HI, {"role": "assistant", "content": "It is \n"}]
+    said = chat(upstream(OLD), messages=begun)["messages"][-1]
+    assert said == {"role": "assistant", "content": [{"type": "text", "text": "It is"}]}
+    for model in (NEW, "claude-sonnet-5-5"):
+        assert refused(upstream(model), messages=begun) == "messages"
 
 
 def test_a_thinking_model_wants_its_thoughts_back() -> None:
@@ -571,10 +605,10 @@ def test_fields_that_only_anthropic_knows_pass_through() -> None:
         "inference_geo": "eu",
         "mcp_servers": [{"type": "url", "url": "https://mcp.example", "name": "m"}],
         "thinking": {"type": "enabled", "budget_tokens": 2000},
-        "top_k": 5,
     }
     body = chat(**own)
     assert {name: body[name] for name in own} == own
+    assert chat(top_k=5)["top_k"] == 5
 
 
 @pytest.mark.parametrize(

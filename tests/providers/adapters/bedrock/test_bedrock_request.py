@@ -29,7 +29,7 @@ def body(operation: str = "chat.completions", model: str = "m", **params: Any) -
 
 
 def turns(*messages: dict[str, Any]) -> list[Any]:
-    found: list[Any] = body(messages=list(messages))["messages"]
+    found: list[Any] = body(messages=list(messages), tools=[TOOL])["messages"]
     return found
 
 
@@ -139,6 +139,9 @@ def test_no_tool_is_sent_that_may_not_be_called() -> None:
     with pytest.raises(Unsupported, match="one function"):
         history = [*HI, {"role": "assistant", "tool_calls": [CALL]}]
         body(messages=history, tools=[TOOL], tool_choice="none")
+    with pytest.raises(Unsupported, match="wants to know the tools") as refusal:
+        body(messages=history)
+    assert refusal.value.param == "tools"
 
 
 def test_a_schema_for_the_answer() -> None:

@@ -78,7 +78,11 @@ NONE = "[{when: {json: \"type(hits) == 'string'\"}, as: empty, message: hits}]"
         (CODES, 404, JSON, {"error": {"code": 800}}, Verdict.EMPTY),
         (CODES, 200, JSON, {"error": {"code": 4}}, Verdict.RATE_LIMITED),
         (CODES, 200, JSON, {"error": {"code": 7}}, Verdict.UNAVAILABLE),
-        # 404 is nothing found.
+        # 404 is nothing found, but not where another server answers it.
+        ("[]", 404, HTML, "<html>no such page</html>", Verdict.BLOCKED),
+        ("[]", 404, JSON, '{"title": "no such r}} oops', Verdict.BLOCKED),
+        ("[]", 404, JSON, {"title": "no such record"}, Verdict.NOT_FOUND),
+        ("[]", 404, PLAIN_TEXT, "", Verdict.NOT_FOUND),
         ("[{when: {status: 404}, as: empty}]", 404, JSON, {"error": "Unable"}, Verdict.EMPTY),
         # A code in the body that says success, or not.
         ("[{when: {json: \"code != '0'\"}, as: upstream_unavailable}]", 200, JSON, {"code": "5"}, Verdict.UNAVAILABLE),

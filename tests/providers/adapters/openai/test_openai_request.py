@@ -129,6 +129,30 @@ def test_a_refused_parameter_is_refused_and_never_dropped() -> None:
     assert body_of(asked(settings, seed=None))["seed"] is None
 
 
+def test_what_a_service_refuses_of_earlier_answers_is_not_sent_again() -> None:
+    """An SDK's client sends an answer back with all that it had."""
+    signed = {"extra_content": {"google": {"thought_signature": "s"}}}
+    made = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    answer = {"role": "assistant", "content": None, "tool_calls": [made | signed], **signed}
+    refused = {"role": "assistant", "content": None, "refusal": "I will not."}
+    history = [
+        {"role": "user", "content": "Hi"},
+        answer | {"reasoning_content": "Hm.", "refusal": None},
+        {"role": "tool", "tool_call_id": "c1", "content": "1"},
+        refused,
+    ]
+    names = ["extra_content", "reasoning_content", "refusal"]
+    sent = body_of(asked({"unsent_of_answers": names}, messages=history))["messages"]
+    assert sent[1] == {"role": "assistant", "content": None, "tool_calls": [made]}
+    assert sent[3] == {"role": "assistant", "content": "I will not."}
+    assert (sent[0], sent[2]) == (history[0], history[2])
+    assert body_of(asked({}, messages=history))["messages"] == history
+    plain = [{"role": "user", "content": "Hi"}]
+    kept = call(messages=plain, model="gpt-x")
+    upstream = Upstream("lab", "https://o.example", "gpt-x", settings={"unsent_of_answers": names})
+    assert ADAPTER.request(kept, upstream).body is kept.body
+
+
 def test_unknown_fields_pass_through() -> None:
     assert body_of(asked(model="gpt-y", top_k=3, vendor={"a": [1]}))["vendor"] == {"a": [1]}
 
