@@ -4,8 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 MAX_MS = 24 * 3600 * 1000
+SCHEMA: Mapping[str, Any] = {
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {
+        f"{name}_ms": {"type": "integer", "minimum": 1, "maximum": MAX_MS}
+        for name in ("connect", "first_byte", "idle", "total")
+    },
+}
 
 
 @dataclass(frozen=True, slots=True)

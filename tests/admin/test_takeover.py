@@ -170,7 +170,7 @@ def test_a_target_taken_away_stays_away(browser: Client, shipped: Sequence[Catal
 
 def test_a_target_added_on_its_own_page_makes_the_route_staffs(browser: Client) -> None:
     route = quote()
-    form = {"route": route.pk, "provider": Provider.objects.get(slug="openai").pk}
+    form = {"route": route.pk, "provider": Provider.objects.get(slug="finnhub").pk}
     form |= {"position": "0", "weight": "1", "enabled": "on"}
     answer = browser.post(reverse("admin:providers_target_add"), form)
     assert answer.status_code == 302
