@@ -50,6 +50,12 @@ def validate_retry(value: Any) -> None:
     _check_policy("retry", value)
 
 
+def validate_timeouts(value: Any) -> None:
+    """Raises ItemFault."""
+    for fault in of_timeouts(value):
+        raise ItemFault(fault.path, fault.text, fault.field)
+
+
 def of_provider(row: Any) -> Iterator[Fault]:
     if row.adapter not in ADAPTERS:
         yield Fault("adapter", f"Must be one of {', '.join(ADAPTERS)}.")

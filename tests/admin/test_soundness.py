@@ -22,7 +22,7 @@ pytestmark = pytest.mark.django_db
 @pytest.mark.parametrize(
     ("fields", "told"),
     [
-        ({"adapter": "opneai"}, "Must be one of openai, "),
+        ({"adapter": "opneai"}, "Select a valid choice. opneai is not"),
         ({"adapter": "manifest"}, "Begin one under Definitions"),
         ({"base_url": "api.example.com"}, "Must be an address such as"),
         ({"base_url": "https://api.example.com/v1?key=1"}, "Must be an address such as"),
@@ -54,7 +54,7 @@ def test_a_private_upstream_is_allowed_on_purpose(browser: Client) -> None:
 @pytest.mark.parametrize(
     ("fields", "told"),
     [
-        ({"operation": "chat.completion"}, "There is no operation chat.completion."),
+        ({"operation": "chat.completion"}, "Select a valid choice. chat.completion is"),
         ({"alias": ""}, "A route of chat.completions needs an alias."),
         ({"operation": "finance.quote"}, "Only routes of models have an alias."),
         ({"timeouts": '{"total_ms": "5s"}'}, "Must be integer."),
