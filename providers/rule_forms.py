@@ -31,8 +31,10 @@ _BREAKER = {
     "slow_call_seconds": "Slow after, s",
     "minimum_calls": "Rates from so many calls",
     "window/type": "Rates are of",
-    "window/calls": "so many calls",
-    "window/seconds": "calls of so many s",
+    "window/type:count": "the last calls",
+    "window/type:time": "the last seconds",
+    "window/calls": "How many calls",
+    "window/seconds": "How many seconds",
     "open_seconds": "Stays open, s",
     "permitted_probes": "Probes at once",
 }

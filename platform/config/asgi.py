@@ -109,6 +109,7 @@ def build(env: Any) -> Application:
     )
     WORKER.breakers = gateway.dispatcher.breakers.states
     WORKER.breaker_figures = gateway.dispatcher.breakers.figures
+    WORKER.left_out = lambda: gateway.live.snapshot.left_out
     desk = Desk(gateway)
     WORKER.explain, WORKER.ask = desk.explain, desk.ask
     WORKER.scores = gateway.scores.as_documents

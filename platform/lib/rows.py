@@ -15,6 +15,11 @@ from unfold.widgets import INPUT_CLASSES, SELECT_CLASSES, UnfoldAdminTextareaWid
 SPARE = 2  # rows that are there to be filled in
 MAX_ROWS = 200
 NONE = "none"  # a list or an object that is there and empty
+# Unfold's, but for those that mark every input of a field in which one is wrong.
+CLASSES = {
+    kind: " ".join(name for name in names if ".errors" not in name)
+    for kind, names in {"text": INPUT_CLASSES, "select": SELECT_CLASSES}.items()
+}
 _WHOLE = re.compile(r"-?[0-9]{1,18}\Z")
 _DECIMAL = re.compile(r"-?[0-9]{1,18}\.[0-9]{1,18}\Z")
 _GAPS = re.compile(r"[\s,]+")
@@ -157,7 +162,7 @@ class RowsWidget(forms.Widget):
             "count": len(shown),
             "unsaid": self.unsaid,
             "is_unsaid": value is None,
-            "classes": {"text": " ".join(INPUT_CLASSES), "select": " ".join(SELECT_CLASSES)},
+            "classes": CLASSES,
         }
         return context
 

@@ -9,9 +9,8 @@ from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
-from unfold.widgets import INPUT_CLASSES, SELECT_CLASSES
 
-from lib.rows import CheckedField, Column, column_of
+from lib.rows import CLASSES, CheckedField, Column, column_of
 
 
 def columns_of(
@@ -24,20 +23,18 @@ def columns_of(
         if "properties" in of:
             yield from columns_of(of, labels, f"{path}/")
         else:
-            yield _column(path, of, labels)._replace(label=_label(path, labels))
-
-
-def _label(path: str, labels: Mapping[str, str]) -> str:
-    words = path.rpartition("/")[2].replace("_", " ").capitalize()
-    return labels.get(path) or labels.get(path.partition("/")[2]) or words
+            inner = path.partition("/")[2]
+            known = inner if path not in labels and inner in labels else path
+            yield _column(known, of, labels)._replace(name=path)
 
 
 def _column(path: str, of: Mapping[str, Any], labels: Mapping[str, str]) -> Column:
+    label = labels.get(path, path.rpartition("/")[2].replace("_", " ").capitalize())
     if of.get("type") == "object":
-        return Column(path, path, _read_json, _write_json, tall=True)
+        return Column(path, label, _read_json, _write_json, tall=True)
     if of.get("type") == "array":
-        return Column(path, path, str.splitlines, "\n".join, tall=True)
-    return column_of(path, of, labels, required=False)
+        return Column(path, label, str.splitlines, "\n".join, tall=True)
+    return column_of(path, of, {path: label, **labels}, required=False)
 
 
 def _read_json(text: str) -> Any:
@@ -99,7 +96,7 @@ class RulesWidget(forms.Widget):
                 | {"open": part in said}
                 for part, label in self.parts.items()
             ],
-            "classes": {"text": " ".join(INPUT_CLASSES), "select": " ".join(SELECT_CLASSES)},
+            "classes": CLASSES,
         }
         return context
 
@@ -111,7 +108,7 @@ class RulesWidget(forms.Widget):
             "name": name,
             "part": part if part in self.parts else "",
             "text": column.shown(said[column.name]) if column.name in said else "",
-            "holds": "" if holds is None else column.shown(holds),
+            "holds": "" if holds is None else dict(column.choices).get(holds, column.shown(holds)),
         }
 
 

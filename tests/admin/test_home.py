@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from typing import Any
 
@@ -11,11 +12,16 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
+from django.utils import timezone
 
 from api import vitals
+from providers import services
 from providers.breaker import State
+from providers.models import Credential
+from providers.snapshot import LeftOut
 from tests import factories
 from tests.api.test_dashboard import called
+from usage.models import QuotaAlert
 
 pytestmark = pytest.mark.django_db
 MOST_QUERIES = 15
@@ -55,6 +61,55 @@ def test_what_is_wrong_comes_first(browser: Client, monkeypatch: pytest.MonkeyPa
     shown = browser.get(PART).content.decode()
     assert shown.index("&lt;i&gt;lab") < shown.index("The last 24 hours")
     assert "&lt;i&gt;lab" in browser.get(reverse("alerts")).content.decode()
+
+
+def followed(browser: Client) -> dict[str, str]:
+    """By what is wrong, the page that its link leads to."""
+    alerts = browser.get(PART).context["alerts"]
+    return {alert["code"]: browser.get(alert["lead"]).content.decode() for alert in alerts}
+
+
+def test_what_is_wrong_leads_to_its_row(browser: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab, tenant = factories.ProviderFactory(slug="lab"), factories.TenantFactory(slug="acme")
+    factories.ProviderFactory(slug="other")
+    held = factories.CredentialFactory(provider=lab, name="spare")
+    Credential.objects.filter(pk=held.pk).update(drained_at=timezone.now(), drained_reason="401")
+    broken = factories.CredentialFactory(name="moved")
+    breakers = {"lab/gpt-9": State.OPEN}
+    monkeypatch.setattr(vitals.WORKER, "breakers", lambda: breakers)
+    left = [LeftOut("credential", broken.public_id)]
+    monkeypatch.setattr(vitals.WORKER, "left_out", lambda: left)
+    used = {"threshold": 100, "limit": 10, "used": 10}
+    day = {"quota": "tenant-requests-day", "tenant_id": tenant.pk, **used}
+    QuotaAlert.objects.create(counter="quota:ten_1:2026-11-29:requests", **day)
+    pages = followed(browser)
+    row = '<th class="field-'
+    of = {code: page.count(row) for code, page in pages.items() if code != "disk_low"}
+    assert of == dict.fromkeys(
+        ("breaker_open", "credential_drained", "credential_unusable", "quota_used_up"), 1
+    )
+    QuotaAlert.objects.update(
+        counter="quota:lab:2026-11:cost", tenant_id=None, quota="provider-cost-month"
+    )
+    told = {alert["code"]: alert for alert in browser.get(PART).context["alerts"]}
+    assert told["quota_used_up"]["subject"] == "lab provider-cost-month"
+    assert browser.get(told["quota_used_up"]["lead"]).content.decode().count(row) == 1
+
+
+def test_staffs_word_on_a_breaker_is_told_with_its_reason(
+    browser: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    factories.ProviderFactory(slug="lab")
+    services.override_breaker(
+        name="lab",
+        state="FORCED_OPEN",
+        reason="unpaid <b>",
+        by="ann",
+        expires_at=timezone.now() + dt.timedelta(hours=1),
+    )
+    monkeypatch.setattr(vitals.WORKER, "breakers", lambda: {"lab": State.FORCED_OPEN})
+    page = browser.get(PART).content.decode()
+    assert "By ann: unpaid &lt;b&gt;" in page and "breaker forced open" in page
 
 
 def test_test_mode_is_apart(browser: Client) -> None:

@@ -16,9 +16,9 @@ from django.utils import timezone
 from api import vitals
 from api.v1.quotas import of_tenants
 from lib.clock import rfc3339
-from providers.breaker import State
+from providers.breaker import FORCED, State
 from providers.definition_models import Drift
-from providers.models import Credential
+from providers.models import BreakerOverride, Credential
 from tenants.keys import Mode
 from tenants.models import ApiKey, Tenant
 from tenants.windows import Window
@@ -61,7 +61,7 @@ def of_service() -> list[Alert]:
     if database["status"] != "ok":
         text = "It does not answer: no call is taken. See whether it runs and can be reached."
         return [Alert("critical", "database_down", database["kind"], text)]
-    found = [*_store(), *_breakers(), *_refusals(), *_providers()]
+    found = [*_store(), *_left_out(), *_breakers(), *_refusals(), *_providers()]
     return _worst_first([*found, *_quotas(None), *_lag(), *_disk()])
 
 
@@ -84,17 +84,42 @@ def _store() -> Iterator[Alert]:
         yield Alert("critical", "store_degraded", store["kind"], text)
 
 
+def _left_out() -> Iterator[Alert]:
+    for kind, name in vitals.WORKER.left_out():
+        if kind == "credential":
+            text = "Its secret does not open: the keys it was sealed with are gone. Write it anew."
+            yield Alert("critical", "credential_unusable", name, text)
+        else:
+            text = (
+                "It cannot be used as it is written, and calls pass it over. Open its page and "
+                "save it: the form says what is wrong. The log says more (`row_unusable`)."
+            )
+            yield Alert("critical", f"{kind}_left_out", name, text)
+
+
 def _breakers() -> Iterator[Alert]:
     texts = {
         State.OPEN: ("critical", "Its calls fail and go to others. It is tried again by itself."),
         State.HALF_OPEN: ("warning", "It is being tried again."),
-        State.FORCED_OPEN: ("warning", "Staff keep calls away from it."),
-        State.DISABLED: ("notice", "Staff let all calls through, whether they fail or not."),
+        State.FORCED_OPEN: ("warning", "Staff keep calls away from it"),
+        State.DISABLED: ("notice", "Staff let all calls through, whether they fail or not"),
     }
-    for breaker in vitals.breakers_part()["resting"]:
-        state = State(breaker["state"])
+    resting = vitals.breakers_part()["resting"]
+    words = any(breaker["state"] in FORCED for breaker in resting)
+    said = {row.name: row for row in BreakerOverride.latest(timezone.now())} if words else {}
+    for breaker in resting:
+        state, row = State(breaker["state"]), said.get(breaker["name"])
         severity, text = texts[state]
-        yield Alert(severity, f"breaker_{state.lower()}", breaker["name"], text)
+        if state in FORCED:
+            text += _word(row) if row else "."
+        since = row.created_at if row and state in FORCED else None
+        yield Alert(severity, f"breaker_{state.lower()}", breaker["name"], text, since)
+
+
+def _word(row: BreakerOverride) -> str:
+    ends = row.expires_at
+    until = f"until {ends:%Y-%m-%d %H:%M} UTC" if ends else "until they close it"
+    return f" {until}. By {row.by}: {row.reason}"
 
 
 def _refusals() -> Iterator[Alert]:
@@ -146,9 +171,17 @@ def _quotas(tenant_id: int | None) -> Iterator[Alert]:
     for row in found:
         used_up = row["percent"] >= 100
         text = "It is used up." if used_up else f"{row['percent']} % of it is used."
-        subject = " ".join(filter(None, (slugs.get(row["tenant_id"]), row["quota"])))
+        whose = slugs.get(row["tenant_id"]) or _provider_of(row["counter"])
+        subject = " ".join(filter(None, (whose, row["quota"])))
         code = "quota_used_up" if used_up else "quota_near_limit"
         yield Alert("critical" if used_up else "warning", code, subject, text, row["at"])
+
+
+def _provider_of(counter: str) -> str:
+    """Whose a counter is that is no tenant's; "" where it is of all calls (usage/demand.py)."""
+    kind, _, rest = counter.partition(":")
+    whose = rest.partition(":")[0]
+    return whose if kind == "quota" and whose != "global" else ""
 
 
 def _paces(tenant: Tenant) -> Iterator[Alert]:
