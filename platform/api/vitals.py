@@ -60,6 +60,7 @@ class Worker:
     counters: Callable[[Sequence[QuotaClaim]], list[Used | None]] = lambda claims: (
         [None] * len(claims)
     )
+    provider_quotas: Callable[[float], Sequence[tuple[str, QuotaClaim]]] = lambda _: ()
     explain: Callable[[Identity, str, Mapping[str, Any]], dict[str, Any]] = _nobody
     ask: Callable[[str, Mapping[str, Any], Mode], dict[str, Any]] = _nobody
     cache: Callable[[], Cache | None] = lambda: None
