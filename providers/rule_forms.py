@@ -119,9 +119,9 @@ def _breaker(known: Resilience) -> dict[str, Any]:
     return known.breaker.target.as_json() | {WHOLE: known.breaker.provider.as_json()}
 
 
-def _by_category() -> Iterator[tuple[str, Any]]:
-    """Operations of models first: most routes are theirs."""
-    yield "", "–"
+def operations(unsaid: str = "–") -> Iterator[tuple[str, Any]]:
+    """As choices; those of models first, for most routes are theirs."""
+    yield "", unsaid
     groups: dict[str, list[tuple[str, str]]] = {}
     for operation in sorted(registry().values(), key=lambda each: each.name):
         label = operation.category if operation.kind is Kind.DATA else "models"
@@ -131,7 +131,7 @@ def _by_category() -> Iterator[tuple[str, Any]]:
 
 
 class RouteForm(RulesForm):
-    operation = forms.ChoiceField(choices=_by_category, widget=UnfoldAdminSelectWidget)
+    operation = forms.ChoiceField(choices=operations, widget=UnfoldAdminSelectWidget)
     checks = RulesField(
         schema=answer_checks.SCHEMA,
         labels=_CHECKS,
