@@ -107,7 +107,7 @@ class ModelForm(forms.ModelForm):  # type: ignore[type-arg]
     )
     capabilities = LinesField(
         required=False,
-        help_text="One a line, such as streaming, tools, vision, json_mode, json_schema, reasoning.",
+        help_text="One a line: streaming, tools, vision, json_schema or reasoning.",
     )
 
     def clean_capabilities(self) -> list[str]:

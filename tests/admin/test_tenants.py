@@ -140,6 +140,15 @@ def test_calls_are_found_by_whose_they_are_and_who_answered(browser: Client) -> 
     assert f"{where}?q=acme&amp;outcome=error" in page
 
 
+def test_an_empty_list_says_what_was_looked_for(browser: Client) -> None:
+    where = reverse("admin:usage_usagerecord_changelist")
+    assert "There are none yet" in browser.get(where).content.decode()
+    sought = browser.get(where, {"q": "<b>none"}).content.decode()
+    assert "Nothing was found" in sought and "Add usage record" not in sought
+    plans = browser.get(reverse("admin:tenants_plan_changelist")).content.decode()
+    assert "Add plan" in plans
+
+
 def test_a_call_leads_to_its_key_and_project(browser: Client) -> None:
     key = factories.ApiKeyFactory()
     record = called(key.project.tenant, 1, key_id=key.pk, project_id=key.project_id)
