@@ -175,8 +175,7 @@ class UsageRecordAdmin(TenantsLedgerAdmin):
         "request_id",
         "tenant",
         "operation",
-        "model",
-        "provider",
+        "served_by",
         "outcome",
         "charge_usd",
         "cost_usd",
@@ -253,6 +252,10 @@ class UsageRecordAdmin(TenantsLedgerAdmin):
         if record.code == "ok":
             return "ok", str(record.status)
         return "error", f"{record.status} {record.code.replace('_', ' ')}"
+
+    @admin.display(description="served by", empty_value="-")
+    def served_by(self, record: UsageRecord) -> str:
+        return "/".join(filter(None, (record.provider, record.model)))
 
     @admin.display(description="project")
     def project(self, record: UsageRecord) -> str | None:
