@@ -69,18 +69,21 @@ class RulesWidget(forms.Widget):
     def value_from_datadict(self, data: Any, files: Any, name: str) -> Any:
         if name in data:
             return data[name]
+        if self.value_omitted_from_data(data, files, name):
+            return None  # what is not sent stays as it is
         found: dict[str, Any] = {}
         for column in self.columns:
-            if text := data.get(f"{name}-{column.name}", "").strip():
+            text = data.get(f"{name}-{column.name}", "")
+            if text.strip():
                 *steps, last = column.name.split("/")
                 part = found
                 for step in steps:
                     part = part.setdefault(step, {})
-                part[last] = column.read(text)
+                part[last] = column.read(text if column.tall else text.strip())
         return found
 
     def value_omitted_from_data(self, data: Any, files: Any, name: str) -> bool:
-        return name not in data and f"{name}-{self.columns[0].name}" not in data
+        return not any(key == name or key.startswith(f"{name}-") for key in data)
 
     def id_for_label(self, id_: str) -> str:
         return ""  # it is many fields, each with a label of its own
