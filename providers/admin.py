@@ -18,6 +18,7 @@ from providers import services
 from providers.admin_forms import ModelForm, OverrideForm
 from providers.credential_admin import CredentialInline
 from providers.models import BreakerOverride, Credential, Model, Operation, Provider, Route, Target
+from providers.rule_forms import ProviderForm, RouteForm
 from providers.target_forms import RoutesTargets, TargetForm
 from providers.warm_models import WarmRequest
 
@@ -41,6 +42,7 @@ class CatalogueAdmin(UndoableAdmin):
 
 @admin.register(Provider)
 class ProviderAdmin(CatalogueAdmin):
+    form = ProviderForm
     list_display = ["slug", "name", "category", "adapter", "enabled", "credentials_held", "source"]
     list_filter = ["enabled", "category", "adapter", "source"]
     search_fields = ["slug", "name", "public_id"]
@@ -169,6 +171,7 @@ class TargetInline(TabularInline):
 
 @admin.register(Route)
 class RouteAdmin(CatalogueAdmin):
+    form = RouteForm
     actions_list = ["cache"]
     list_display = ["__str__", "operation", "strategy", "goes_to", "enabled", "source"]
     list_filter = ["enabled", "operation", "strategy", "source"]

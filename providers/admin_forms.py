@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from typing import Any
 
 from django import forms
@@ -15,9 +16,12 @@ from unfold.widgets import (
     UnfoldAdminTextInputWidget,
 )
 
+from lib.rows import LinesField
 from providers import services
 from providers.models import BreakerOverride
 from providers.operations import Kind, registry
+
+_WORD = re.compile(r"[a-z][a-z0-9_]{0,31}\Z")
 
 
 class ReasonForm(forms.Form):
@@ -93,17 +97,23 @@ class CredentialForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 class ModelForm(forms.ModelForm):  # type: ignore[type-arg]
-    def clean_operation(self) -> str:
-        name: str = self.cleaned_data["operation"]
-        operation = registry().get(name)
-        if operation is None or operation.kind is Kind.DATA:
-            raise ValidationError("Models serve no such operation.")
-        return name
+    operation = forms.ChoiceField(
+        choices=lambda: [
+            (name, name)
+            for name, operation in sorted(registry().items())
+            if operation.kind is not Kind.DATA
+        ],
+        widget=UnfoldAdminSelectWidget,
+    )
+    capabilities = LinesField(
+        required=False,
+        help_text="One a line: streaming, tools, vision, json_schema or reasoning.",
+    )
 
     def clean_capabilities(self) -> list[str]:
         said: Any = self.cleaned_data["capabilities"] or []
-        if not isinstance(said, list) or not all(isinstance(each, str) and each for each in said):
-            raise ValidationError('Write a list of words, such as ["tools", "vision"].')
+        if not isinstance(said, list) or not all(_WORD.match(str(each)) for each in said):
+            raise ValidationError("Write words of letters, digits and _, one a line.")
         return said
 
     def clean(self) -> dict[str, Any]:

@@ -23,6 +23,7 @@ DIALECTS: dict[str, Adapter] = {
     "deepgram": deepgram.ADAPTER,
     "elevenlabs": elevenlabs.ADAPTER,
 }
+ADAPTERS: Final = (*DIALECTS, "manifest")
 _CHAT = frozenset({"chat.completions", "embeddings"})
 _OTHERS: dict[str, frozenset[str]] = {
     "openai": _CHAT | amounts.OF.keys(),

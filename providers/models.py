@@ -15,10 +15,10 @@ from django.utils import timezone
 import providers.definition_models  # noqa: F401 - Django looks for models here
 from lib.ids import prefixed
 from lib.models import Published, Topic
-from providers import amounts, answer_checks, cache_rules
+from providers import amounts, answer_checks, cache_rules, soundness
 from providers.breaker import State
-from providers.resilience import faults
 from providers.secret_form import parts_of
+from providers.soundness import refuse, validate_breaker, validate_retry
 from providers.vault import open_secret, seal_secret
 from providers.warm_models import WarmRequest
 from tenants.fields import JSONListField
@@ -29,21 +29,6 @@ from tenants.limits import (
 )
 from tenants.models import QuotaHolder, Tenant, validate_time_zone
 from tenants.quotas import PROVIDER_QUOTAS_SCHEMA, validate_provider_quotas
-
-
-def validate_breaker(value: Any) -> None:
-    """Raises ItemFault."""
-    _check_policy("breaker", value)
-
-
-def validate_retry(value: Any) -> None:
-    """Raises ItemFault."""
-    _check_policy("retry", value)
-
-
-def _check_policy(part: str, value: Any) -> None:
-    for fault in faults({part: value}):
-        raise ItemFault(fault.path[1:], fault.text, part)
 
 
 class Provider(QuotaHolder):
@@ -133,6 +118,10 @@ class Provider(QuotaHolder):
 
     def __str__(self) -> str:
         return self.name or self.slug
+
+    def clean(self) -> None:
+        """Raises ValidationError."""
+        refuse(soundness.of_provider(self))
 
     @transaction.atomic
     def save(self, *args: Any, **kwargs: Any) -> None:
@@ -318,6 +307,8 @@ class Route(Published):
 
     def clean(self) -> None:
         """Raises ValidationError."""
+        unfit = soundness.of_route(self.operation, self.alias)
+        refuse([*([unfit] if unfit else []), *soundness.of_timeouts(self.timeouts)])
         try:
             answer_checks.parse(self.checks)
         except answer_checks.CheckFault as fault:
@@ -351,12 +342,20 @@ class Target(Published):
         return str(self.model) if self.model else self.provider.slug
 
     def clean(self) -> None:
-        if self.model and self.model.provider_id != self.provider_id:
-            raise ValidationError({"model": "The model belongs to another provider."})
+        """Raises ValidationError."""
+        self._check_owner()
+        route, provider = getattr(self, "route", None), getattr(self, "provider", None)
+        if route is not None and provider is not None:
+            unfit = soundness.of_target(route.operation, provider, self.model)
+            refuse([unfit] if unfit else [])
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        self.clean()
+        self._check_owner()
         super().save(*args, **kwargs)
+
+    def _check_owner(self) -> None:
+        if self.model and self.model.provider_id != self.provider_id:
+            raise ValidationError({"model": "The model belongs to another provider."})
 
 
 class BreakerOverride(Published):

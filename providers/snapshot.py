@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import orjson
@@ -172,10 +172,18 @@ class RouteSpec:
     version: str = ""  # of all that its answers depend on, its targets apart
 
 
+class LeftOut(NamedTuple):
+    """A row that cannot work: `kind` is provider, model, route or credential."""
+
+    kind: str
+    name: str
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """All routes by (operation, alias); models by (operation, id) and (operation,
-    "provider/id"). `plans` is for the gateway to remember what it made of them."""
+    "provider/id"). `left_out` could not be used. `plans` is for the gateway to remember what it
+    made of them."""
 
     routes: Mapping[tuple[str, str], RouteSpec] = field(default_factory=dict)
     models: Mapping[tuple[str, str], RouteSpec] = field(default_factory=dict)
@@ -183,6 +191,7 @@ class Snapshot:
     disabled_operations: frozenset[str] = frozenset()
     breaker_overrides: Mapping[str, Override] = field(default_factory=dict)
     warm_requests: tuple[WarmSpec, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
     plans: dict[Any, Any] = field(default_factory=dict, compare=False)
 
     def route(self, operation: str, name: str) -> RouteSpec | None:
@@ -192,20 +201,23 @@ class Snapshot:
 
 def load() -> Snapshot:
     """The tables as they are now (blocking). Rows that cannot work are left out and logged."""
-    providers = _load_providers()
+    left_out: list[LeftOut] = []
+    providers = _load_providers(left_out)
     specs: dict[int, tuple[ProviderSpec, ModelSpec]] = {}
     for row in models.Model.objects.filter(enabled=True):
         if row.provider_id in providers:
-            with _left_out_if_broken("model", row.model_id):
+            with _left_out_if_broken("model", row.model_id, left_out):
                 specs[row.pk] = (providers[row.provider_id], _model(row))
     disabled = models.Operation.objects.filter(enabled=False).values_list("name", flat=True)
+    routes = _load_routes(providers, specs, left_out)
     return Snapshot(
-        routes=_load_routes(providers, specs),
+        routes=routes,
         models=_implicit_routes(specs.values()),
         providers={spec.slug: spec for spec in providers.values()},
         disabled_operations=frozenset(disabled),
         breaker_overrides=_load_overrides(),
         warm_requests=_load_warm_requests(),
+        left_out=tuple(left_out),
     )
 
 
@@ -213,27 +225,28 @@ def spec_of(row: models.Provider) -> ProviderSpec:
     """One provider, whether or not it is enabled. Raises ValueError, KeyError or TypeError for
     a row that cannot work."""
     held = models.Credential.objects.filter(enabled=True, provider=row)
-    return _provider(row, _load_secrets(held).get(row.pk, {}), HousePolicy.current())
+    return _provider(row, _load_secrets(held, []).get(row.pk, {}), HousePolicy.current())
 
 
-def _load_providers() -> dict[int, ProviderSpec]:
-    secrets = _load_secrets(models.Credential.objects.filter(enabled=True))
+def _load_providers(left_out: list[LeftOut]) -> dict[int, ProviderSpec]:
+    secrets = _load_secrets(models.Credential.objects.filter(enabled=True), left_out)
     house = HousePolicy.current()
     specs = {}
     drifting = Exists(Drift.objects.filter(slug=OuterRef("slug")))
     rows = models.Provider.objects.filter(enabled=True).annotate(drifting=drifting)
     for row in rows.order_by("pk"):
-        with _left_out_if_broken("provider", row.slug):
+        with _left_out_if_broken("provider", row.slug, left_out):
             specs[row.pk] = _provider(row, secrets.get(row.pk, {}), house)
     return specs
 
 
 @contextmanager
-def _left_out_if_broken(kind: str, name: str) -> Iterator[None]:
+def _left_out_if_broken(kind: str, name: str, left_out: list[LeftOut]) -> Iterator[None]:
     """A row that cannot work must not take the others along."""
     try:
         yield
     except Exception as error:
+        left_out.append(LeftOut(kind, name))
         log.exception("row_unusable", kind=kind, name=name, reason=type(error).__name__)
 
 
@@ -312,14 +325,14 @@ def allowances(rows: Iterable[models.Provider]) -> list[Allowance]:
     house = HousePolicy.current()
     found = []
     for row in rows:
-        with _left_out_if_broken("provider", row.slug):
+        with _left_out_if_broken("provider", row.slug, []):
             since = in_force_since(row, house)
             found.append(Allowance(row.slug, _quotas(row, house), since, row.time_zone))
     return found
 
 
 def _load_secrets(
-    rows: QuerySet[models.Credential],
+    rows: QuerySet[models.Credential], left_out: list[LeftOut]
 ) -> dict[int, dict[int | None, tuple[CredentialSpec, ...]]]:
     secrets: dict[int, dict[int | None, tuple[CredentialSpec, ...]]] = {}
     for row in rows.order_by("pk"):
@@ -327,6 +340,7 @@ def _load_secrets(
             spec = CredentialSpec(row.public_id, row.secret(), row.drained_at is not None)
         except SealBroken as error:
             log.error("credential_unusable", credential=row.public_id, reason=str(error))
+            left_out.append(LeftOut("credential", row.public_id))
             continue
         owners = secrets.setdefault(row.provider_id, {})
         owners[row.tenant_id] = (*owners.get(row.tenant_id, ()), spec)
@@ -344,12 +358,14 @@ def _model(row: models.Model) -> ModelSpec:
 
 
 def _load_routes(
-    providers: Mapping[int, ProviderSpec], specs: Mapping[int, tuple[ProviderSpec, ModelSpec]]
+    providers: Mapping[int, ProviderSpec],
+    specs: Mapping[int, tuple[ProviderSpec, ModelSpec]],
+    left_out: list[LeftOut],
 ) -> dict[tuple[str, str], RouteSpec]:
     routes = {}
     rows = models.Route.objects.filter(enabled=True).prefetch_related("targets")
     for row in rows:
-        with _left_out_if_broken("route", str(row)):
+        with _left_out_if_broken("route", str(row), left_out):
             routes[row.operation, row.alias] = _route(row, providers, specs)
     return routes
 

@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 MAX_MS = 24 * 3600 * 1000
+SCHEMA: Mapping[str, Any] = {
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {
+        f"{name}_ms": {"type": "integer", "minimum": 1, "maximum": MAX_MS}
+        for name in ("connect", "first_byte", "idle", "total")
+    },
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +40,10 @@ class Timeouts:
             if f"{name}_ms" in milliseconds
         }
         return replace(self, **fields) if fields else self
+
+    def as_json(self) -> dict[str, int]:
+        """As `over` reads them."""
+        return {f"{name}_ms": round(seconds * 1000) for name, seconds in asdict(self).items()}
 
 
 def _seconds(milliseconds: object) -> float:

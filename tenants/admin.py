@@ -33,6 +33,10 @@ class HousePolicyAdmin(UndoableAdmin):
     readonly_fields = ["changed_at"]
 
     def has_add_permission(self, request: HttpRequest) -> bool:
+        """There is one row. All pages ask, for their menus; only its own ask the database."""
+        page = request.resolver_match and request.resolver_match.url_name
+        if not (page or "").startswith("tenants_housepolicy"):
+            return False
         return super().has_add_permission(request) and not HousePolicy.objects.exists()
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:

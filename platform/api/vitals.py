@@ -29,6 +29,7 @@ from lib.problems import Unavailable
 from providers.breaker import State
 from providers.breakers import OF_A_TENANT, Figures
 from providers.models import Credential, Provider
+from providers.snapshot import LeftOut
 from tenants.keys import Mode
 from usage.counters.claims import QuotaClaim, Used
 from usage.models import OpenCall, UsageRecord
@@ -53,11 +54,13 @@ class Worker:
     breakers: Callable[[], Mapping[str, State]] = dict
     breaker_figures: Callable[[], Sequence[Figures]] = list
     in_flight: Callable[[], int] = int
+    left_out: Callable[[], Sequence[LeftOut]] = list
     scores: Callable[[], Mapping[str, Mapping[str, Any]]] = dict
     counters_ready: Callable[[], bool] = lambda: True
     counters: Callable[[Sequence[QuotaClaim]], list[Used | None]] = lambda claims: (
         [None] * len(claims)
     )
+    provider_quotas: Callable[[float], Sequence[tuple[str, QuotaClaim]]] = lambda _: ()
     explain: Callable[[Identity, str, Mapping[str, Any]], dict[str, Any]] = _nobody
     ask: Callable[[str, Mapping[str, Any], Mode], dict[str, Any]] = _nobody
     cache: Callable[[], Cache | None] = lambda: None

@@ -16,7 +16,7 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
 from unfold.decorators import action, display
-from unfold.widgets import UnfoldAdminTextInputWidget
+from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from billing.models import KINDS, PER_THOUSAND, Correction, Price
 from billing.services import add_price
@@ -25,7 +25,7 @@ from lib.admin import ModelAdmin
 from lib.money import to_micro, to_usd
 from providers.admin import ModelAdminPage
 from providers.models import Model
-from providers.operations import registry
+from providers.rule_forms import operations
 from usage.admin import LedgerAdmin
 
 LARGEST = 2**63
@@ -65,6 +65,9 @@ class UsdField(forms.CharField):
 
 
 class PriceForm(forms.ModelForm):  # type: ignore[type-arg]
+    operation = forms.ChoiceField(
+        choices=lambda: operations("all"), required=False, widget=UnfoldAdminSelectWidget
+    )
     input = UsdField("per million tokens, such as 1.25.")
     output = UsdField("per million tokens.")
     cached_input = UsdField("per million tokens. Empty: as input.")
@@ -83,12 +86,6 @@ class PriceForm(forms.ModelForm):  # type: ignore[type-arg]
             self.fields["effective_from"].help_text = "Empty: from now on."
         if self.instance.pk is None:
             self.initial["effective_from"] = None
-
-    def clean_operation(self) -> str:
-        name: str = self.cleaned_data["operation"]
-        if name and name not in registry():
-            raise ValidationError("There is no such operation. Leave it empty for all.")
-        return name
 
     def clean(self) -> dict[str, Any]:
         cleaned: dict[str, Any] = super().clean() or self.cleaned_data

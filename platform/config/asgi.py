@@ -44,6 +44,7 @@ from usage.admission import Admissions
 from usage.counters.claims import Counters
 from usage.counters.memory import MemoryCounters
 from usage.counters.shared import SharedCounters
+from usage.demand import quotas_of_provider
 from usage.journals import journal_for
 from usage.ledger import Ledger
 from usage.truth import LedgerTruth
@@ -109,6 +110,7 @@ def build(env: Any) -> Application:
     )
     WORKER.breakers = gateway.dispatcher.breakers.states
     WORKER.breaker_figures = gateway.dispatcher.breakers.figures
+    WORKER.left_out = lambda: gateway.live.snapshot.left_out
     desk = Desk(gateway)
     WORKER.explain, WORKER.ask = desk.explain, desk.ask
     WORKER.scores = gateway.scores.as_documents
@@ -116,6 +118,11 @@ def build(env: Any) -> Application:
     WORKER.on_loop = gateway.on_loop
     WORKER.in_flight = lambda: gateway.observer.in_flight
     WORKER.counters = gateway.read_counters
+    WORKER.provider_quotas = lambda now: [
+        (provider.slug, claim)
+        for provider in gateway.live.snapshot.providers.values()
+        for claim in quotas_of_provider(provider, now)
+    ]
     WORKER.counters_ready = lambda: gateway.admissions.counters.ready
     return Application(gateway)
 

@@ -1,5 +1,6 @@
 """Lists as staff edit them. One of rules has a row for each, and a column for each thing that its
-schema knows; one of words has a line for each. Who sends JSON is understood too."""
+schema knows; one of words has a line for each. Who sends JSON is understood too. Objects are edited
+in lib/rules.py."""
 
 from __future__ import annotations
 
@@ -14,7 +15,13 @@ from unfold.widgets import INPUT_CLASSES, SELECT_CLASSES, UnfoldAdminTextareaWid
 SPARE = 2  # rows that are there to be filled in
 MAX_ROWS = 200
 NONE = "none"  # a list or an object that is there and empty
+# Unfold's, but for those that mark every input of a field in which one is wrong.
+CLASSES = {
+    kind: " ".join(name for name in names if ".errors" not in name)
+    for kind, names in {"text": INPUT_CLASSES, "select": SELECT_CLASSES}.items()
+}
 _WHOLE = re.compile(r"-?[0-9]{1,18}\Z")
+_DECIMAL = re.compile(r"-?[0-9]{1,18}\.[0-9]{1,18}\Z")
 _GAPS = re.compile(r"[\s,]+")
 _YES, _NO = "true", "false"
 
@@ -29,6 +36,13 @@ class Column(NamedTuple):
     write: Callable[[Any], str]
     choices: Sequence[tuple[str, str]] = ()
     hint: str = ""
+    tall: bool = False
+
+    def shown(self, value: Any) -> str:
+        try:
+            return self.write(value)
+        except (AttributeError, TypeError):
+            return str(value)  # what somebody else wrote there
 
 
 def columns_of(schema: Mapping[str, Any], labels: Mapping[str, str]) -> list[Column]:
@@ -37,15 +51,16 @@ def columns_of(schema: Mapping[str, Any], labels: Mapping[str, str]) -> list[Col
     `name:` where it may be left unsaid), of an example (`name=`)."""
     items = schema["items"]
     return [
-        _column(name, of, labels, required=name in items["required"])
+        column_of(name, of, labels, required=name in items["required"])
         for name, of in items["properties"].items()
         if name in items["required"] or len(of.get("enum", ("", ""))) > 1
     ]
 
 
-def _column(
+def column_of(
     name: str, of: Mapping[str, Any], labels: Mapping[str, str], *, required: bool
 ) -> Column:
+    """`labels` as in columns_of."""
     label = labels.get(name, name.replace("_", " ").capitalize())
     unsaid = ("", "–" if required else labels.get(f"{name}:", "–"))
     if "enum" in of:
@@ -69,6 +84,10 @@ def _boolean(text: str) -> Any:
 def _whole(text: str) -> Any:
     plain = text.replace(",", "").replace("_", "").replace(" ", "")
     return int(plain) if _WHOLE.match(plain) else text
+
+
+def _number(text: str) -> Any:
+    return float(text) if _DECIMAL.match(text) else _whole(text)
 
 
 def _several(text: str) -> list[str]:
@@ -100,6 +119,7 @@ def _pairs(value: Any) -> str:
 _TYPES: Mapping[str, tuple[Callable[[str], Any], Callable[[Any], str]]] = {
     "string": (str, str),
     "integer": (_whole, _digits),
+    "number": (_number, _digits),
     "array of string": (_several, _listed),
     "array of integer": (_numbers, _listed),
     "object": (_weighed, _pairs),
@@ -142,7 +162,7 @@ class RowsWidget(forms.Widget):
             "count": len(shown),
             "unsaid": self.unsaid,
             "is_unsaid": value is None,
-            "classes": {"text": " ".join(INPUT_CLASSES), "select": " ".join(SELECT_CLASSES)},
+            "classes": CLASSES,
         }
         return context
 
@@ -158,25 +178,41 @@ class RowsWidget(forms.Widget):
             {
                 "column": column,
                 "name": f"{prefix}-{column.name}",
-                "text": _shown(column, row[column.name]) if column.name in row else "",
+                "text": column.shown(row[column.name]) if column.name in row else "",
             }
             for column in self.columns
         ]
         return {"cells": cells, "number": number, "remove": f"{prefix}-remove", "is_new": not row}
 
 
-def _shown(column: Column, value: Any) -> str:
-    try:
-        return column.write(value)
-    except (AttributeError, TypeError):
-        return str(value)  # what somebody else wrote there
-
-
-class RowsField(forms.JSONField):
-    """`check` raises what is wrong in a list (a ValidationError, with a `path` of its own)."""
+class CheckedField(forms.JSONField):
+    """What a widget makes of many fields. `check` raises what is wrong in it (a ValidationError,
+    with a `path` of its own)."""
 
     empty_values = [None, ""]
+    check: Callable[[Any], None]
 
+    def prepare_value(self, value: Any) -> Any:
+        return value
+
+    def bound_data(self, data: Any, initial: Any) -> Any:
+        return super().bound_data(data, initial) if isinstance(data, str) else data
+
+    def clean(self, value: Any) -> Any:
+        rules = super().clean(value)
+        if value is None or isinstance(value, str):
+            return rules  # sent as JSON: what is wrong is told by its path there
+        try:
+            self.check(rules)
+        except ValidationError as fault:
+            raise ValidationError(self.told(fault, getattr(fault, "path", ()))) from None
+        return rules
+
+    def told(self, fault: ValidationError, path: Sequence[str | int]) -> str:
+        raise NotImplementedError
+
+
+class RowsField(CheckedField):
     def __init__(
         self,
         *,
@@ -189,27 +225,10 @@ class RowsField(forms.JSONField):
         self.labels = {column.name: column.label for column in columns}
         self.check = check
 
-    def prepare_value(self, value: Any) -> Any:
-        return value
-
-    def bound_data(self, data: Any, initial: Any) -> Any:
-        return super().bound_data(data, initial) if isinstance(data, str) else data
-
-    def clean(self, value: Any) -> Any:
-        rules = super().clean(value)
-        if not isinstance(value, list):
-            return rules  # sent as JSON: what is wrong is told by its path there
-        try:
-            self.check(rules)
-        except ValidationError as fault:
-            raise ValidationError(self._told(fault)) from None
-        return rules
-
-    def _told(self, fault: ValidationError) -> str:
-        path: Sequence[Any] = getattr(fault, "path", ())
+    def told(self, fault: ValidationError, path: Sequence[str | int]) -> str:
         if not path or not isinstance(path[0], int):
             return "; ".join(fault.messages)
-        column = self.labels.get(path[1], "") if len(path) > 1 else ""
+        column = self.labels.get(str(path[1]), "") if len(path) > 1 else ""
         where = f"Row {path[0] + 1}, {column}" if column else f"Row {path[0] + 1}"
         return f"{where}: {getattr(fault, 'text', fault)}"
 

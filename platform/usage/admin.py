@@ -6,16 +6,18 @@ import datetime as dt
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import OuterRef, QuerySet, Subquery
+from django.db.models import OuterRef, Q, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
+from django.urls import reverse
 from django.utils import timezone
-from unfold.decorators import action
+from django.utils.html import format_html
+from unfold.decorators import action, display
 from unfold.paginator import InfinitePaginator
 
 from accounts.identity import HOUSE
 from lib.admin import ModelAdmin
-from lib.ids import first_uuid7
+from lib.ids import first_uuid7, is_uuid
 from lib.money import to_usd
 from tenants.keys import Mode
 from tenants.models import Tenant
@@ -151,6 +153,21 @@ class ModeFilter(admin.SimpleListFilter):
         return queryset.filter(mode=self.value()) if self.value() else queryset
 
 
+def _recent(request: HttpRequest, rows: QuerySet[Any]) -> QuerySet[Any]:
+    """Of the last 24 hours, unless a month or a day is chosen."""
+    if "month" in request.GET or "day" in request.GET:
+        return rows
+    since = timezone.now() - dt.timedelta(days=1)
+    return rows.filter(request_id__gte=first_uuid7(since.timestamp()))
+
+
+def _link(page: str, pk: int | None) -> str | None:
+    """By its number, to the page that has its name: the row may be gone."""
+    if pk is None:
+        return None
+    return format_html('<a href="{}">{}</a>', reverse(f"admin:{page}_change", args=[pk]), pk)
+
+
 @admin.register(UsageRecord)
 class UsageRecordAdmin(TenantsLedgerAdmin):
     list_display = [
@@ -158,9 +175,8 @@ class UsageRecordAdmin(TenantsLedgerAdmin):
         "request_id",
         "tenant",
         "operation",
-        "model",
-        "provider",
-        "status",
+        "served_by",
+        "outcome",
         "charge_usd",
         "cost_usd",
         "latency_ms",
@@ -169,8 +185,8 @@ class UsageRecordAdmin(TenantsLedgerAdmin):
     list_filter = [MonthFilter, DayFilter, OutcomeFilter, ModeFilter, "streamed", "estimate"]
     search_fields = ["request_id__exact"]
     search_help_text = (
-        "A whole request id. Filters find calls of the last 24 hours, unless a month or a day is "
-        "chosen."
+        "A whole request id; or a tenant, provider or model. All but the id find calls of the "
+        "last 24 hours, unless a month or a day is chosen."
     )
     ordering = ["-request_id"]
     fieldsets = [
@@ -178,7 +194,7 @@ class UsageRecordAdmin(TenantsLedgerAdmin):
             "The call",
             {
                 "fields": [
-                    *("request_id", "created_at", "tenant", "project_id", "key_id", "user_id"),
+                    *("request_id", "created_at", "tenant", "project", "key", "user"),
                     *("mode", "operation", "route", "bytes"),
                 ]
             },
@@ -213,10 +229,45 @@ class UsageRecordAdmin(TenantsLedgerAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         """What a filter finds may be one call in millions, and there is no index to find it by."""
         rows = super().get_queryset(request)
-        if "month" in request.GET or "day" in request.GET or not RARE & request.GET.keys():
-            return rows
-        since = timezone.now() - dt.timedelta(days=1)
-        return rows.filter(request_id__gte=first_uuid7(since.timestamp()))
+        return _recent(request, rows) if RARE & request.GET.keys() else rows
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        word = search_term.strip()
+        if not word or is_uuid(word):
+            found, twice = super().get_search_results(request, queryset, word)
+            return found, twice
+        tenant = Tenant.objects.filter(slug=word).values_list("pk", flat=True).first()
+        if tenant is None:
+            found = queryset.filter(Q(provider=word) | Q(model=word))
+        else:
+            found = queryset.filter(tenant_id=tenant)
+        return _recent(request, found), False
+
+    @display(  # type: ignore[untyped-decorator]
+        description="outcome", ordering="status", label={"ok": "success", "error": "danger"}
+    )
+    def outcome(self, record: UsageRecord) -> tuple[str, str]:
+        if record.code == "ok":
+            return "ok", str(record.status)
+        return "error", f"{record.status} {record.code.replace('_', ' ')}"
+
+    @admin.display(description="served by", empty_value="-")
+    def served_by(self, record: UsageRecord) -> str:
+        return "/".join(filter(None, (record.provider, record.model)))
+
+    @admin.display(description="project")
+    def project(self, record: UsageRecord) -> str | None:
+        return _link("tenants_project", record.project_id)
+
+    @admin.display(description="API key")
+    def key(self, record: UsageRecord) -> str | None:
+        return _link("tenants_apikey", record.key_id)
+
+    @admin.display(description="user")
+    def user(self, record: UsageRecord) -> str | None:
+        return _link("accounts_user", record.user_id)
 
     def change_view(
         self,

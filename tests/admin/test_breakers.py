@@ -12,7 +12,9 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
+from api.vitals import WORKER
 from lib.models import Revision, Topic
+from providers.breaker import State
 from providers.models import BreakerOverride
 from providers.services import override_breaker
 from tests.factories import ModelFactory, OperationFactory, ProviderFactory, TargetFactory
@@ -91,3 +93,20 @@ def test_operations_tell_how_many_targets_serve_them(browser: Client) -> None:
     TargetFactory(route=route, model__provider__enabled=False)
     rows = browser.get(reverse("admin:providers_operation_changelist")).context["cl"].result_list
     assert {row.name: row.served for row in rows} == {"chat.completions": 1, "finance.quote": None}
+
+
+def test_what_staff_ended_is_over_at_once_on_the_page(
+    browser: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The workers hear of it within a second, and the page comes sooner."""
+    lab = ProviderFactory(slug="lab")
+    monkeypatch.setattr(WORKER, "breakers", lambda: {"lab": State.FORCED_OPEN})
+    page = reverse("admin:providers_provider_change", args=[lab.pk])
+    override_breaker(name="lab", state="FORCED_OPEN", reason="unpaid", by="ann")
+    assert "<strong>FORCED_OPEN</strong>" in (shown := browser.get(page).content.decode())
+    assert "ann: “unpaid”" in shown
+    override_breaker(name="lab", state="CLOSED", reason="paid", by="ann")
+    shown = browser.get(page).content.decode()
+    assert "<strong>CLOSED</strong>" in shown and "“paid”" not in shown
+    (row,) = browser.get(reverse(LIST)).context["cl"].result_list
+    assert row.breaker_state is State.CLOSED

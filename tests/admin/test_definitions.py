@@ -118,6 +118,27 @@ def test_trying_shows_request_answer_and_what_it_comes_to(browser: Client) -> No
     assert "This is required" in told or "quote" in told
 
 
+def test_an_example_is_chosen_of_those_that_there_are(browser: Client) -> None:
+    made(browser)
+    asked = {"operation": "finance.fx_rate", "against": "example", "try": "1"}
+    assert "&quot;verdict&quot;: &quot;not_found&quot;" in page(
+        browser, FIRST, **asked, example="not-found"
+    )
+    assert "Select a valid choice" in page(browser, FIRST, **asked, example="none")
+
+
+def test_what_is_in_force_leads_to_its_provider_and_routes(browser: Client) -> None:
+    made(browser)
+    page(browser, FIRST, activate="1")
+    shown = page(browser, LIST)
+    provider = Provider.objects.get()
+    assert reverse("admin:providers_provider_change", args=[provider.pk]) in shown
+    for target in provider.targets.all():
+        assert reverse("admin:providers_route_change", args=[target.route_id]) in shown
+    provider.targets.all().delete()
+    assert "No route leads there yet" in page(browser, LIST)
+
+
 def test_verify_now(browser: Client) -> None:
     with replying() as upstream:
         upstream.body = GOOD

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -60,7 +61,9 @@ def sent_back(page: Any) -> dict[str, Any]:
     for field in (field for form in forms for field in form):
         value = field.value()
         if value is not None and value is not False and value != "":
-            sent[field.html_name] = "on" if value is True else str(value)
+            is_json = isinstance(value, dict | list)
+            text = json.dumps(value) if is_json else str(value)
+            sent[field.html_name] = "on" if value is True else text
         if field.field.show_hidden_initial:
             sent[field.html_initial_name] = str(value)
     return sent
@@ -170,7 +173,7 @@ def test_a_target_taken_away_stays_away(browser: Client, shipped: Sequence[Catal
 
 def test_a_target_added_on_its_own_page_makes_the_route_staffs(browser: Client) -> None:
     route = quote()
-    form = {"route": route.pk, "provider": Provider.objects.get(slug="openai").pk}
+    form = {"route": route.pk, "provider": Provider.objects.get(slug="finnhub").pk}
     form |= {"position": "0", "weight": "1", "enabled": "on"}
     answer = browser.post(reverse("admin:providers_target_add"), form)
     assert answer.status_code == 302

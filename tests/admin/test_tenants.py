@@ -118,6 +118,46 @@ def test_calls_are_found_by_month_day_and_outcome(browser: Client) -> None:
     assert found(outcome="error") == set()  # of the last day, as the page says
 
 
+def test_calls_are_found_by_whose_they_are_and_who_answered(browser: Client) -> None:
+    acme, other = factories.TenantFactory(slug="acme"), factories.TenantFactory(slug="lab")
+    mine = called(acme, 1, provider="openai", model="gpt-5", code="upstream_timeout")
+    theirs = called(other, 1, provider="acme-ai", model="m")
+    old = called(acme, 24 * 40, provider="openai")
+    where = reverse("admin:usage_usagerecord_changelist")
+
+    def found(**query: str) -> set[str]:
+        rows = browser.get(where, query).context["cl"].result_list
+        return {row.request_id for row in rows}
+
+    for word in (" acme ", "openai", "gpt-5", mine.request_id):
+        assert found(q=word) == {mine.request_id}
+    assert found(q="acme", month=f"{old.created_at:%Y-%m}") == {old.request_id}
+    assert found(q="acme", outcome="error") == {mine.request_id}
+    assert found(q="acme-ai") == found(q="lab") == {theirs.request_id}
+    assert found(q="nobody") == found(q="%") == set()
+    assert found(q=old.request_id) == {old.request_id}  # an id, whenever it was
+    page = browser.get(reverse("admin:tenants_tenant_change", args=[acme.pk])).content.decode()
+    assert f"{where}?q=acme&amp;outcome=error" in page
+
+
+def test_an_empty_list_says_what_was_looked_for(browser: Client) -> None:
+    where = reverse("admin:usage_usagerecord_changelist")
+    assert "There are none yet" in browser.get(where).content.decode()
+    sought = browser.get(where, {"q": "<b>none"}).content.decode()
+    assert "Nothing was found" in sought and "Add usage record" not in sought
+    plans = browser.get(reverse("admin:tenants_plan_changelist")).content.decode()
+    assert "Add plan" in plans
+
+
+def test_a_call_leads_to_its_key_and_project(browser: Client) -> None:
+    key = factories.ApiKeyFactory()
+    record = called(key.project.tenant, 1, key_id=key.pk, project_id=key.project_id)
+    where = reverse("admin:usage_usagerecord_change", args=[record.request_id])
+    page = browser.get(where).content.decode()
+    assert reverse("admin:tenants_apikey_change", args=[key.pk]) in page
+    assert reverse("admin:tenants_project_change", args=[key.project_id]) in page
+
+
 def test_no_page_of_the_ledger_looks_through_all_of_it(browser: Client) -> None:
     """Which modes there are is known, and what is rare is looked for in one day."""
     called(factories.TenantFactory(), 0)

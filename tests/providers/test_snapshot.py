@@ -258,6 +258,7 @@ def test_a_broken_provider_takes_no_other_along(fault: dict[str, Any]) -> None:
     snapshot = load()
     assert names(snapshot, "fast") == [str(good.model)]
     assert broken.provider.slug not in snapshot.providers
+    assert snapshot.left_out == (("provider", broken.provider.slug),)
 
 
 @pytest.mark.parametrize("fault", [{"capabilities": 5}, {"capabilities": [["x"]]}], ids=str)

@@ -11,8 +11,8 @@ from django.db import transaction
 from django.utils import timezone
 
 from accounts.models import User
-from api.configuration.addresses import leads_inside
 from api.configuration.catalogue import columns, follow_routes, load_models, load_prices
+from lib.inside import leads_inside
 from providers import definitions
 from providers.catalogue import CatalogueError, CatalogueFile
 from providers.definition_models import Definition

@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 from jsonschema_rs import Draft202012Validator
 
-from providers import answer_checks, breaker_policy, cache_rules, resilience
+from providers import answer_checks, breaker_policy, cache_rules, resilience, timeouts
 from providers.catalogue.located import LocatedDocument, YamlError, read_yaml
 from providers.operations.checking import faults as schema_faults
 from tenants import limits, quotas
@@ -109,6 +109,7 @@ def _validator() -> Draft202012Validator:
         "cache": cache_rules.SCHEMA,
         "checks": answer_checks.SCHEMA,
         "retry": resilience.RETRY_SCHEMA,
+        "timeouts": timeouts.SCHEMA,
         "rate_limits": limits.RATE_LIMITS_SCHEMA,
         "provider_rate_limits": limits.PROVIDER_RATE_LIMITS_SCHEMA,
         "house_rate_limits": limits.HOUSE_RATE_LIMITS_SCHEMA,

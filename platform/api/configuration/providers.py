@@ -7,15 +7,15 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 
-from api.configuration.addresses import leads_inside
 from api.configuration.document import Place
 from api.configuration.prices import apply_model_price, apply_price
 from api.configuration.run import Kind, Run
+from lib.inside import leads_inside
 from lib.sealing import SealBroken
 from providers import services
 from providers.adapters.manifest import ManifestError, compile_manifest
 from providers.definitions import adopt
-from providers.dialects import DIALECTS, serves
+from providers.dialects import ADAPTERS, serves
 from providers.models import Credential, Model, Provider
 from providers.secret_form import parts_of, written
 from tenants.models import Tenant
@@ -71,9 +71,8 @@ def _complete(run: Run, item: Mapping[str, Any], values: dict[str, Any], place: 
 
 
 def _check_adapter(run: Run, adapter: str, place: Place) -> None:
-    known = [*DIALECTS, "manifest"]
-    if adapter not in known:
-        raise run.fault((*place, "adapter"), f"Must be one of {', '.join(known)}.")
+    if adapter not in ADAPTERS:
+        raise run.fault((*place, "adapter"), f"Must be one of {', '.join(ADAPTERS)}.")
 
 
 def _check_address(run: Run, row: Provider, values: Mapping[str, Any], place: Place) -> None:

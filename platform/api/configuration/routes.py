@@ -7,6 +7,7 @@ from typing import Any
 
 from api.configuration.document import Place
 from api.configuration.run import Kind, Run
+from providers import soundness
 from providers.models import Model, Provider, Route, Target
 from providers.operations import Kind as OperationKind
 from providers.operations import registry
@@ -31,13 +32,8 @@ def apply_route(run: Run, item: Mapping[str, Any], place: Place) -> None:
 
 
 def _check_operation(run: Run, operation: str, alias: str, place: Place) -> None:
-    known = registry().get(operation)
-    if known is None:
-        raise run.fault((*place, "operation"), f"There is no operation {operation}.")
-    if known.kind is OperationKind.DATA and alias:
-        raise run.fault((*place, "alias"), "Only routes of models have an alias. Leave it out.")
-    if known.kind is not OperationKind.DATA and not alias:
-        raise run.fault(place, f"A route of {operation} needs an `alias`.")
+    if fault := soundness.of_route(operation, alias):
+        raise run.fault((*place, fault.field), fault.text)
 
 
 def _apply_targets(
@@ -92,22 +88,13 @@ def _target(run: Run, route: Route, item: Mapping[str, Any], place: Place) -> di
 def _model(
     run: Run, route: Route, provider: Provider, item: Mapping[str, Any], place: Place
 ) -> int | None:
-    if registry()[route.operation].kind is OperationKind.DATA:
-        if "model" in item:
-            raise run.fault((*place, "model"), "A data operation's target has no model.")
-        if route.operation not in (provider.manifest or {}).get("operations", {}):
-            raise run.fault(place, f"{provider.slug} does not serve {route.operation}.")
-        return None
-    if "model" not in item:
-        raise run.fault(place, "`model` is missing.")
-    model: Model | None = Model.objects.filter(provider=provider, model_id=item["model"]).first()
-    if model is None or model.operation != route.operation:
-        raise run.fault(
-            (*place, "model"),
-            f"{provider.slug} has no model {item['model']} for {route.operation}. "
-            "Add it to the provider's `models`.",
-        )
-    return model.pk
+    model = None
+    if name := item.get("model"):
+        model = Model.objects.filter(provider=provider, model_id=name).first()
+        model = model or Model(provider=provider, model_id=name, operation="")
+    if fault := soundness.of_target(route.operation, provider, model):
+        raise run.fault((*place, fault.field), fault.text)
+    return model.pk if model else None
 
 
 def _columns(target: Target) -> dict[str, Any]:

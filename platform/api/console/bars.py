@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from api.dashboard.alerts import span
 from lib.money import to_usd
 from tenants.quotas import Metric
 
@@ -20,4 +21,5 @@ def bar(standing: Mapping[str, Any]) -> dict[str, Any]:
         f"{name}_told": f"${to_usd(standing[name])}" if is_cost else f"{standing[name]:,}"
         for name in ("limit", "used", "reserved")
     }
-    return {**standing, "used_percent": used, "reserved_percent": reserved, **told}
+    lasts = span(standing["days_left"]) if standing["days_left"] else ""
+    return {**standing, "used_percent": used, "reserved_percent": reserved, "lasts": lasts, **told}

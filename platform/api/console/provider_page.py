@@ -20,7 +20,8 @@ from api.vitals import WORKER
 from billing.services import prices_in_force
 from billing.versions import usd
 from lib.audit import AuditEntry, object_id
-from providers.breaker import State
+from providers.breaker import FORCED, State
+from providers.breakers import Figures
 from providers.models import BreakerOverride, Model, Provider, Target
 from providers.snapshot import allowances
 from usage.demand import quotas_of_provider
@@ -60,9 +61,14 @@ def breakers_of(provider: Provider) -> Iterator[dict[str, Any]]:
         yield {
             "name": name,
             "state": known.get(name, State.CLOSED).value,
-            "figures": figures.get(name),
-            "said": said.get(name) if name in known else None,
+            "figures": _as_now(figures.get(name), known.get(name, State.CLOSED)),
+            "said": said.get(name) if known.get(name) in FORCED else None,
         }
+
+
+def _as_now(known: Figures | None, state: State) -> Figures | None:
+    """A worker's figures, but not of before staff spoke: it hears of that within a second."""
+    return known if known is not None and known.state is state else None
 
 
 def _quotas(provider: Provider) -> list[dict[str, Any]]:

@@ -55,10 +55,14 @@ class Standing:
 def states(said: Iterable[BreakerOverride] | None = None) -> dict[str, State]:
     """Breakers by name: as this worker knows them, and staff's word, which holds for all: `said`,
     where it was read already. One that is not here is CLOSED, or was never needed."""
-    live = {n: s for n, s in WORKER.breakers().items() if not n.startswith(OF_A_TENANT)}
     rows = BreakerOverride.latest(timezone.now()) if said is None else said
-    words = {row.name: State(row.state) for row in rows}
-    return live | {name: state for name, state in words.items() if state in FORCED}
+    forced = {row.name: State(row.state) for row in rows if row.state in FORCED}
+    live = {
+        name: State.CLOSED if state in FORCED else state  # else its word has just ended
+        for name, state in WORKER.breakers().items()
+        if not name.startswith(OF_A_TENANT)
+    }
+    return live | forced
 
 
 def standings() -> dict[str, Standing]:

@@ -10,21 +10,22 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.conf import settings
-from django.db.models import CharField, F, Max, QuerySet, Value
+from django.db.models import CharField, F, Max, OuterRef, QuerySet, Subquery, Value
 from django.utils import timezone
 
 from api import vitals
 from api.v1.quotas import of_tenants
-from lib.clock import rfc3339
-from providers.breaker import State
+from lib.clock import rfc3339, utc
+from providers.breaker import FORCED, State
 from providers.definition_models import Drift
-from providers.models import Credential
+from providers.models import BreakerOverride, Credential
 from tenants.keys import Mode
 from tenants.models import ApiKey, Tenant
 from tenants.windows import Window
 from usage import sizes
 from usage.attempt_sums import attempts_since
 from usage.models import QuotaAlert
+from usage.pace import days_left
 from usage.rollup_models import UsageDelta
 
 SEVERITIES = ("critical", "warning", "notice")
@@ -61,8 +62,8 @@ def of_service() -> list[Alert]:
     if database["status"] != "ok":
         text = "It does not answer: no call is taken. See whether it runs and can be reached."
         return [Alert("critical", "database_down", database["kind"], text)]
-    found = [*_store(), *_breakers(), *_refusals(), *_providers()]
-    return _worst_first([*found, *_quotas(None), *_lag(), *_disk()])
+    found = [*_store(), *_left_out(), *_breakers(), *_refusals(), *_providers()]
+    return _worst_first([*found, *_quotas(None), *_providers_paces(), *_lag(), *_disk()])
 
 
 def of_tenant(tenant: Tenant) -> list[Alert]:
@@ -84,17 +85,42 @@ def _store() -> Iterator[Alert]:
         yield Alert("critical", "store_degraded", store["kind"], text)
 
 
+def _left_out() -> Iterator[Alert]:
+    for kind, name in vitals.WORKER.left_out():
+        if kind == "credential":
+            text = "Its secret does not open: the keys it was sealed with are gone. Write it anew."
+            yield Alert("critical", "credential_unusable", name, text)
+        else:
+            text = (
+                "It cannot be used as it is written, and calls pass it over. Open its page and "
+                "save it: the form says what is wrong. The log says more (`row_unusable`)."
+            )
+            yield Alert("critical", f"{kind}_left_out", name, text)
+
+
 def _breakers() -> Iterator[Alert]:
     texts = {
         State.OPEN: ("critical", "Its calls fail and go to others. It is tried again by itself."),
         State.HALF_OPEN: ("warning", "It is being tried again."),
-        State.FORCED_OPEN: ("warning", "Staff keep calls away from it."),
-        State.DISABLED: ("notice", "Staff let all calls through, whether they fail or not."),
+        State.FORCED_OPEN: ("warning", "Staff keep calls away from it"),
+        State.DISABLED: ("notice", "Staff let all calls through, whether they fail or not"),
     }
-    for breaker in vitals.breakers_part()["resting"]:
-        state = State(breaker["state"])
+    resting = vitals.breakers_part()["resting"]
+    words = any(breaker["state"] in FORCED for breaker in resting)
+    said = {row.name: row for row in BreakerOverride.latest(timezone.now())} if words else {}
+    for breaker in resting:
+        state, row = State(breaker["state"]), said.get(breaker["name"])
         severity, text = texts[state]
-        yield Alert(severity, f"breaker_{state.lower()}", breaker["name"], text)
+        if state in FORCED:
+            text += _word(row) if row else "."
+        since = row.created_at if row and state in FORCED else None
+        yield Alert(severity, f"breaker_{state.lower()}", breaker["name"], text, since)
+
+
+def _word(row: BreakerOverride) -> str:
+    ends = row.expires_at
+    until = f"until {ends:%Y-%m-%d %H:%M} UTC" if ends else "until they close it"
+    return f" {until}. By {row.by}: {row.reason}"
 
 
 def _refusals() -> Iterator[Alert]:
@@ -136,32 +162,54 @@ def _quotas(tenant_id: int | None) -> Iterator[Alert]:
     rows = QuotaAlert.objects.filter(created_at__gte=since, threshold__gte=NEAR, mode="live")
     if tenant_id is not None:
         rows = rows.filter(tenant_id=tenant_id)
-    grouped = rows.values("counter", "quota", "tenant_id").annotate(
+    slug = Tenant.objects.filter(pk=OuterRef("tenant_id")).values("slug")
+    grouped = rows.values("counter", "quota", slug=Subquery(slug)).annotate(
         percent=Max("threshold"), at=Max("created_at")
     )
-    found = list(grouped.order_by("-percent", "counter")[:MOST_TOLD])
-    slugs = dict(
-        Tenant.objects.filter(pk__in={row["tenant_id"] for row in found}).values_list("pk", "slug")
-    )
-    for row in found:
+    for row in grouped.order_by("-percent", "counter")[:MOST_TOLD]:
         used_up = row["percent"] >= 100
         text = "It is used up." if used_up else f"{row['percent']} % of it is used."
-        subject = " ".join(filter(None, (slugs.get(row["tenant_id"]), row["quota"])))
+        whose = row["slug"] or _provider_of(row["counter"])
+        subject = " ".join(filter(None, (whose, row["quota"])))
         code = "quota_used_up" if used_up else "quota_near_limit"
         yield Alert("critical" if used_up else "warning", code, subject, text, row["at"])
+
+
+def _provider_of(counter: str) -> str:
+    """Whose a counter is that is no tenant's; "" where it is of all calls (usage/demand.py)."""
+    kind, _, rest = counter.partition(":")
+    whose = rest.partition(":")[0]
+    return whose if kind == "quota" and whose != "global" else ""
 
 
 def _paces(tenant: Tenant) -> Iterator[Alert]:
     """Days' and months' quotas that are used up before they begin anew, if it goes on so."""
     for quota in of_tenants(tenant, mode=Mode.LIVE):
-        days = quota["days_left"]
-        if days and quota["window"] in {Window.DAY, Window.MONTH}:
-            text = f"At this pace it is used up in {_span(days)}; it begins anew "
-            text += f"{quota['resets_at'][:16].replace('T', ' ')} UTC."
-            yield Alert("warning", "quota_runs_out", f"{quota['of']} {quota['quota']}", text)
+        resets = f"{(quota['resets_at'] or '')[:16].replace('T', ' ')} UTC"
+        subject = f"{quota['of']} {quota['quota']}"
+        yield from _runs_out(subject, quota["window"], quota["days_left"], resets)
 
 
-def _span(days: float) -> str:
+def _providers_paces() -> Iterator[Alert]:
+    """The same of providers' quotas, by the counters alone."""
+    now = time.time()
+    claims = vitals.WORKER.provider_quotas(now)
+    counters = vitals.WORKER.counters([claim for _, claim in claims])
+    for (slug, claim), counter in zip(claims, counters, strict=True):
+        quota, period = claim.quota, claim.period
+        if counter is not None and period.ends is not None:
+            days = days_left(period, quota.limit, counter.used, now)
+            resets = f"{utc(period.ends):%Y-%m-%d %H:%M} UTC"
+            yield from _runs_out(f"{slug} {quota.name}", quota.window, days, resets)
+
+
+def _runs_out(subject: str, window: str, days: float | None, resets: str) -> Iterator[Alert]:
+    if days and window in {Window.DAY, Window.MONTH}:
+        text = f"At this pace it is used up in {span(days)}; it begins anew {resets}."
+        yield Alert("warning", "quota_runs_out", subject, text)
+
+
+def span(days: float) -> str:
     return f"{days:.0f} days" if days >= 2 else f"{max(1, round(days * 24))} h"
 
 

@@ -13,6 +13,7 @@ from django.shortcuts import render
 from django.template.response import TemplateResponse
 
 from api.dashboard import alerts, figures
+from api.dashboard.leads import lead
 from lib.problems import Unavailable
 from tenants.keys import Mode
 
@@ -66,7 +67,10 @@ def _shown(request: HttpRequest) -> dict[str, Any]:
 
 
 def _alerts() -> list[dict[str, Any]]:
-    return [alert.told() for alert in alerts.of_service()]
+    return [
+        {**alert.told(), "what": alert.code.replace("_", " "), "lead": lead(alert)}
+        for alert in alerts.of_service()
+    ]
 
 
 def cards(

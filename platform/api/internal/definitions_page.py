@@ -30,7 +30,7 @@ from api.trying import AGAINST, try_out
 from lib.problems import Problem
 from providers import definitions
 from providers.definition_models import Check, Definition, Drift
-from providers.models import Provider
+from providers.models import Provider, Target
 from providers.proving import Proof, prove
 from providers.verification import verify
 
@@ -74,21 +74,34 @@ class EditorForm(forms.Form):
             raise ValidationError(f"No JSON: line {error.lineno}, column {error.colno}.") from None
 
 
+_AGAINST: dict[str, str] = dict(
+    zip(
+        AGAINST,
+        ("an example: nobody is asked", "the sandbox", "the provider itself: a real call"),
+        strict=True,
+    )
+)
+
+
 class TrialForm(forms.Form):
     operation = forms.ChoiceField(widget=UnfoldAdminSelectWidget)
-    against = forms.ChoiceField(
-        choices=[(name, name) for name in AGAINST], widget=UnfoldAdminSelectWidget
-    )
-    example = Text(max_length=64, required=False, widget=UnfoldAdminTextInputWidget)
+    against = forms.ChoiceField(choices=list(_AGAINST.items()), widget=UnfoldAdminSelectWidget)
+    example = forms.ChoiceField(required=False, widget=UnfoldAdminSelectWidget)
     params = Text(
         required=False,
         widget=UnfoldAdminTextareaWidget(attrs={"rows": 3, "class": "json"}),
         help_text="A JSON object. Against an example, empty: the example's own.",
     )
 
-    def __init__(self, *args: Any, operations: tuple[str, ...], **kwargs: Any) -> None:
+    def __init__(self, proof: Proof, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        operations = proof.file.operations if proof.file else ()
+        examples = [each.example.name for each in proof.results]
         self.fields["operation"].choices = [(name, name) for name in operations]  # type: ignore[attr-defined]
+        self.fields["example"].choices = [  # type: ignore[attr-defined]
+            ("", "the operation's first"),
+            *((name, name) for name in examples),
+        ]
 
     def clean_params(self) -> dict[str, Any]:
         try:
@@ -134,6 +147,8 @@ def versions(request: HttpRequest, slug: str) -> HttpResponseBase:
         "before": definitions.previous(active) if active else None,
         "drift": Drift.objects.filter(slug=slug).first(),
         "checks": Check.objects.filter(slug=slug)[:SHOWN_CHECKS],
+        "provider": Provider.objects.filter(slug=slug).first(),
+        "targets": Target.objects.filter(provider__slug=slug).select_related("route"),
     }
     return _page(request, "api/definitions.html", f"Definition of {slug}", context)
 
@@ -163,9 +178,8 @@ def version(request: HttpRequest, slug: str, version: int) -> HttpResponseBase:
     if request.method == "POST" and "activate" in request.POST:
         return _activate(request, row)
     proof = definitions.proof_of(row)
-    operations = proof.file.operations if proof.file else ()
     tries = request.method == "POST" and "try" in request.POST
-    form = TrialForm(request.POST if tries else None, operations=operations)
+    form = TrialForm(proof, request.POST if tries else None)
     active = active_of(slug)
     context = {
         "row": row,
