@@ -71,6 +71,8 @@ def remove_member(visit: Visit, user_id: str) -> HttpResponse:
         accounts.remove_member(membership=membership)
     except ValidationError as error:
         return _members_page(visit, fault=" ".join(error.messages))
+    if membership.user == visit.person:  # whose pages these were until now
+        return redirect("portal:choose")
     return visit.back_to("members")
 
 

@@ -59,6 +59,8 @@ def _choice(visit: Visit) -> dict[str, str]:
     }
     if choice["span"] not in SPANS:
         raise InvalidRequest(f"span: one of {', '.join(SPANS)}.")
+    if choice["by"] not in GROUPS:
+        raise InvalidRequest(f"by: one of {', '.join(GROUPS)}.")
     return choice
 
 

@@ -99,6 +99,13 @@ def test_roles_are_changed_and_members_removed(tenant: Tenant, owner: Client) ->
     assert not Membership.objects.filter(pk=member.pk).exists()
 
 
+def test_who_leaves_is_shown_what_is_left(tenant: Tenant, owner: Client) -> None:
+    me = Membership.objects.get(role=Role.OWNER).user
+    MembershipFactory(tenant=tenant, role=Role.OWNER)
+    left = owner.post(f"{WHERE}{me.public_id}/remove/", follow=True)
+    assert left.status_code == 200 and "belong to no tenant" in left.content.decode()
+
+
 def test_projects(tenant: Tenant, owner: Client) -> None:
     where = "/app/acme/projects/"
     assert owner.post(where, {"name": "Shop", "slug": "shop"}).status_code == 302

@@ -66,7 +66,10 @@ def test_as_a_file(tenant: Tenant, owner: Client) -> None:
     assert (row["model"], row["calls"], row["charge_usd"]) == ("'=cmd()", "1", "1.5")
 
 
-@pytest.mark.parametrize("query", [{"span": "8"}, {"by": "cost"}, {"mode": "x"}, {"by": "hour"}])
+@pytest.mark.parametrize(
+    "query",
+    [{"span": "8"}, {"by": "cost"}, {"by": ""}, {"by": "model,key"}, {"mode": "x"}, {"by": "hour"}],
+)
 def test_what_cannot_be_shown_says_why(query: Any, owner: Client, tenant: Tenant) -> None:
     answer = owner.get(WHERE, {"span": "90"} | query)
     assert answer.status_code == 400 and "<p>" in answer.content.decode()

@@ -8,10 +8,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from django.conf import settings
 from django.db.models import CharField, F, Max, QuerySet, Value
 from django.utils import timezone
+from django.utils.dateparse import parse_datetime
 
 from api import vitals
 from api.v1.quotas import of_tenants
@@ -157,12 +159,16 @@ def _paces(tenant: Tenant) -> Iterator[Alert]:
         days = quota["days_left"]
         if days and quota["window"] in {Window.DAY, Window.MONTH}:
             text = f"At this pace it is used up in {_span(days)}; it begins anew "
-            text += f"{quota['resets_at'][:16].replace('T', ' ')} UTC."
+            text += f"{_by_the_clock_of(tenant, parse_datetime(quota['resets_at']))}."
             yield Alert("warning", "quota_runs_out", f"{quota['of']} {quota['quota']}", text)
 
 
 def _span(days: float) -> str:
     return f"{days:.0f} days" if days >= 2 else f"{max(1, round(days * 24))} h"
+
+
+def _by_the_clock_of(tenant: Tenant, moment: Any) -> str:
+    return f"{moment.astimezone(ZoneInfo(tenant.time_zone)):%Y-%m-%d %H:%M} {tenant.time_zone}"
 
 
 def _keys(tenant: Tenant) -> Iterator[Alert]:
@@ -173,7 +179,8 @@ def _keys(tenant: Tenant) -> Iterator[Alert]:
     replaced = set(ApiKey.objects.filter(replaces__in=ending).values_list("replaces_id", flat=True))
     for key in ending.order_by("expires_at")[:MOST_TOLD]:
         if key.pk not in replaced:
-            text = f"It ends on {key.expires_at:%Y-%m-%d %H:%M} UTC. Rotate it before."
+            ends = _by_the_clock_of(tenant, key.expires_at)
+            text = f"It ends on {ends}. Rotate it before."
             yield Alert("warning", "key_ends", str(key), text)
 
 
