@@ -20,6 +20,7 @@ from accounts.models import Invitation, Membership, Role, User
 from api.acting import person_of
 from api.permissions import BUILDERS, MANAGERS
 from portal.page import Visit, page
+from portal.passwords import RULES
 from portal.refusals import tell
 from tenants import services as tenants
 from tenants.locales import locales
@@ -114,7 +115,9 @@ class PasswordForm(forms.Form):
 
     name = forms.CharField(max_length=120, required=False)
     password = forms.CharField(
-        widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}), strip=False
+        widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
+        strip=False,
+        help_text=RULES,
     )
 
 

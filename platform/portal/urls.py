@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import URLPattern, path, register_converter
 
-from portal import keys, overview, people, playground, quotas, requests, session, usage
+from portal import keys, overview, passwords, people, playground, quotas, requests, session, usage
 
 app_name = "portal"
 
@@ -54,6 +54,13 @@ urlpatterns: list[URLPattern] = [
     path("", session.choose, name="choose"),
     path("sign-in/", session.sign_in, name="sign-in"),
     path("sign-out/", session.sign_out, name="sign-out"),
+    path("sign-in/account/", passwords.account, name="account"),
+    path("sign-in/forgotten/", passwords.forgotten, name="forgotten"),
+    path(
+        "sign-in/forgotten/<uidb64>/<token>/",
+        passwords.NewPassword.as_view(),
+        name="new-password",
+    ),
     path("invitation/<token:token>/", people.invitation, name="invitation"),
     path("<slug:slug>/", overview.overview, name="overview"),
     path("<slug:slug>/start/", playground.start, name="start"),

@@ -1,4 +1,4 @@
-"""When each key was last used: noted as its calls are folded, so a call itself costs nothing more."""
+"""When each key was last used: noted as its calls are folded, so that a call costs nothing more."""
 
 from __future__ import annotations
 
