@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from django.urls import URLPattern, path, register_converter
 
-from portal import keys, overview, passwords, people, playground, quotas, requests, session, usage
+from portal import (
+    keys,
+    overview,
+    passwords,
+    people,
+    playground,
+    quotas,
+    requests,
+    session,
+    status,
+    usage,
+)
 
 app_name = "portal"
 
@@ -93,6 +104,6 @@ urlpatterns: list[URLPattern] = [
     path("<slug:slug>/limits/", quotas.limits, name="limits"),
     path("<slug:slug>/playground/", playground.playground, name="playground"),
     path("<slug:slug>/playground/code/", playground.code, name="code"),
-    path("<slug:slug>/status/", playground.status, name="status"),
+    path("<slug:slug>/status/", status.status, name="status"),
     path("<slug:slug>/settings/", people.settings, name="settings"),
 ]
