@@ -155,7 +155,9 @@ def invitation(request: HttpRequest, token: str) -> HttpResponse:
 class ProjectForm(forms.Form):
     name = forms.CharField(max_length=120)
     slug = forms.SlugField(
-        label="Short name", max_length=63, help_text="Lower-case letters, digits and hyphens."
+        label="Short name",
+        max_length=63,
+        help_text="Letters, digits and hyphens. It cannot be changed later.",
     )
 
     def __init__(self, visit: Visit, *args: Any, **kwargs: Any) -> None:

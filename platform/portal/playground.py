@@ -80,6 +80,7 @@ def _playground(
         "has_fields": _has_fields(operation),
         "fields": [field for field in fields if field["required"]],
         "more": [field for field in fields if not field["required"]],
+        "recording": RECORDING if operation.kind is Kind.TRANSCRIPTION else "",
         "body": visit.request.POST.get("body") or _json(parameters),
         **told,
     }

@@ -205,6 +205,7 @@ def test_the_code_keeps_what_was_spoken() -> None:
 def test_the_playground_takes_a_recording(tenant: Tenant, owner: Client) -> None:
     shown = owner.get("/app/acme/playground/", {"operation": "audio.transcriptions"})
     page = shown.content.decode()
+    assert "put a recording of that name" in page
     assert 'type="file" id="p-file"' in page and 'id="p-model"' in page
     assert "data-body" not in page and 'id="p-stream"' not in page
 
