@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
 from typing import Any
 
-import structlog
 from django import forms
 from django.conf import settings
 from django.contrib import messages
@@ -15,12 +11,9 @@ from django.contrib.auth import update_session_auth_hash
 from django.contrib.auth.forms import PasswordChangeForm, SetPasswordForm
 from django.contrib.auth.tokens import default_token_generator
 from django.contrib.auth.views import PasswordResetConfirmView, redirect_to_login
-from django.core.mail import send_mail
-from django.db import close_old_connections
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
-from django.template.loader import render_to_string
 from django.urls import reverse, reverse_lazy
 from django.utils.encoding import force_bytes
 from django.utils.http import urlsafe_base64_encode
@@ -34,11 +27,9 @@ from api.acting import person_of
 from api.pacing import MAILS, MAILS_TO_ONE, PASSWORDS, slow_down
 from lib.audit import event, object_id
 from lib.problems import Problem
+from portal import mails
 
 RULES = "8 characters or more; no common password, not like your address, not only digits."
-
-log = structlog.get_logger("patchbay.mail")
-_mailers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="mail")
 
 
 class Ruled(SetPasswordForm):  # type: ignore[type-arg]
@@ -104,15 +95,15 @@ def _account_page(
 def forgotten(request: HttpRequest) -> HttpResponse:
     """Says the same of every address and takes as long: what there is to do for one that is
     known is done meanwhile."""
-    mails, form = bool(settings.ENV.EMAIL_URL), ForgottenForm(request.POST or None)
+    form, are_sent = ForgottenForm(request.POST or None), bool(settings.ENV.EMAIL_URL)
     sent, status = "", 400 if form.errors else 200
-    if mails and request.method == "POST" and form.is_valid():
+    if are_sent and request.method == "POST" and form.is_valid():
         try:
             sent = _asked(request, form.cleaned_data["email"])
         except Problem as problem:
             form.add_error(None, problem.detail)
             status = problem.status
-    context = {"form": form, "mails": mails, "sent": sent}
+    context = {"form": form, "are_sent": are_sent, "sent": sent}
     return render(request, "portal/forgotten.html", context, status=status)
 
 
@@ -121,7 +112,7 @@ def _asked(request: HttpRequest, email: str) -> str:
     slow_down(request, group="mails", rate=MAILS)
     if not _had_enough(request, email):
         base = request.build_absolute_uri("/").rstrip("/")
-        _meanwhile(lambda: _send_link(email, base))
+        mails.meanwhile(lambda: _send_link(email, base))
     return email
 
 
@@ -129,20 +120,6 @@ def _had_enough(request: HttpRequest, email: str) -> bool:
     """Nobody's mailbox is filled from here."""
     counted = {"group": "mails-to-one", "key": lambda *_: email, "rate": MAILS_TO_ONE}
     return bool(is_ratelimited(request, increment=True, **counted))
-
-
-def _meanwhile(work: Callable[[], None]) -> None:
-    _mailers.submit(copy_context().run, _by_itself, work)
-
-
-def _by_itself(work: Callable[[], None]) -> None:
-    close_old_connections()
-    try:
-        work()
-    except Exception as error:  # a server's answer may repeat an address: only its kind is told
-        log.warning("mail_not_sent", reason=type(error).__name__)
-    finally:
-        close_old_connections()
 
 
 def _send_link(email: str, base: str) -> None:
@@ -164,13 +141,12 @@ def _send_link(email: str, base: str) -> None:
         object_id=object_id(person),
         object_name=str(person),
     )
-    text = render_to_string("portal/forgotten.txt", context)
-    send_mail("A new password for Patchbay", text, None, [email])
+    mails.send("forgotten", email, context)
 
 
 def _may_be_helped(person: User) -> bool:
-    """Not who was switched off or never had a password; and no mailbox opens the admin."""
-    return person.is_active and not person.is_staff and person.has_usable_password()
+    """Not who was switched off; and no mailbox opens the admin."""
+    return person.is_active and not person.is_staff and not person.is_superuser
 
 
 class NewPassword(PasswordResetConfirmView):

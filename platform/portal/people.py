@@ -18,7 +18,10 @@ from django.views.decorators.cache import never_cache
 from accounts import services as accounts
 from accounts.models import Invitation, Membership, Role, User
 from api.acting import person_of
+from api.pacing import INVITATIONS, slow_down
 from api.permissions import BUILDERS, MANAGERS
+from lib.problems import RateLimited
+from portal import mails
 from portal.page import Visit, page
 from portal.passwords import RULES
 from portal.refusals import tell
@@ -42,15 +45,28 @@ def members(visit: Visit) -> HttpResponse:
     if visit.request.method == "POST" and form.is_valid():
         try:
             _only_owners_touch_owners(visit, form.cleaned_data["role"])
-            invitation, token = accounts.invite(
-                tenant=visit.tenant, by=visit.person, **form.cleaned_data
-            )
+            told, form = _invited(visit, **form.cleaned_data), InviteForm()
         except ValidationError as error:
             tell(form, error)
-        else:
-            link = visit.request.build_absolute_uri(reverse("portal:invitation", args=[token]))
-            told, form = {"link": link, "invited": invitation.email}, InviteForm()
+        except RateLimited as problem:
+            form.add_error(None, problem.detail)
     return _members_page(visit, form=form, **told)
+
+
+def _invited(visit: Visit, email: str, role: str) -> dict[str, str]:
+    """The link goes to whom it is for; where no mail does, to who invites. Raises ValidationError,
+    RateLimited."""
+    group, tenant = "invitations", visit.tenant.public_id
+    slow_down(visit.request, group=group, rate=INVITATIONS, tenant=tenant)
+    row, token = accounts.invite(tenant=visit.tenant, by=visit.person, email=email, role=role)
+    base = visit.request.build_absolute_uri("/").rstrip("/")
+    link = base + reverse("portal:invitation", args=[token])
+    if not mails.reach_people():
+        return {"link": link, "invited": row.email}
+    told = {"base": base, "link": link, "by": visit.person.email, "role": role}
+    context = told | {"tenant": visit.tenant.name}
+    mails.meanwhile(lambda: mails.send("invited", row.email, context))
+    return {"invited": row.email}
 
 
 @page(read=NOBODY, write=MANAGERS)
@@ -128,7 +144,7 @@ def invitation(request: HttpRequest, token: str) -> HttpResponse:
     if row is None:
         raise Http404
     person, known = person_of(request), User.objects.filter(email=row.email).first()
-    fresh = known is None or not known.has_usable_password()
+    fresh = accounts.may_choose(known)
     form = PasswordForm(request.POST or None) if fresh and person is None else None
     mine = person is not None and person.email == row.email
     if request.method == "POST" and (mine or (form is not None and form.is_valid())):

@@ -16,7 +16,7 @@ from accounts import tokens
 from accounts.models import RefreshFamily, User
 from api.acting import AS_MEMBER
 from lib.audit import AuditEntry
-from portal import passwords
+from portal import mails
 from tests.factories import PASSWORD, MembershipFactory, UserFactory
 
 pytestmark = pytest.mark.django_db
@@ -26,10 +26,10 @@ NEW = {"new_password1": FRESH, "new_password2": FRESH}
 
 
 @pytest.fixture(autouse=True)
-def mails(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def server(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """They go somewhere; and what is done meanwhile is done at once, in the test's transaction."""
     settings.ENV = settings.ENV.model_copy(update={"EMAIL_URL": "smtp://mail.example"})
-    monkeypatch.setattr(passwords, "_meanwhile", lambda work: work())
+    monkeypatch.setattr(mails, "meanwhile", lambda work: work())
 
 
 @pytest.fixture
@@ -79,6 +79,15 @@ def test_a_new_password_ends_what_the_old_one_opened(
     assert not RefreshFamily.objects.filter(revoked_at=None).exists()
 
 
+def test_who_was_added_and_never_had_one_gets_one(mailoutbox: list[EmailMessage]) -> None:
+    person = User.objects.create_user("added@example.test")
+    MembershipFactory(user=person, tenant__slug="acme")
+    asked(person.email)
+    browser = Client()
+    browser.post(at(browser, link_in(mailoutbox[0])), NEW)
+    assert browser.get("/app/acme/").status_code == 200
+
+
 def test_a_link_works_once_and_for_an_hour(person: User, mailoutbox: list[EmailMessage]) -> None:
     with time_machine.travel(dt.datetime.now(dt.UTC), tick=False) as clock:
         asked(person.email)
@@ -100,7 +109,7 @@ def test_of_nobody_it_is_told_whether_they_have_an_account(
         "nobody@example.test",
         UserFactory(is_active=False).email,
         UserFactory(is_staff=True).email,
-        User.objects.create_user("invited@example.test").email,
+        UserFactory(is_superuser=True).email,
     ]
     told = {asked(email).content.decode().replace(email, "…") for email in unhelped}
     assert not mailoutbox
@@ -153,7 +162,7 @@ def test_a_server_that_fails_changes_no_answer(
 ) -> None:
     settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
     settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", 1  # nobody listens
-    monkeypatch.setattr(passwords, "_meanwhile", passwords._by_itself)
+    monkeypatch.setattr(mails, "meanwhile", mails.by_itself)
     assert "on its way" in asked(person.email).content.decode()
 
 
