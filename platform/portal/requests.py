@@ -33,7 +33,7 @@ SPANS = {"1": "24 hours", "7": "7 days", "30": "30 days", "90": "90 days"}
 def requests(visit: Visit) -> HttpResponse:
     query = visit.request.GET
     wanted = query.get("q", "").strip().lower()
-    if is_uuid(wanted):
+    if is_uuid(wanted) and _record(visit, wanted):
         return visit.back_to("request", wanted)
     mode = mode_of(visit)
     rows = list(_found(visit, mode)[: PAGE + 1])
@@ -45,7 +45,8 @@ def requests(visit: Visit) -> HttpResponse:
         "keys": ApiKey.objects.of(visit.tenant).order_by("name")[:200],
         "choice": query,
         "mode": mode.value,
-        "wrong": bool(wanted),
+        "missed": wanted,
+        "is_id": is_uuid(wanted),
     }
     return visit.render("portal/requests.html", context)
 
@@ -91,13 +92,17 @@ def _older(visit: Visit, last: UsageRecord) -> str:
 
 @page()
 def request(visit: Visit, request_id: str) -> HttpResponse:
-    rows = UsageRecord.objects.of_tenant(visit.tenant.pk)
-    record = rows.filter(request_id=str(request_id)).first()
+    record = _record(visit, str(request_id))
     if record is None:
         raise Http404
     key = ApiKey.objects.of(visit.tenant).filter(pk=record.key_id or 0).first()
     context = {"record": record, "key": key, "bars": bars(record)}
     return visit.render("portal/request.html", context)
+
+
+def _record(visit: Visit, request_id: str) -> UsageRecord | None:
+    rows = UsageRecord.objects.of_tenant(visit.tenant.pk)
+    return rows.filter(request_id=request_id).first()
 
 
 @page()

@@ -58,6 +58,8 @@ def test_requests_are_found_by_what_one_knows(tenant: Tenant, owner: Client) -> 
     assert ids(owner, model="m\0x") == ids(owner, provider="labo") == []
     assert ids(owner, mode="test") == ids(owner, key="key_of_nobody") == []
     assert owner.get(REQUESTS, {"q": f" {good.upper()} "})["Location"] == f"{REQUESTS}{good}/"
+    nobodys = called(TenantFactory(), 1).request_id
+    assert f"has the id {nobodys}" in owner.get(REQUESTS, {"q": nobodys}).content.decode()
     assert "no request id" in owner.get(REQUESTS, {"q": "abc"}).content.decode()
 
 
