@@ -38,6 +38,14 @@ def test_a_key_is_shown_once(tenant: Tenant, owner: Client) -> None:
         assert text not in owner.get(where).content.decode()
 
 
+def test_who_comes_back_to_where_a_key_was_shown_is_not_told_of_roles(
+    tenant: Tenant, owner: Client, as_role: Any
+) -> None:
+    where = f"{WHERE}{ApiKeyFactory(project=tenant.projects.get()).key_id}/rotate/"
+    assert "only takes a form" in owner.get(where).content.decode()
+    assert "Your role, viewer" in as_role(Role.VIEWER).get(where).content.decode()
+
+
 def test_it_is_changed_rotated_and_revoked(tenant: Tenant, owner: Client) -> None:
     new(owner, tenant)
     key = ApiKey.objects.get()
