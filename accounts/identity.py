@@ -169,6 +169,11 @@ class Identities:
             )
         return record.identity
 
+    def proven(self, credential: Credential) -> Identity | None:
+        """Whose it is, though it may be refused: revoked, say, or shown from elsewhere."""
+        _, record = self._records.get(credential.name, (0, None))
+        return None if record is None or not credential.proves(record) else record.identity
+
     def refuse_flood(self, address: str) -> None:
         """Raises RateLimited for an address that showed too many wrong credentials lately."""
         since, count = self._failures.get(address, (0.0, 0))

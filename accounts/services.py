@@ -126,16 +126,18 @@ def invited(token: str) -> Invitation | None:
 
 @transaction.atomic
 def accept(*, token: str, password: str | None = None, name: str = "") -> Membership:
-    """Join. Who has no account yet, or never had a password, gets this one. Raises
-    ValidationError, also where the invitation has ended meanwhile."""
+    """Join. Who may choose a password (`may_choose`) gets this one. Raises ValidationError, also
+    where the invitation has ended meanwhile."""
     row = Invitation.objects.open().select_for_update().filter(digest=_digest(token)).first()
     if row is None:
         raise ValidationError("The invitation has ended. Ask for a new one.")
     _locked(row.tenant)
     user = User.objects.filter(email=row.email).first()
+    if password is not None and not may_choose(user):
+        raise ValidationError("You have an account: sign in first.")
     if user is None:
         user = create_user(email=row.email, password=password, name=name)
-    elif password is not None and not user.has_usable_password():
+    elif password is not None:
         set_password(user=user, password=password)
     membership = Membership.objects.filter(tenant=row.tenant, user=user).first()
     if membership is None:
@@ -145,6 +147,16 @@ def accept(*, token: str, password: str | None = None, name: str = "") -> Member
     row.accepted_at = timezone.now()
     row.save()
     return membership
+
+
+def may_choose(user: User | None) -> bool:
+    """Whether the holder of an invitation's link may choose the password: where there is no
+    account, or one that nobody uses yet and that opens nothing. Whoever invites may have the
+    link too, and anything else would let them into what is another's."""
+    if user is None:
+        return True
+    opens_nothing = not (user.is_staff or user.is_superuser or user.memberships.exists())
+    return opens_nothing and not user.has_usable_password()
 
 
 def _digest(token: str) -> str:

@@ -298,6 +298,12 @@ class ApiKey(QuotaHolder):
     def key_id(self) -> str:
         return f"key_{self.public_id}"
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is refused for ever, and nothing about it can be changed any more."""
+        is_over = self.expires_at is not None and self.expires_at <= timezone.now()
+        return is_over or self.revoked_at is not None
+
     def clean(self) -> None:
         if self.project_id and self.tenant_id and self.project.tenant_id != self.tenant_id:
             raise ValidationError({"project": "The project belongs to another tenant."})

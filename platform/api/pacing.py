@@ -16,6 +16,10 @@ from lib.problems import RateLimited, Unavailable
 SIGN_INS = "10/m"
 REFRESHES = "60/m"
 NEW_KEYS = "60/m"
+PASSWORDS = "20/h"  # tries of one person
+INVITATIONS = "100/h"
+MAILS = "10/h"
+MAILS_TO_ONE = "3/h"
 TEST_CALLS = "20/m"
 EXPORTS = "30/m"
 INVALIDATIONS = "300/m"

@@ -12,11 +12,13 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import orjson
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from config.mail import SCHEMES
 from providers import resilience
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -182,6 +184,12 @@ class Environment(BaseSettings):
     )
     ACCESS_TOKEN_MINUTES: int = Field(10, ge=1, le=60, description="Life of an access token.")
     REFRESH_TOKEN_DAYS: int = Field(14, ge=1, le=90, description="Life of a refresh token.")
+    EMAIL_URL: str = Field(
+        "",
+        description="Where mails go: smtp://user:password@host:587 (with STARTTLS), smtps://…:465, "
+        "smtp+plain://… or console:. Empty: nowhere, and a forgotten password is set by staff.",
+    )
+    EMAIL_FROM: str = Field("patchbay@localhost", description="Whom mails come from.")
     CORS_ORIGINS: CommaSeparated = Field([], description="Browser origins that may call the API.")
     PORT: int = Field(8000, ge=1, le=65535, description="Where `make run` listens.")
 
@@ -259,6 +267,16 @@ class Environment(BaseSettings):
     def _known_store(cls, value: str) -> str:
         if value and not value.startswith(("redis://", "rediss://", "valkey://", "unix://")):
             raise ValueError("must begin with redis://, rediss://, valkey:// or unix://")
+        return value
+
+    @field_validator("EMAIL_URL")
+    @classmethod
+    def _known_mail_server(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if value and (
+            parts.scheme not in SCHEMES or (parts.scheme != "console" and not parts.hostname)
+        ):
+            raise ValueError("must be smtp://host, smtps://host, smtp+plain://host or console:")
         return value
 
     @field_validator(*PROVIDER_KEYS)

@@ -21,7 +21,7 @@ from config.models import Claim
 from lib import audit
 from providers.sandbox_sync import sync_sandbox
 from providers.verification import verify_due
-from usage import partitions, retention, sizes
+from usage import partitions, refusals, retention, sizes
 from usage.idempotency import expire as expire_idempotency_keys
 from usage.reaper import reap
 from usage.rollups import fold, prune
@@ -62,6 +62,7 @@ JOBS = (
     Job("prune-usage", prune, every=dt.timedelta(hours=1)),
     Job("expire-refresh-families", expire_refresh_families, every=dt.timedelta(hours=1)),
     Job("expire-sessions", expire_sessions, every=dt.timedelta(hours=1)),
+    Job("expire-refusals", refusals.expire, every=dt.timedelta(hours=1)),
     Job("expire-idempotency-keys", expire_idempotency_keys, every=dt.timedelta(minutes=15)),
     Job("sync-sandbox", sync_sandbox, every=dt.timedelta(seconds=10)),
     Job("verify-providers", verify_due, every=dt.timedelta(minutes=1)),

@@ -16,6 +16,7 @@ from config.caches import cache
 from config.database import database
 from config.environment import ROOT, ConfigurationError, load
 from config.logs import logging_config
+from config.mail import mail
 
 try:
     ENV = load(env_file=Path(os.environ.get("ENV_FILE", ROOT / ".env")))
@@ -125,6 +126,7 @@ AUTH_PASSWORD_VALIDATORS = [
         "NumericPasswordValidator",
     )
 ]
+PASSWORD_RESET_TIMEOUT = 3600  # seconds
 LOGIN_URL = "/admin/login/"
 LOGIN_REDIRECT_URL = "/admin/"
 
@@ -137,6 +139,9 @@ AXES_CLIENT_IP_CALLABLE = "api.addresses.client_address"
 AXES_USERNAME_CALLABLE = "accounts.services.attempted_email"
 AXES_VERBOSE = False
 RATELIMIT_IP_META_KEY = "api.addresses.client_address"
+
+globals().update(mail(ENV.EMAIL_URL))  # EMAIL_BACKEND, EMAIL_HOST and so on
+DEFAULT_FROM_EMAIL = ENV.EMAIL_FROM
 
 LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"

@@ -39,6 +39,7 @@ from gateway.live import Live
 from gateway.observation import Observer
 from gateway.paths import Door
 from gateway.reading import Reading
+from gateway.refusing import kind_of
 from gateway.relay_sound import BrokenOff
 from gateway.routing import Plan, resolve
 from gateway.scores import Scores
@@ -60,6 +61,7 @@ from usage.admission import Admissions, Grant
 from usage.counters.claims import CountersAway, QuotaClaim, Used
 from usage.ledger import Ledger
 from usage.record import Record
+from usage.refusals import Refusals
 from usage.reservation import HUNG_UP, HungUp, Reservation
 
 log = structlog.get_logger("patchbay.gateway")
@@ -105,6 +107,7 @@ class Gateway:
     scores: Scores = field(init=False)
     arranger: Arranger = field(init=False)
     shedder: Shedder = field(init=False)
+    refusals: Refusals = field(init=False)
     _loop: asyncio.AbstractEventLoop | None = None
     _beside: list[asyncio.Task[None]] = field(default_factory=list)
     _drained: DrainedMetrics = field(default_factory=DrainedMetrics)
@@ -117,6 +120,7 @@ class Gateway:
     def __post_init__(self) -> None:
         options = self.options
         self.live = Live(self.identities)
+        self.refusals = Refusals(self.clock)
         self.identifying = Identifying(self.identities, self.live)
         self.reading = Reading(
             self.cursors,
@@ -167,6 +171,7 @@ class Gateway:
             asyncio.create_task(keep_publishing(self.dispatcher.breakers)),
             asyncio.create_task(keep_measuring(self.shedder, self.clock)),
             asyncio.create_task(cache_metrics.keep_publishing(self.cache)),
+            asyncio.create_task(self.refusals.keep_writing()),
         ]
         if self.warming is not None:
             self._beside.append(asyncio.create_task(self.warming.run()))
@@ -179,12 +184,14 @@ class Gateway:
         if self._beside:  # once: what is stopped again has nothing beside it
             await asyncio.wait(self._beside)
             self._beside = []
+            await self.refusals.write()
         await self.cache.close()
         await self.ledger.close()
         await self.admissions.counters.close()
         await self.shared_breakers.close()
         await self.live.stop()
         self.idempotency.close()
+        self.refusals.close()
         await self.transport.close()
         self.observer.flush()
 
@@ -242,6 +249,8 @@ class Gateway:
         except HungUp:
             exchange.status = HUNG_UP
         except Problem as problem:
+            if (kind := kind_of(problem, exchange, door)) is not None:
+                self.refusals.note(kind, exchange.request_id)
             await _refuse(exchange, problem)
         except Exception:
             log.exception("call_failed", request_id=exchange.request_id)

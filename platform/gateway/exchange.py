@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 
+from accounts.identity import Identity
 from gateway.cursors import Cursors
 from gateway.explanation import HEADER as EXPLAIN
 from gateway.explanation import Explanation
@@ -60,6 +61,7 @@ class Exchange:
         self.openai = False
         self.is_sound = False  # no text may follow what was sent of it
         self.surface: Surface | None = None  # the dialect that is spoken, if not chat's own
+        self.caller: Identity | None = None  # once it is known
         self.reservation: Reservation | None = None
         self.cache = b"bypass"  # what the cache had to do with the answer
         self.explains = False

@@ -8,7 +8,7 @@ from accounts.identity import Credential, Identities, Identity
 from gateway.exchange import Exchange
 from gateway.live import Live
 from gateway.warming import SHOWN
-from lib.problems import Unauthenticated
+from lib.problems import Problem, Unauthenticated
 
 LOOK_UPS = 3  # a record that is forgotten while it is being looked up is looked up again
 
@@ -30,7 +30,11 @@ class Identifying:
             if identities.remembered(shown):
                 break
             await self.live.look_up(shown)
-        identity = identities.check(shown, address)
+        try:
+            exchange.caller = identity = identities.check(shown, address)
+        except Problem:
+            exchange.caller = identities.proven(shown)
+            raise
         if identity.tenant_id is None:
             raise Unauthenticated("This token is for no tenant. Sign in with one, or use a key.")
         return identity

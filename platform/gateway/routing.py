@@ -363,7 +363,8 @@ def _route(snapshot: Snapshot, operation: Operation, call: Call) -> RouteSpec:
     if operation.kind is Kind.DATA:
         raise NotFound("No provider serves this operation here yet.")
     raise NotFound(
-        f"There is no model {name[:80]!r}. `GET /api/v1/models` lists those you may call.",
+        f"There is no model {name[:80]!r} for {operation.name}. `GET /api/v1/models` lists those "
+        "you may call, and for what.",
         param="model",
     )
 

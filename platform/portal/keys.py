@@ -103,7 +103,8 @@ def keys(visit: Visit) -> HttpResponse:
             return _once(visit, *made)
     rows = ApiKey.objects.of(visit.tenant).select_related("project", "replaces")
     shown = rows.order_by(F("revoked_at").desc(nulls_first=True), "-created_at")[:MOST_SHOWN]
-    context = {"keys": [(row, state_of(row)) for row in shown], "form": form}
+    in_use_first = sorted(shown, key=lambda row: row.has_ended)
+    context = {"keys": [(row, state_of(row)) for row in in_use_first], "form": form}
     return visit.render("portal/keys.html", context, status=400 if form.errors else 200)
 
 
@@ -150,8 +151,7 @@ def state_of(row: ApiKey) -> str:
         return f"revoked {_told(row.revoked_at)}"
     if row.expires_at is None:
         return "in use"
-    ended = row.expires_at <= timezone.now()
-    return f"{'ended' if ended else 'in use, ends'} {_told(row.expires_at)}"
+    return f"{'ended' if row.has_ended else 'in use, ends'} {_told(row.expires_at)}"
 
 
 def _told(moment: dt.datetime) -> str:

@@ -80,7 +80,8 @@ def page(*, read: Set[str] = EVERYONE, write: Set[str] = EVERYONE) -> Callable[[
             visit = _visit(request, person, slug)
             allowed = read if request.method in {"GET", "HEAD"} else write
             if visit.role not in allowed or not (allowed is read or visit.may(write)):
-                return visit.render("portal/forbidden.html", status=403)
+                told = {"takes_forms": allowed is read and not read and visit.may(write)}
+                return visit.render("portal/forbidden.html", told, status=403)
             zone = zoneinfo.ZoneInfo(visit.tenant.time_zone)
             with timezone.override(zone), by_the_customs_of(visit.tenant.locale):
                 return view(visit, **kwargs)

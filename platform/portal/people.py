@@ -18,8 +18,12 @@ from django.views.decorators.cache import never_cache
 from accounts import services as accounts
 from accounts.models import Invitation, Membership, Role, User
 from api.acting import person_of
+from api.pacing import INVITATIONS, slow_down
 from api.permissions import BUILDERS, MANAGERS
+from lib.problems import RateLimited
+from portal import mails
 from portal.page import Visit, page
+from portal.passwords import RULES
 from portal.refusals import tell
 from tenants import services as tenants
 from tenants.locales import locales
@@ -41,15 +45,28 @@ def members(visit: Visit) -> HttpResponse:
     if visit.request.method == "POST" and form.is_valid():
         try:
             _only_owners_touch_owners(visit, form.cleaned_data["role"])
-            invitation, token = accounts.invite(
-                tenant=visit.tenant, by=visit.person, **form.cleaned_data
-            )
+            told, form = _invited(visit, **form.cleaned_data), InviteForm()
         except ValidationError as error:
             tell(form, error)
-        else:
-            link = visit.request.build_absolute_uri(reverse("portal:invitation", args=[token]))
-            told, form = {"link": link, "invited": invitation.email}, InviteForm()
+        except RateLimited as problem:
+            form.add_error(None, problem.detail)
     return _members_page(visit, form=form, **told)
+
+
+def _invited(visit: Visit, email: str, role: str) -> dict[str, str]:
+    """The link goes to whom it is for; where no mail does, to who invites. Raises ValidationError,
+    RateLimited."""
+    group, tenant = "invitations", visit.tenant.public_id
+    slow_down(visit.request, group=group, rate=INVITATIONS, tenant=tenant)
+    row, token = accounts.invite(tenant=visit.tenant, by=visit.person, email=email, role=role)
+    base = visit.request.build_absolute_uri("/").rstrip("/")
+    link = base + reverse("portal:invitation", args=[token])
+    if not mails.reach_people():
+        return {"link": link, "invited": row.email}
+    told = {"base": base, "link": link, "by": visit.person.email, "role": role}
+    context = told | {"tenant": visit.tenant.name}
+    mails.meanwhile(lambda: mails.send("invited", row.email, context))
+    return {"invited": row.email}
 
 
 @page(read=NOBODY, write=MANAGERS)
@@ -71,6 +88,8 @@ def remove_member(visit: Visit, user_id: str) -> HttpResponse:
         accounts.remove_member(membership=membership)
     except ValidationError as error:
         return _members_page(visit, fault=" ".join(error.messages))
+    if membership.user == visit.person:  # whose pages these were until now
+        return redirect("portal:choose")
     return visit.back_to("members")
 
 
@@ -112,7 +131,9 @@ class PasswordForm(forms.Form):
 
     name = forms.CharField(max_length=120, required=False)
     password = forms.CharField(
-        widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}), strip=False
+        widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
+        strip=False,
+        help_text=RULES,
     )
 
 
@@ -123,7 +144,7 @@ def invitation(request: HttpRequest, token: str) -> HttpResponse:
     if row is None:
         raise Http404
     person, known = person_of(request), User.objects.filter(email=row.email).first()
-    fresh = known is None or not known.has_usable_password()
+    fresh = accounts.may_choose(known)
     form = PasswordForm(request.POST or None) if fresh and person is None else None
     mine = person is not None and person.email == row.email
     if request.method == "POST" and (mine or (form is not None and form.is_valid())):
@@ -150,7 +171,9 @@ def invitation(request: HttpRequest, token: str) -> HttpResponse:
 class ProjectForm(forms.Form):
     name = forms.CharField(max_length=120)
     slug = forms.SlugField(
-        label="Short name", max_length=63, help_text="Lower-case letters, digits and hyphens."
+        label="Short name",
+        max_length=63,
+        help_text="Letters, digits and hyphens. It cannot be changed later.",
     )
 
     def __init__(self, visit: Visit, *args: Any, **kwargs: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -14,8 +14,6 @@ from django.utils import timezone
 from api.operation_examples import RECORDING, example_of
 from api.pacing import NEW_KEYS, slow_down
 from api.permissions import BUILDERS
-from api.v1.catalogue import serving
-from api.vitals import breakers_part
 from lib.problems import Problem
 from portal.page import Visit, page
 from portal.samples import PLACEHOLDER, openai_sample, samples
@@ -82,6 +80,7 @@ def _playground(
         "has_fields": _has_fields(operation),
         "fields": [field for field in fields if field["required"]],
         "more": [field for field in fields if not field["required"]],
+        "recording": RECORDING if operation.kind is Kind.TRANSCRIPTION else "",
         "body": visit.request.POST.get("body") or _json(parameters),
         **told,
     }
@@ -177,25 +176,3 @@ def _test_key(visit: Visit) -> str:
         expires_at=timezone.now() + KEY_LIVES,
     )
     return text
-
-
-@page()
-def status(visit: Visit) -> HttpResponse:
-    """Each operation, and whether it can be called."""
-    by_operation = serving()
-    resting = {breaker["name"] for breaker in breakers_part()["resting"]}
-    rows = [
-        {"name": name, "summary": operation.summary, **_state(by_operation[name], resting)}
-        for name, operation in sorted(registry().items())
-    ]
-    troubled = sum(row["state"] in {"degraded", "down"} for row in rows)
-    return visit.render("portal/status.html", {"rows": rows, "troubled": troubled})
-
-
-def _state(providers: list[dict[str, str]], resting: Set[str]) -> dict[str, Any]:
-    ready = [one["slug"] for one in providers if one["status"] == "ready"]
-    well = [slug for slug in ready if slug not in resting]
-    state = "sandbox only" if not ready else "down" if not well else "ok"
-    if well and len(well) < len(ready):
-        state = "degraded"
-    return {"providers": len(providers), "ready": len(well), "state": state}

@@ -6,6 +6,7 @@ import datetime as dt
 from collections.abc import Mapping
 from typing import Any
 
+from django.db.models import Max, Sum
 from django.http import Http404, HttpResponse
 from django.http.response import HttpResponseBase
 from django.utils import timezone
@@ -22,9 +23,11 @@ from tenants.models import ApiKey
 from usage.export import FOR_TENANTS
 from usage.finding import begin_of_newest
 from usage.models import UsageRecord
+from usage.refusal_models import Refusal
 from usage.waterfall import bars
 
 PAGE = 50
+MOST_KEYS = 200
 TOLD_APART = ("operation", "provider", "model")
 SPANS = {"1": "24 hours", "7": "7 days", "30": "30 days", "90": "90 days"}
 
@@ -33,19 +36,22 @@ SPANS = {"1": "24 hours", "7": "7 days", "30": "30 days", "90": "90 days"}
 def requests(visit: Visit) -> HttpResponse:
     query = visit.request.GET
     wanted = query.get("q", "").strip().lower()
-    if is_uuid(wanted):
+    if is_uuid(wanted) and _record(visit, wanted):
         return visit.back_to("request", wanted)
-    mode = mode_of(visit)
+    mode, keys = mode_of(visit), list(ApiKey.objects.of(visit.tenant).order_by("name")[:MOST_KEYS])
     rows = list(_found(visit, mode)[: PAGE + 1])
     context = {
         "records": rows[:PAGE],
         "older": _older(visit, rows[PAGE - 1]) if len(rows) > PAGE else "",
         "spans": SPANS,
         "operations": sorted(registry()),
-        "keys": ApiKey.objects.of(visit.tenant).order_by("name")[:200],
+        "keys": keys,
+        "names": {key.pk: key.name for key in keys},
         "choice": query,
         "mode": mode.value,
-        "wrong": bool(wanted),
+        "refused": _refused(visit, mode),
+        "missed": wanted,
+        "is_id": is_uuid(wanted),
     }
     return visit.render("portal/requests.html", context)
 
@@ -74,6 +80,23 @@ def _found(visit: Visit, mode: Mode) -> Any:
     return rows.filter(created_at__gte=begin).order_by("-created_at", "-request_id")
 
 
+def _refused(visit: Visit, mode: Mode) -> Any:
+    """What was not even tried, by reason, the latest first."""
+    query = visit.request.GET
+    since = timezone.now() - dt.timedelta(days=_days(query))
+    rows = Refusal.objects.filter(
+        tenant_id=visit.tenant.pk, mode=mode.value, starts__gte=since - dt.timedelta(hours=1)
+    )
+    if operation := query.get("operation", "").replace("\0", ""):
+        rows = rows.filter(operation=operation)
+    if key_id := query.get("key"):
+        rows = rows.filter(key_id__in=_key_ids(visit, key_id))
+    grouped = rows.values("code", "operation", "limit_name", "key_id").annotate(
+        all=Sum("calls"), last=Max("last_at"), request=Max("last_request_id")
+    )
+    return grouped.order_by("-last", "code")[:PAGE]
+
+
 def _days(query: Mapping[str, str]) -> int:
     return int(query["span"]) if query.get("span") in SPANS else 1
 
@@ -91,13 +114,17 @@ def _older(visit: Visit, last: UsageRecord) -> str:
 
 @page()
 def request(visit: Visit, request_id: str) -> HttpResponse:
-    rows = UsageRecord.objects.of_tenant(visit.tenant.pk)
-    record = rows.filter(request_id=str(request_id)).first()
+    record = _record(visit, str(request_id))
     if record is None:
         raise Http404
     key = ApiKey.objects.of(visit.tenant).filter(pk=record.key_id or 0).first()
     context = {"record": record, "key": key, "bars": bars(record)}
     return visit.render("portal/request.html", context)
+
+
+def _record(visit: Visit, request_id: str) -> UsageRecord | None:
+    rows = UsageRecord.objects.of_tenant(visit.tenant.pk)
+    return rows.filter(request_id=request_id).first()
 
 
 @page()

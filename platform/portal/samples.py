@@ -30,7 +30,7 @@ def samples(
 def openai_sample(base_url: str, key: str) -> str:
     """A chat in Python by OpenAI's SDK."""
     return (
-        "from openai import OpenAI\n\n"
+        "from openai import OpenAI  # pip install openai\n\n"
         f"client = OpenAI(base_url={f'{base_url}/api/v1'!r}, api_key={key!r})\n"
         "answer = client.chat.completions.create(\n"
         '    model="fast",\n'
@@ -114,7 +114,7 @@ def _uploading(url: str, parameters: Mapping[str, Any], key: str) -> dict[str, s
             f"  {form}"
         ),
         "Python": (
-            "import requests\n\n"
+            "import requests  # pip install requests\n\n"
             f"with open({name!r}, 'rb') as file:\n"
             "    answer = requests.post(\n"
             f"        {url!r},\n"

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from django.urls import URLPattern, path, register_converter
 
-from portal import keys, overview, people, playground, quotas, requests, session, usage
+from portal import (
+    keys,
+    overview,
+    passwords,
+    people,
+    playground,
+    quotas,
+    requests,
+    session,
+    status,
+    usage,
+)
 
 app_name = "portal"
 
@@ -54,6 +65,13 @@ urlpatterns: list[URLPattern] = [
     path("", session.choose, name="choose"),
     path("sign-in/", session.sign_in, name="sign-in"),
     path("sign-out/", session.sign_out, name="sign-out"),
+    path("sign-in/account/", passwords.account, name="account"),
+    path("sign-in/forgotten/", passwords.forgotten, name="forgotten"),
+    path(
+        "sign-in/forgotten/<uidb64>/<token>/",
+        passwords.NewPassword.as_view(),
+        name="new-password",
+    ),
     path("invitation/<token:token>/", people.invitation, name="invitation"),
     path("<slug:slug>/", overview.overview, name="overview"),
     path("<slug:slug>/start/", playground.start, name="start"),
@@ -86,6 +104,6 @@ urlpatterns: list[URLPattern] = [
     path("<slug:slug>/limits/", quotas.limits, name="limits"),
     path("<slug:slug>/playground/", playground.playground, name="playground"),
     path("<slug:slug>/playground/code/", playground.code, name="code"),
-    path("<slug:slug>/status/", playground.status, name="status"),
+    path("<slug:slug>/status/", status.status, name="status"),
     path("<slug:slug>/settings/", people.settings, name="settings"),
 ]

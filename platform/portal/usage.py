@@ -19,6 +19,8 @@ from usage.export import inert
 
 SPANS = {"1": "24 hours", "7": "7 days", "30": "30 days", "90": "90 days", "365": "a year"}
 GROUPS = Usage.groups
+MOST_BARS = 20
+NOTHING = {"calls": 0, "errors": 0}  # what a picture shows of each
 COLUMNS = (
     *("calls", "errors", "cache_hits", "input_tokens", "output_tokens", "units", "charge_usd"),
 )
@@ -59,15 +61,20 @@ def _choice(visit: Visit) -> dict[str, str]:
     }
     if choice["span"] not in SPANS:
         raise InvalidRequest(f"span: one of {', '.join(SPANS)}.")
+    if choice["by"] not in GROUPS:
+        raise InvalidRequest(f"by: one of {', '.join(GROUPS)}.")
     return choice
 
 
 def told_of(tenant: Tenant, by: str, mode: str, *, days: int) -> tuple[dict[str, Any], Question]:
-    """What was used in so many days, and as what the question was understood. Raises
-    InvalidRequest."""
+    """What was used in so many days, in the order of time or what costs most first, and as what
+    the question was understood. Raises InvalidRequest."""
     asked = {"group_by": by, "mode": mode}
     question = understood(asked, GROUPS, tenant.time_zone, days=days)
-    return answer(question, tenant.pk, shown), question
+    told = answer(question, tenant.pk, shown)
+    if not question.window:
+        told["data"].sort(key=lambda row: (-row["charge_microusd"], -row["calls"]))
+    return told, question
 
 
 def _names(told: Mapping[str, Any], by: str) -> list[str]:
@@ -87,19 +94,19 @@ def _names_of_keys(key_ids: list[str]) -> list[str]:
 
 
 def chart_of(tenant: Tenant, told: Mapping[str, Any], question: Question) -> dict[str, Any]:
-    """Calls and errors; over time also where there were none."""
+    """Calls and errors: over time also where there were none, else of those that cost most."""
     (by,) = question.by
-    rows = dict(zip(_names(told, by), told["data"], strict=True))
-    labels = times(question) if question.window else list(rows)
-    counted = {
-        name: [rows[label][name] if label in rows else 0 for label in labels]
-        for name in ("calls", "errors")
-    }
+    rows, labels = told["data"], _names(told, by)
+    if question.window:
+        known, labels = dict(zip(labels, rows, strict=True)), times(question)
+        rows = [known.get(label, NOTHING) for label in labels]
+    else:
+        rows, labels = rows[:MOST_BARS], labels[:MOST_BARS]
     return {
         "type": "line" if question.window else "bar",
         "labels": labels,
-        "series": [{"label": name, "data": data} for name, data in counted.items()],
-        "x": by,
+        "series": [{"label": name, "data": [row[name] for row in rows]} for name in NOTHING],
+        "x": f"{by}, the {MOST_BARS} that cost most" if len(told["data"]) > len(labels) else by,
         "y": "calls",
         "locale": tenant.locale,
     }

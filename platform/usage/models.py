@@ -9,6 +9,7 @@ from django.db import models
 from django.utils import timezone
 
 import usage.feedback_models
+import usage.refusal_models
 import usage.rollup_models  # noqa: F401 - Django looks for models here
 from lib.ids import first_uuid7
 

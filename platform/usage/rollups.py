@@ -1,6 +1,6 @@
 """Roll-ups: the ledger's sums by minute, hour and day, kept up by folding deltas into them.
 
-fold     adds deltas to all three and takes them away, in one transaction.
+fold     adds deltas to all three and takes them away, in one transaction; notes keys' last use.
 rebuild  makes them anew from the ledger, a day or hour in one transaction.
 prune    drops the minutes and hours that nobody asks for any more. Days stay for ever.
 
@@ -29,6 +29,7 @@ from usage.deltas import (
     insert_calls,
     summed,
 )
+from usage.last_use import noting
 from usage.rollup_models import AttemptHour, AttemptMinute, UsageHour, UsageMinute
 from usage.sums import DAY, HOUR, HOURS_KEPT, MINUTES_KEPT, dialect_of, stored
 
@@ -113,6 +114,7 @@ def _fold_some(using: str) -> int:
         for grain in GRAINS if calls or attempts else ():
             parameters = [attempt_ids, call_ids]
             cursor.execute(_add(ATTEMPTS, grain, of_attempts, dialect), parameters)
+        cursor.execute(noting(dialect), [call_ids, call_ids])
         cursor.execute(f"DELETE FROM usage_usagedelta WHERE {among}", [call_ids])  # noqa: S608
         cursor.execute(f"DELETE FROM usage_attemptdelta WHERE {among}", [attempt_ids])  # noqa: S608
     return len(calls) + len(attempts)

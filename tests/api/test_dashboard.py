@@ -13,6 +13,7 @@ from django.utils import timezone
 from rest_framework.test import APIClient
 
 from api import vitals
+from api.dashboard import alerts
 from lib.ids import first_uuid7, uuid7
 from providers.breaker import State
 from providers.models import Credential
@@ -208,3 +209,11 @@ def test_as_many_queries_for_many_rows_as_for_few(page: str, staff: APIClient) -
         QuotaAlert.objects.create(counter=uuid7(), threshold=80, limit=1, used=1, quota="q")
     queries()  # who asks is looked up anew after a change of keys
     assert queries() == few <= MOST_QUERIES
+
+
+def test_moments_are_told_by_the_tenants_clock() -> None:
+    ends = dt.datetime(2026, 7, 2, 20, 15, tzinfo=dt.UTC)
+    with time_machine.travel(ends - dt.timedelta(days=1), tick=False):
+        key = ApiKeyFactory(tenant=TenantFactory(time_zone="Asia/Kolkata"), expires_at=ends)
+        (told,) = alerts.of_tenant(key.tenant)
+    assert "2026-07-03 01:45 Asia/Kolkata" in told.text

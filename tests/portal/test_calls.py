@@ -26,6 +26,7 @@ from tests.factories import (
     TenantFactory,
     UsageRecordFactory,
 )
+from usage.refusals import Count, Kind, add
 from usage.waterfall import bars
 
 pytestmark = [
@@ -58,7 +59,31 @@ def test_requests_are_found_by_what_one_knows(tenant: Tenant, owner: Client) -> 
     assert ids(owner, model="m\0x") == ids(owner, provider="labo") == []
     assert ids(owner, mode="test") == ids(owner, key="key_of_nobody") == []
     assert owner.get(REQUESTS, {"q": f" {good.upper()} "})["Location"] == f"{REQUESTS}{good}/"
+    nobodys = called(TenantFactory(), 1).request_id
+    assert f"has the id {nobodys}" in owner.get(REQUESTS, {"q": nobodys}).content.decode()
     assert "no request id" in owner.get(REQUESTS, {"q": "abc"}).content.decode()
+
+
+def test_refused_calls_are_told_by_reason(tenant: Tenant, owner: Client) -> None:
+    key = ApiKeyFactory(project=tenant.projects.get(), name="loud")
+    now = timezone.now().timestamp()
+    kind = Kind(tenant.pk, key.pk, "live", "embeddings", "rate_limit_exceeded", "key-minute")
+    others = kind._replace(tenant_id=tenant.pk + 1, limit_name="CANARY")
+    hours = {1: Count(2, now - 3600, "a"), 0: Count(3, now, "b"), 40: Count(9, now - 144_000, "c")}
+    starts = now // 3600 * 3600
+    counts = {(int(starts - 3600 * ago), kind): count for ago, count in hours.items()}
+    add(counts | {(int(starts), others): Count(1, now, "d")})
+
+    def told(**query: str) -> list[tuple[int, str]]:
+        page = owner.get(REQUESTS, query)
+        assert "CANARY" not in page.content.decode()
+        return [(row["all"], row["request"]) for row in page.context["refused"]]
+
+    assert told() == told(operation="embeddings") == told(key=key.key_id) == [(5, "b")]
+    assert told(span="7") == [(14, "c")]
+    assert told(mode="test") == told(operation="rerank") == told(key="key_of_nobody") == []
+    page = owner.get(REQUESTS).content.decode()
+    assert all(text in page for text in ("rate limit exceeded", "key-minute", "loud"))
 
 
 def test_older_ones_are_on_the_next_page(tenant: Tenant, owner: Client) -> None:
@@ -205,6 +230,7 @@ def test_the_code_keeps_what_was_spoken() -> None:
 def test_the_playground_takes_a_recording(tenant: Tenant, owner: Client) -> None:
     shown = owner.get("/app/acme/playground/", {"operation": "audio.transcriptions"})
     page = shown.content.decode()
+    assert "put a recording of that name" in page
     assert 'type="file" id="p-file"' in page and 'id="p-model"' in page
     assert "data-body" not in page and 'id="p-stream"' not in page
 

@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 from django.test import Client
+from django.utils import timezone
 
 from accounts.models import Role
 from tenants.models import ApiKey, Tenant
+from tests.api.test_dashboard import called
 from tests.factories import ApiKeyFactory
+from usage.rollups import fold
 
 pytestmark = pytest.mark.django_db
 WHERE = "/app/acme/keys/"
@@ -35,6 +38,14 @@ def test_a_key_is_shown_once(tenant: Tenant, owner: Client) -> None:
         assert text not in owner.get(where).content.decode()
 
 
+def test_who_comes_back_to_where_a_key_was_shown_is_not_told_of_roles(
+    tenant: Tenant, owner: Client, as_role: Any
+) -> None:
+    where = f"{WHERE}{ApiKeyFactory(project=tenant.projects.get()).key_id}/rotate/"
+    assert "only takes a form" in owner.get(where).content.decode()
+    assert "Your role, viewer" in as_role(Role.VIEWER).get(where).content.decode()
+
+
 def test_it_is_changed_rotated_and_revoked(tenant: Tenant, owner: Client) -> None:
     new(owner, tenant)
     key = ApiKey.objects.get()
@@ -50,6 +61,29 @@ def test_it_is_changed_rotated_and_revoked(tenant: Tenant, owner: Client) -> Non
     owner.post(f"{WHERE}{fresh.key_id}/revoke/")
     fresh.refresh_from_db()
     assert fresh.revoked_at is not None
+
+
+def test_when_it_was_last_used_is_told(tenant: Tenant, owner: Client) -> None:
+    key = ApiKeyFactory(project=tenant.projects.get())
+    for where in (WHERE, f"{WHERE}{key.key_id}/"):
+        assert "never" in owner.get(where).content.decode()
+    record = called(tenant, 2, key_id=key.pk)
+    fold()
+    for where in (WHERE, f"{WHERE}{key.key_id}/"):
+        assert f"{record.created_at:%Y-%m-%d %H:%M}" in owner.get(where).content.decode()
+
+
+def test_of_one_that_has_ended_nothing_is_offered(tenant: Tenant, owner: Client) -> None:
+    ended = ApiKeyFactory(project=tenant.projects.get(), name="ended")
+    ApiKey.objects.update(expires_at=timezone.now() - dt.timedelta(hours=1))
+    ApiKeyFactory(project=tenant.projects.get(), name="older, in use")
+    ApiKey.objects.filter(name="older, in use").update(
+        created_at=ended.created_at - dt.timedelta(1)
+    )
+    page = owner.get(f"{WHERE}{ended.key_id}/").content.decode()
+    assert "ended 20" in page and "Rotate" not in page and "Save" not in page
+    names = [key.name for key, _ in owner.get(WHERE).context["keys"]]
+    assert names == ["older, in use", "ended"]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from api.configuration.applying import apply
 from api.configuration.document import read
 from api.configuration.exporting import export
 from portal.numbers import by_the_customs_of, number
-from portal.templatetags.humane import count, money, ms, share
+from portal.templatetags.humane import count, money, ms, share, some
 from tenants.locales import locales, validate_locale
 from tenants.models import Tenant
 from tests.api.test_dashboard import called
@@ -33,9 +33,9 @@ def test_every_locale_writes_every_digit(locale: str) -> None:
 
 def test_as_each_of_them_writes() -> None:
     for locale, told in {
-        "en": ("1,234,567", "$1,234.57", "12.3 %"),
-        "de": ("1.234.567", "$1.234,57", "12,3 %"),
-        "sv": ("1\xa0234\xa0567", "$1\xa0234,57", "12,3 %"),
+        "en": ("1,234,567", "$1,234.57", "12.3\xa0%"),
+        "de": ("1.234.567", "$1.234,57", "12,3\xa0%"),
+        "sv": ("1\xa0234\xa0567", "$1\xa0234,57", "12,3\xa0%"),
     }.items():
         with by_the_customs_of(locale):
             assert (count(1234567), money(1_234_567_000), share(0.123)) == told
@@ -91,3 +91,8 @@ def test_whoever_knows_no_such_column_goes_on(tenant: Tenant) -> None:
     with connection.cursor() as cursor:
         cursor.execute(f"INSERT INTO tenants_tenant ({columns}) VALUES ({places})", cells)
     assert Tenant.objects.get(slug=row.slug).locale == "en"
+
+
+def test_of_many_words_a_cell_shows_a_few() -> None:
+    assert (some([]), some(["a"]), some(["a", "b", "c"])) == ("", "a", "a b c")
+    assert some(list("abcde")) == "a b c and 2 more"

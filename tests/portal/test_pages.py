@@ -52,7 +52,10 @@ MATRIX: dict[str, tuple[set[Role], set[Role]]] = {
     "status": (ALL, ALL),
     "settings": (MANAGERS, MANAGERS),
 }
-OPEN = {"choose", "sign-in", "sign-out", "invitation"}
+OPEN = {
+    *("choose", "sign-in", "sign-out", "invitation"),
+    *("account", "forgotten", "new-password"),
+}
 
 
 def invitation_of(tenant: Tenant) -> str:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from typing import Any
 
 import pytest
+from django.core.exceptions import ValidationError
+from django.core.mail import EmailMessage
 from django.test import Client
 from django.utils import timezone
 
 from accounts.models import Invitation, Membership, Role, User
+from accounts.services import accept
 from lib.audit import AuditEntry
+from portal import mails, people
 from tenants.models import Tenant
 from tests.factories import PASSWORD, ApiKeyFactory, MembershipFactory, ProjectFactory, UserFactory
 
@@ -48,6 +53,33 @@ def test_who_has_an_account_signs_in_first(tenant: Tenant, owner: Client) -> Non
     assert browser.post(where)["Location"] == "/app/acme/"
 
 
+@pytest.mark.parametrize("opens", ["another tenant", "the admin", "everything"])
+def test_no_invitation_opens_an_account_that_opens_more(
+    opens: str, tenant: Tenant, owner: Client
+) -> None:
+    """Whoever invites has the link, and could choose the password of one who never had any."""
+    person = User.objects.create_user("added@example.test")
+    if opens == "another tenant":
+        MembershipFactory(user=person)
+    else:
+        powers = {"is_staff": opens == "the admin", "is_superuser": opens == "everything"}
+        User.objects.filter(pk=person.pk).update(**powers)
+    where, browser = link(owner, person.email), Client()
+    assert "sign in</a> first" in browser.get(where).content.decode()
+    assert browser.post(where, {"password": PASSWORD}).status_code == 200
+    with pytest.raises(ValidationError):
+        accept(token=where.rstrip("/").rpartition("/")[2], password=PASSWORD)
+    person.refresh_from_db()
+    assert not person.has_usable_password()
+    assert not Membership.objects.filter(tenant=tenant, user=person).exists()
+
+
+def test_who_was_added_and_opens_nothing_chooses_a_password(tenant: Tenant, owner: Client) -> None:
+    person = User.objects.create_user("removed@example.test")
+    done = Client().post(link(owner, person.email), {"password": PASSWORD})
+    assert done["Location"] == "/app/acme/"
+
+
 def test_somebody_else_who_is_signed_in_cannot_take_it(owner: Client, tenant: Tenant) -> None:
     where, browser = link(owner), Client()
     other = UserFactory()
@@ -78,6 +110,34 @@ def test_its_secret_is_kept_nowhere(owner: Client, tenant: Tenant) -> None:
         assert token not in entry.after and row.digest not in entry.after
 
 
+@pytest.fixture
+def server(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.ENV = settings.ENV.model_copy(update={"EMAIL_URL": "smtp://mail.example"})
+    monkeypatch.setattr(mails, "meanwhile", lambda work: work())
+
+
+def test_where_mails_are_sent_only_the_invited_has_the_link(
+    owner: Client, tenant: Tenant, server: None, mailoutbox: list[EmailMessage]
+) -> None:
+    Tenant.objects.filter(pk=tenant.pk).update(name="A\nB <i>&c</i>")
+    page = owner.post(WHERE, {"email": "New@Example.test", "role": "developer"})
+    assert "on its way to new@example.test" in page.content.decode()
+    (mail,) = mailoutbox
+    assert mail.to == ["new@example.test"] and "B <i>&c</i>" in mail.body
+    (where,) = re.findall(r"http://testserver(/app/invitation/\S+)", mail.body)
+    assert where not in page.content.decode()
+    assert Client().post(where, {"password": PASSWORD})["Location"] == "/app/acme/"
+
+
+def test_a_tenant_invites_only_so_many(
+    owner: Client, tenant: Tenant, server: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(people, "INVITATIONS", "2/h")
+    pages = [owner.post(WHERE, {"email": f"{n}@example.test", "role": "viewer"}) for n in range(3)]
+    assert [page.status_code for page in pages] == [200, 200, 400]
+    assert Invitation.objects.count() == 2
+
+
 def test_only_owners_touch_owners(tenant: Tenant, owner: Client, as_role: Any) -> None:
     admin = as_role(Role.ADMIN)
     assert admin.post(WHERE, {"email": "x@example.test", "role": "owner"}).status_code == 400
@@ -97,6 +157,13 @@ def test_roles_are_changed_and_members_removed(tenant: Tenant, owner: Client) ->
     assert owner.post(where, {"role": "god"}).status_code == 400
     owner.post(where + "remove/")
     assert not Membership.objects.filter(pk=member.pk).exists()
+
+
+def test_who_leaves_is_shown_what_is_left(tenant: Tenant, owner: Client) -> None:
+    me = Membership.objects.get(role=Role.OWNER).user
+    MembershipFactory(tenant=tenant, role=Role.OWNER)
+    left = owner.post(f"{WHERE}{me.public_id}/remove/", follow=True)
+    assert left.status_code == 200 and "belong to no tenant" in left.content.decode()
 
 
 def test_projects(tenant: Tenant, owner: Client) -> None:

@@ -8,10 +8,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from django.conf import settings
 from django.db.models import CharField, F, Max, OuterRef, QuerySet, Subquery, Value
 from django.utils import timezone
+from django.utils.dateparse import parse_datetime
 
 from api import vitals
 from api.v1.quotas import of_tenants
@@ -185,7 +187,8 @@ def _provider_of(counter: str) -> str:
 def _paces(tenant: Tenant) -> Iterator[Alert]:
     """Days' and months' quotas that are used up before they begin anew, if it goes on so."""
     for quota in of_tenants(tenant, mode=Mode.LIVE):
-        resets = f"{(quota['resets_at'] or '')[:16].replace('T', ' ')} UTC"
+        moment = parse_datetime(quota["resets_at"] or "")
+        resets = _by_the_clock_of(tenant, moment) if moment else ""
         subject = f"{quota['of']} {quota['quota']}"
         yield from _runs_out(subject, quota["window"], quota["days_left"], resets)
 
@@ -213,6 +216,10 @@ def span(days: float) -> str:
     return f"{days:.0f} days" if days >= 2 else f"{max(1, round(days * 24))} h"
 
 
+def _by_the_clock_of(tenant: Tenant, moment: Any) -> str:
+    return f"{moment.astimezone(ZoneInfo(tenant.time_zone)):%Y-%m-%d %H:%M} {tenant.time_zone}"
+
+
 def _keys(tenant: Tenant) -> Iterator[Alert]:
     now = timezone.now()
     ending = ApiKey.objects.of(tenant).filter(
@@ -221,7 +228,8 @@ def _keys(tenant: Tenant) -> Iterator[Alert]:
     replaced = set(ApiKey.objects.filter(replaces__in=ending).values_list("replaces_id", flat=True))
     for key in ending.order_by("expires_at")[:MOST_TOLD]:
         if key.pk not in replaced:
-            text = f"It ends on {key.expires_at:%Y-%m-%d %H:%M} UTC. Rotate it before."
+            ends = _by_the_clock_of(tenant, key.expires_at)
+            text = f"It ends on {ends}. Rotate it before."
             yield Alert("warning", "key_ends", str(key), text)
 
 

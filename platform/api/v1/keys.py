@@ -36,7 +36,9 @@ class KeyShown(Shown):
     allowed_ips = serializers.ListField(child=serializers.CharField())
     expires_at = serializers.DateTimeField(allow_null=True)
     revoked_at = serializers.DateTimeField(allow_null=True)
-    last_used_at = serializers.DateTimeField(allow_null=True)
+    last_used_at = serializers.DateTimeField(
+        allow_null=True, help_text="The minute of its last call, some seconds after it."
+    )
     replaces = serializers.CharField(source="replaces.key_id", allow_null=True, default=None)
     created_at = serializers.DateTimeField()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from decimal import Decimal
 
 from django import template
@@ -12,6 +12,7 @@ from portal.numbers import number as written
 
 register = template.Library()
 NONE = "–"
+MOST_WORDS = 3
 register.filter("with_code", with_code)
 
 
@@ -22,12 +23,12 @@ def count(number: int) -> str:
 
 @register.filter
 def share(ratio: float | None) -> str:
-    return NONE if ratio is None else f"{written(round(ratio * 100, 1), 1)} %"
+    return NONE if ratio is None else f"{written(round(ratio * 100, 1), 1)}\N{NO-BREAK SPACE}%"
 
 
 @register.filter
 def ms(milliseconds: int | None) -> str:
-    return NONE if milliseconds is None else f"{count(milliseconds)} ms"
+    return NONE if milliseconds is None else f"{count(milliseconds)}\N{NO-BREAK SPACE}ms"
 
 
 @register.filter
@@ -47,6 +48,13 @@ def of_operations(patterns: Sequence[str]) -> str:
     left_out = [pattern.removeprefix("!") for pattern in patterns if pattern.startswith("!")]
     told = f", of {', '.join(named)}" if named else ""
     return f"{told}, of all but {', '.join(left_out)}" if left_out else told
+
+
+@register.filter
+def some(words: Collection[str]) -> str:
+    """For a cell of a table: the first few, and how many there are besides."""
+    first, more = list(words)[:MOST_WORDS], len(words) - MOST_WORDS
+    return " ".join(first) + (f" and {more} more" if more > 0 else "")
 
 
 @register.filter

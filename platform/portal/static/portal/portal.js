@@ -3,12 +3,17 @@
 "use strict";
 
 const COLOURS = ["#0d9488", "#dc2626", "#6366f1", "#d97706", "#db2777", "#0284c7"];
+const LONGEST = 25; // characters of a name below a chart
 
 function draw(canvas) {
   const told = JSON.parse(canvas.dataset.chart);
   const style = getComputedStyle(document.documentElement);
   const text = style.getPropertyValue("--faint").trim();
   const line = style.getPropertyValue("--line").trim();
+  function short(value) {
+    const label = this.getLabelForValue(value);
+    return label.length > LONGEST ? `${label.slice(0, LONGEST - 1)}…` : label;
+  }
   const level = told.type === "line" ? { maxRotation: 0, autoSkipPadding: 16 } : {};
   const axis = (title, ticks = level) => ({
     title: { display: true, text: title, color: text },
@@ -30,7 +35,7 @@ function draw(canvas) {
       animation: false,
       responsive: true,
       maintainAspectRatio: false,
-      scales: { x: axis(told.x), y: { ...axis(told.y, { precision: 0 }), beginAtZero: true } },
+      scales: { x: axis(told.x, { ...level, callback: short }), y: { ...axis(told.y, { precision: 0 }), beginAtZero: true } },
       plugins: { legend: { position: "bottom", labels: { color: text, boxWidth: 12 } } },
     },
   });
