@@ -209,6 +209,7 @@ class Cache:
             headers=kept_headers(answer.headers),
             vary=varied(answer.headers, ask.asked_with),
             ttl=ttl,
+            empty=answer.empty,
             made=look.made,
             tags=(*self._ids.of((*ask.tags, *answer.tags)), of_key(ask.key)),
         )
@@ -221,6 +222,8 @@ class Cache:
         told = updated(dict(known.headers), headers) if known else None
         if known is None or told is None:
             return None
+        if known.empty:
+            policy = policy.of_nothing()
         ttl = adapted(known.ttl, policy, changed=False) if policy.adaptive else known.ttl
         fresh = freshness(told, times, policy, ttl=ttl)
         if fresh is None:

@@ -24,7 +24,7 @@ from providers.call import Usage
 SEAL_BYTES = 16
 _OF_FRESHNESS = tuple(field.name for field in dataclasses.fields(Freshness))
 _OF_ORIGIN = tuple(field.name for field in dataclasses.fields(Origin) if field.name != "usage")
-_PLAIN = ("plain_size", "etag", "status", "events", "headers", "vary", "ttl")
+_PLAIN = ("plain_size", "etag", "status", "events", "headers", "vary", "ttl", "empty")
 _MADE_OF = repr((_PLAIN, _OF_FRESHNESS, _OF_ORIGIN, Usage._fields)).encode()
 VERSION = b"PBC" + hashlib.blake2b(_MADE_OF, digest_size=5).digest()
 _HEAD = len(VERSION) + SEAL_BYTES
@@ -81,6 +81,7 @@ def _entry(document: dict[str, Any], packed: bytes, made: int) -> Entry:
         headers=_pairs(document["headers"]),
         vary=_pairs(document["vary"]),
         ttl=document["ttl"],
+        empty=document["empty"],
         made=made,
         tags=tuple(map(bytes.fromhex, document["tags"])),
     )

@@ -37,6 +37,7 @@ class Entry:
 
     `etag` names the content. `headers` are the provider's that say how fresh it is, `vary` the
     request headers that it depends on besides its key. `ttl` is what an adaptive one is now.
+    `empty`: it says that there is nothing.
     `made` is this worker's moment before it was asked for (tags.py); `tags` are ids.
     """
 
@@ -50,6 +51,7 @@ class Entry:
     headers: Pairs = ()
     vary: Pairs = ()
     ttl: float = 0.0
+    empty: bool = False
     made: int = 0
     tags: tuple[bytes, ...] = ()
     size: int = field(init=False, default=0)

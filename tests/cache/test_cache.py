@@ -211,6 +211,11 @@ async def test_that_there_is_nothing_is_kept_briefly() -> None:
     long = CachePolicy(ttl=900, stale_while_revalidate=900, stale_if_error=9000)
     entry = await stage.keep(stage.answer(empty=True), policy=long)
     assert entry is not None and entry.freshness.usable_for == 60
+    stage.clock.advance(40)
+    async with stage.cache.look(stage.ask(policy=long)) as look:
+        now = stage.clock.now()
+        entry = look.still_holds({"cache-control": "max-age=900"}, Times(now, now))
+    assert entry is not None and entry.freshness.usable_for == 60
     told = {"cache-control": "max-age=86400"}  # as many a framework says on all it serves
     entry = await stage.keep(stage.answer(empty=True, headers=told))
     assert entry is not None and entry.freshness.lifetime == 30

@@ -35,6 +35,7 @@ entries = st.builds(
     headers=pairs,
     vary=pairs,
     ttl=spans,
+    empty=st.booleans(),
     made=st.integers(0, 5),
     tags=st.lists(st.binary(min_size=16, max_size=16), max_size=3).map(tuple),
 )

@@ -179,7 +179,7 @@ def written(value: Any, chance: random.Random) -> str:
 
 
 def noise(chance: random.Random) -> list[tuple[str, str]]:
-    said = [(name, chance.choice(["1000", "2000"])) for name in chance.sample(UNKEYED, 4)]
+    said = [(name, chance.choice(["30000", "40000"])) for name in chance.sample(UNKEYED, 4)]
     chance.shuffle(said)
     return said
 
