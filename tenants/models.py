@@ -221,7 +221,18 @@ def validate_networks(networks: Any) -> None:
         try:
             ipaddress.ip_network(str(network))
         except ValueError:
-            raise ValidationError(f"{network!r} is no IP network in CIDR form") from None
+            told = f"{network!r} is no IP network in CIDR form{_meant(network)}"
+            raise ValidationError(told) from None
+
+
+def _meant(network: Any) -> str:
+    """The network that an address with a mask lies in, as 10.0.0.7/8 does in 10.0.0.0/8."""
+    import ipaddress
+
+    try:
+        return f": {ipaddress.ip_network(str(network), strict=False)} may be meant"
+    except ValueError:
+        return ""
 
 
 def validate_scopes(scopes: Any) -> None:

@@ -12,13 +12,12 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 import orjson
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from config.mail import SCHEMES
+from config.mail import leads_somewhere
 from providers import resilience
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -272,10 +271,7 @@ class Environment(BaseSettings):
     @field_validator("EMAIL_URL")
     @classmethod
     def _known_mail_server(cls, value: str) -> str:
-        parts = urlsplit(value)
-        if value and (
-            parts.scheme not in SCHEMES or (parts.scheme != "console" and not parts.hostname)
-        ):
+        if not leads_somewhere(value):
             raise ValueError("must be smtp://host, smtps://host, smtp+plain://host or console:")
         return value
 
@@ -293,6 +289,12 @@ class Environment(BaseSettings):
             self.ENVIRONMENT == "prod" or not all(map(_is_local, self.ALLOWED_HOSTS))
         ):
             raise ValueError("DEBUG must be off on a public host or in prod")
+        return self
+
+    @model_validator(mode="after")
+    def _no_links_in_the_logs_of_prod(self) -> Environment:
+        if self.ENVIRONMENT == "prod" and self.EMAIL_URL.startswith("console:"):
+            raise ValueError("EMAIL_URL must not be console: in prod, whose logs others read")
         return self
 
     def provider_key(self, name: str) -> str:

@@ -5,8 +5,19 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-SCHEMES = {"smtp": 587, "smtps": 465, "smtp+plain": 25, "console": 0}  # and their ports
+SCHEMES = {"smtp": 587, "smtps": 465, "smtp+plain": 25}  # and their ports
 TIMEOUT = 10  # seconds a server of mails may take
+
+
+def leads_somewhere(url: str) -> bool:
+    """Whether it can be made sense of. Empty it says that no mails are sent."""
+    if url in {"", "console:"}:
+        return True
+    try:
+        parts = urlsplit(url)
+        return parts.port != 0 and parts.scheme in SCHEMES and bool(parts.hostname)
+    except ValueError:  # whose text repeats a part of it
+        return False
 
 
 def mail(url: str) -> dict[str, Any]:

@@ -19,8 +19,8 @@ from portal.page import Visit, page
 from portal.refusals import tell
 from tenants import services
 from tenants.keys import Mode
-from tenants.models import ApiKey, Project
-from tenants.scopes import TENANT_RIGHTS, is_right, rights_of
+from tenants.models import ApiKey, Project, validate_networks
+from tenants.scopes import TENANT_RIGHTS, check_scopes, is_right, rights_of
 
 MOST_SHOWN = 200
 OVERLAPS = [
@@ -64,10 +64,14 @@ class KeyForm(forms.Form):
         held = TENANT_RIGHTS if self.visit.role in MANAGERS else frozenset()
         if beyond := rights - held:
             raise ValidationError(f"You cannot give {', '.join(sorted(beyond))}: ask an owner.")
-        return scopes
+        try:
+            return check_scopes(scopes)
+        except ValidationError as error:
+            raise ValidationError(error.messages) from None
 
     def clean_allowed_ips(self) -> list[str]:
         networks: list[str] = self.cleaned_data["allowed_ips"].split()
+        validate_networks(networks)
         return networks
 
 

@@ -9,6 +9,7 @@ from django.utils import timezone
 from portal.page import Visit
 from tenants.keys import Mode
 from tenants.models import Tenant
+from usage.refusal_models import Refusal
 from usage.rollup_models import UsageDay, UsageDelta
 
 LATELY = dt.timedelta(days=30)
@@ -23,8 +24,8 @@ def mode_of(visit: Visit) -> Mode:
 def unasked(tenant: Tenant) -> Mode:
     """Live; but test where only test calls were made lately, as by who just begins."""
     since = timezone.now() - LATELY
-    days, waiting = (
+    days, waiting, refused = (
         table.objects.filter(tenant_id=tenant.pk, starts__gt=since).values_list("mode", flat=True)
-        for table in (UsageDay, UsageDelta)
+        for table in (UsageDay, UsageDelta, Refusal)
     )
-    return Mode.TEST if set(days.union(waiting)) == {Mode.TEST.value} else Mode.LIVE
+    return Mode.TEST if set(days.union(waiting, refused)) == {Mode.TEST.value} else Mode.LIVE

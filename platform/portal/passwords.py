@@ -130,18 +130,14 @@ def _send_link(email: str, base: str) -> None:
         urlsafe_base64_encode(force_bytes(person.pk)),
         default_token_generator.make_token(person),
     ]
-    context = {
-        "email": email,
-        "base": base,
-        "link": base + reverse("portal:new-password", args=ids),
-    }
+    link = base + reverse("portal:new-password", args=ids)
     event(
         "asked for a new password",
         kind=person._meta.label_lower,
         object_id=object_id(person),
         object_name=str(person),
     )
-    mails.send("forgotten", email, context)
+    mails.send("forgotten", email, {"base": base, "link": link})
 
 
 def _may_be_helped(person: User) -> bool:

@@ -26,16 +26,12 @@ def status(visit: Visit) -> HttpResponse:
     by_operation, accepted = serving(), _credentials(visit.tenant)
     off = set(OperationRow.objects.filter(enabled=False).values_list("name", flat=True))
     resting = {name for name, state in states().items() if state not in LET_CALLS_THROUGH}
-    rows = [
-        {
-            "name": name,
-            "summary": operation.summary,
-            **_standing(by_operation[name], accepted, resting),
-        }
-        for name, operation in sorted(registry().items())
-    ]
-    for row in rows:
-        row["state"] = "switched off" if row["name"] in off else row["state"]
+    rows = []
+    for name, operation in sorted(registry().items()):
+        told = _standing(by_operation[name], accepted, resting)
+        if name in off:
+            told["state"] = "switched off"
+        rows.append({"name": name, "summary": operation.summary, **told})
     troubled = sum(row["state"] in {"degraded", "down"} for row in rows)
     return visit.render("portal/status.html", {"rows": rows, "troubled": troubled})
 

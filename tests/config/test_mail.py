@@ -8,6 +8,8 @@ from django.core.mail import get_connection
 from config.mail import mail
 from tests.test_environment import faults
 
+UNREADABLE = ["smtp://me:pa/ss@mail.example", "smtp://mail.example:99999", "smtp://[mail.example"]
+
 
 @pytest.mark.parametrize(
     ("url", "port", "tls", "ssl"),
@@ -35,6 +37,13 @@ def test_without_a_server(url: str, backend: str) -> None:
     assert type(get_connection(mail(url)["EMAIL_BACKEND"])).__module__.endswith(f".{backend}")
 
 
-@pytest.mark.parametrize("url", ["mail.example", "http://mail.example", "smtp://", "smtp:x:y"])
+@pytest.mark.parametrize(
+    "url", ["mail.example", "http://mail.example", "smtp://", "smtp:x:y", *UNREADABLE]
+)
 def test_a_url_that_leads_nowhere_refuses_to_start(url: str) -> None:
-    assert "EMAIL_URL: must be smtp://host" in faults(EMAIL_URL=url)
+    told = faults(EMAIL_URL=url)
+    assert "EMAIL_URL: must be smtp://host" in told and "'pa" not in told
+
+
+def test_links_are_not_for_the_logs_of_prod() -> None:
+    assert "must not be console:" in faults(EMAIL_URL="console:", ENVIRONMENT="prod")

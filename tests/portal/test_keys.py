@@ -86,6 +86,13 @@ def test_of_one_that_has_ended_nothing_is_offered(tenant: Tenant, owner: Client)
     assert names == ["older, in use", "ended"]
 
 
+def test_all_that_is_wrong_is_told_at_once(tenant: Tenant, owner: Client) -> None:
+    page = new(owner, tenant, name="", scopes="nonsense.", allowed_ips="10.0.0.7/8")
+    faults = page.context["form"].errors
+    assert faults.keys() == {"name", "scopes", "allowed_ips"}
+    assert "10.0.0.0/8 may be meant" in str(faults["allowed_ips"])
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

@@ -13,6 +13,7 @@ from tenants.models import Tenant
 from tests.api.test_dashboard import called
 from tests.factories import TenantFactory, UsageRecordFactory
 from usage import rollups
+from usage.refusals import Count, Kind, add
 
 pytestmark = pytest.mark.django_db
 PAGES = ("", "quotas/", "requests/")
@@ -38,6 +39,14 @@ def test_who_only_tested_sees_that(tenant: Tenant, owner: Client) -> None:
     assert modes(owner) == {"test"}
     called(tenant)
     assert modes(owner) == {"live"} and modes(owner, "?mode=test") == {"test"}
+
+
+def test_a_first_call_that_was_refused_is_seen(tenant: Tenant, owner: Client) -> None:
+    now = timezone.now().timestamp()
+    kind = Kind(tenant.pk, 0, "test", "embeddings", "invalid_request", "")
+    add({(int(now // 3600 * 3600), kind): Count(1, now, "a")})
+    assert modes(owner) == {"test"}
+    assert "invalid request" in owner.get("/app/acme/requests/").content.decode()
 
 
 def test_who_has_not_called_is_led_to_the_first_call(tenant: Tenant, owner: Client) -> None:
