@@ -134,7 +134,6 @@ ALL_AT_ONCE = {
     "finnhub: finance.symbol_search",
     "gnews: news.headlines",
     "gnews: news.search",
-    "himalayas: jobs.search",
     "nyt: news.headlines",
     "opencage: geo.geocode",
     "remotive: jobs.search",
