@@ -127,6 +127,16 @@ def test_a_first_page_with_all_there_is_has_none_behind_it() -> None:
     assert answer.page == {"total": 3, "limit": 10, "next_cursor": None}
 
 
+@pytest.mark.parametrize("more", ["c1", 1])
+def test_a_cursor_that_leads_to_itself_is_the_end(more: str | int) -> None:
+    adapter = lab({"by": "cursor", "next": "more"})
+    call = Call("geo.geocode", {"q": "x", "cursor": orjson.dumps([str(more), 0, 10]).decode()})
+    body = orjson.dumps({"hits": [{"lat": 1, "lon": 2, "name": "x"}], "more": more})
+    answer = adapter.meter(call, UP).whole(adapter.outcome(200, {}, body), body)
+    assert isinstance(answer, Answer)
+    assert answer.page == {"total": None, "limit": 10, "next_cursor": None}
+
+
 ALL_AT_ONCE = {
     # They have no pages, or only for those who pay, or tell the next one by an address.
     "api-football: sports.team_search",
