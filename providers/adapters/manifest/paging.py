@@ -87,8 +87,11 @@ class Paging:
         if not isinstance(at, int):
             if is_cut:
                 return _text(at, skip + page.used, limit)
+            if at is None and page.records == page.total:
+                return None
             found = self.next.read(document, document, params) if self.next else None
-            return None if not found or found == at else _text(_cursor(found), 0, limit)
+            further = _cursor(found) if found else at
+            return None if further == at else _text(further, 0, limit)
         has_more = is_cut
         if not is_cut and self.next is not None:
             has_more = bool(self.next.read(document, document, params))

@@ -14,9 +14,12 @@ from hypothesis import strategies as st
 from lib.problems import InvalidRequest
 from providers.adapters.manifest import ManifestAdapter, ManifestError, compile_manifest
 from providers.call import Answer, Call, Upstream, Verdict
+from providers.operations import registry
 from tests.providers.adapters.manifest.test_manifest_adapter import DOCUMENT as PLAIN
+from tests.shipped import FILES
 
 UP = Upstream("lab", "https://lab.example/v1")
+FIND = Call("geo.geocode", {"q": "x"})
 QUERY = {"number": "{page.number}", "offset": "{page.offset}", "cursor": "{page.cursor}"}
 
 
@@ -114,6 +117,63 @@ def test_no_page_is_larger_than_the_provider_gives() -> None:
 def test_a_first_page_tells_no_cursor() -> None:
     adapter = lab({"by": "cursor", "next": "more"})
     assert adapter.request(Call("geo.geocode", {"q": "x"}), UP).url.endswith("?q=x&n=10")
+
+
+def test_a_first_page_with_all_there_is_has_none_behind_it() -> None:
+    adapter = lab({"by": "cursor", "next": "more"}, total="total")
+    body = Service({"by": "cursor"}, 3).answer("https://lab.example/v1/search?n=10")
+    answer = adapter.meter(FIND, UP).whole(adapter.outcome(200, {}, body), body)
+    assert isinstance(answer, Answer)
+    assert answer.page == {"total": 3, "limit": 10, "next_cursor": None}
+
+
+@pytest.mark.parametrize("more", ["c1", 1])
+def test_a_cursor_that_leads_to_itself_is_the_end(more: str | int) -> None:
+    adapter = lab({"by": "cursor", "next": "more"})
+    call = Call("geo.geocode", {"q": "x", "cursor": orjson.dumps([str(more), 0, 10]).decode()})
+    body = orjson.dumps({"hits": [{"lat": 1, "lon": 2, "name": "x"}], "more": more})
+    answer = adapter.meter(call, UP).whole(adapter.outcome(200, {}, body), body)
+    assert isinstance(answer, Answer)
+    assert answer.page == {"total": None, "limit": 10, "next_cursor": None}
+
+
+ALL_AT_ONCE = {
+    # They have no pages, or only for those who pay, or tell the next one by an address.
+    "api-football: sports.team_search",
+    "edamam: nutrition.recipe_search",
+    "finnhub: finance.symbol_search",
+    "gnews: news.headlines",
+    "gnews: news.search",
+    "nyt: news.headlines",
+    "opencage: geo.geocode",
+    "remotive: jobs.search",
+    # What is told of them is not what was found, so that places in it would not fit.
+    "met-museum: images.art_search",
+    "mychem: medical.drug_lookup",
+}
+
+
+def test_every_shipped_list_with_a_total_has_pages() -> None:
+    found = {
+        f"{file.slug}: {name}"
+        for file in FILES
+        for name, plan in file.document.get("operations", {}).items()
+        if "total" in plan and "page" not in plan and not registry()[name].whole
+    }
+    assert found == ALL_AT_ONCE
+
+
+def test_the_second_page_of_a_shipped_provider() -> None:
+    file = next(each for each in FILES if each.slug == "spotify")
+    adapter = ManifestAdapter(compile_manifest(file.document))
+    track = {"id": "x", "name": "Blue", "artists": [{"name": "M"}], "album": {"images": []}}
+    body = orjson.dumps({"tracks": {"items": [track] * 10, "total": 25}})
+    first = Call("music.search", {"q": "blue", "limit": 50})
+    answer = adapter.meter(first, UP).whole(adapter.outcome(200, {}, body), body)
+    assert isinstance(answer, Answer)
+    assert answer.page
+    second = Call("music.search", {"q": "blue", "cursor": answer.page["next_cursor"]})
+    assert adapter.request(second, UP).url.endswith("&limit=10&offset=10")
 
 
 @pytest.mark.parametrize(
