@@ -177,6 +177,13 @@ class RouteAdmin(CatalogueAdmin):
     list_filter = ["enabled", "operation", "strategy", "source"]
     search_fields = ["alias", "operation"]
     readonly_fields = ["source"]
+    fieldsets = [
+        (None, {"fields": ["operation", "alias", "strategy", "enabled", "source"]}),
+        ("On failure", {"classes": ["tab"], "fields": ["timeouts", "rescue", "hedge"]}),
+        ("Checks", {"classes": ["tab"], "fields": ["checks"]}),
+        ("Cache", {"classes": ["tab"], "fields": ["cache"]}),
+        ("Several at once", {"classes": ["tab"], "fields": ["fan_out"]}),
+    ]
     inlines = [TargetInline]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Route]:

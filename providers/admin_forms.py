@@ -103,6 +103,7 @@ class ModelForm(forms.ModelForm):  # type: ignore[type-arg]
             for name, operation in sorted(registry().items())
             if operation.kind is not Kind.DATA
         ],
+        initial="chat.completions",
         widget=UnfoldAdminSelectWidget,
     )
     capabilities = LinesField(

@@ -7,10 +7,9 @@ the whole snapshot when the tables' revision moves, so a call sees one state fro
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import urlsplit
 
 import orjson
@@ -28,6 +27,7 @@ from providers.cache_rules import Rules
 from providers.call import Grant, Upstream
 from providers.definition_models import Drift
 from providers.dialects import adapter_for
+from providers.left_out import LeftOut, Row
 from providers.retry_policy import RetryPolicy
 from providers.secret_form import parts_of
 from providers.timeouts import Timeouts
@@ -172,13 +172,6 @@ class RouteSpec:
     version: str = ""  # of all that its answers depend on, its targets apart
 
 
-class LeftOut(NamedTuple):
-    """A row that cannot work: `kind` is provider, model, route or credential."""
-
-    kind: str
-    name: str
-
-
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """All routes by (operation, alias); models by (operation, id) and (operation,
@@ -191,7 +184,7 @@ class Snapshot:
     disabled_operations: frozenset[str] = frozenset()
     breaker_overrides: Mapping[str, Override] = field(default_factory=dict)
     warm_requests: tuple[WarmSpec, ...] = ()
-    left_out: tuple[LeftOut, ...] = ()
+    left_out: tuple[Row, ...] = ()
     plans: dict[Any, Any] = field(default_factory=dict, compare=False)
 
     def route(self, operation: str, name: str) -> RouteSpec | None:
@@ -201,12 +194,12 @@ class Snapshot:
 
 def load() -> Snapshot:
     """The tables as they are now (blocking). Rows that cannot work are left out and logged."""
-    left_out: list[LeftOut] = []
+    left_out = LeftOut()
     providers = _load_providers(left_out)
     specs: dict[int, tuple[ProviderSpec, ModelSpec]] = {}
     for row in models.Model.objects.filter(enabled=True):
         if row.provider_id in providers:
-            with _left_out_if_broken("model", row.model_id, left_out):
+            with left_out.if_broken("model", row.model_id):
                 specs[row.pk] = (providers[row.provider_id], _model(row))
     disabled = models.Operation.objects.filter(enabled=False).values_list("name", flat=True)
     routes = _load_routes(providers, specs, left_out)
@@ -225,29 +218,19 @@ def spec_of(row: models.Provider) -> ProviderSpec:
     """One provider, whether or not it is enabled. Raises ValueError, KeyError or TypeError for
     a row that cannot work."""
     held = models.Credential.objects.filter(enabled=True, provider=row)
-    return _provider(row, _load_secrets(held, []).get(row.pk, {}), HousePolicy.current())
+    return _provider(row, _load_secrets(held, LeftOut()).get(row.pk, {}), HousePolicy.current())
 
 
-def _load_providers(left_out: list[LeftOut]) -> dict[int, ProviderSpec]:
+def _load_providers(left_out: LeftOut) -> dict[int, ProviderSpec]:
     secrets = _load_secrets(models.Credential.objects.filter(enabled=True), left_out)
     house = HousePolicy.current()
     specs = {}
     drifting = Exists(Drift.objects.filter(slug=OuterRef("slug")))
     rows = models.Provider.objects.filter(enabled=True).annotate(drifting=drifting)
     for row in rows.order_by("pk"):
-        with _left_out_if_broken("provider", row.slug, left_out):
+        with left_out.if_broken("provider", row.slug):
             specs[row.pk] = _provider(row, secrets.get(row.pk, {}), house)
     return specs
-
-
-@contextmanager
-def _left_out_if_broken(kind: str, name: str, left_out: list[LeftOut]) -> Iterator[None]:
-    """A row that cannot work must not take the others along."""
-    try:
-        yield
-    except Exception as error:
-        left_out.append(LeftOut(kind, name))
-        log.exception("row_unusable", kind=kind, name=name, reason=type(error).__name__)
 
 
 def _provider(
@@ -325,22 +308,21 @@ def allowances(rows: Iterable[models.Provider]) -> list[Allowance]:
     house = HousePolicy.current()
     found = []
     for row in rows:
-        with _left_out_if_broken("provider", row.slug, []):
+        with LeftOut().if_broken("provider", row.slug):
             since = in_force_since(row, house)
             found.append(Allowance(row.slug, _quotas(row, house), since, row.time_zone))
     return found
 
 
 def _load_secrets(
-    rows: QuerySet[models.Credential], left_out: list[LeftOut]
+    rows: QuerySet[models.Credential], left_out: LeftOut
 ) -> dict[int, dict[int | None, tuple[CredentialSpec, ...]]]:
     secrets: dict[int, dict[int | None, tuple[CredentialSpec, ...]]] = {}
     for row in rows.order_by("pk"):
         try:
             spec = CredentialSpec(row.public_id, row.secret(), row.drained_at is not None)
         except SealBroken as error:
-            log.error("credential_unusable", credential=row.public_id, reason=str(error))
-            left_out.append(LeftOut("credential", row.public_id))
+            left_out.credential(row.public_id, str(error))
             continue
         owners = secrets.setdefault(row.provider_id, {})
         owners[row.tenant_id] = (*owners.get(row.tenant_id, ()), spec)
@@ -360,12 +342,12 @@ def _model(row: models.Model) -> ModelSpec:
 def _load_routes(
     providers: Mapping[int, ProviderSpec],
     specs: Mapping[int, tuple[ProviderSpec, ModelSpec]],
-    left_out: list[LeftOut],
+    left_out: LeftOut,
 ) -> dict[tuple[str, str], RouteSpec]:
     routes = {}
     rows = models.Route.objects.filter(enabled=True).prefetch_related("targets")
     for row in rows:
-        with _left_out_if_broken("route", str(row), left_out):
+        with left_out.if_broken("route", str(row)):
             routes[row.operation, row.alias] = _route(row, providers, specs)
     return routes
 

@@ -28,8 +28,8 @@ from lib.ids import first_uuid7
 from lib.problems import Unavailable
 from providers.breaker import State
 from providers.breakers import OF_A_TENANT, Figures
+from providers.left_out import Row
 from providers.models import Credential, Provider
-from providers.snapshot import LeftOut
 from tenants.keys import Mode
 from usage.counters.claims import QuotaClaim, Used
 from usage.models import OpenCall, UsageRecord
@@ -54,7 +54,7 @@ class Worker:
     breakers: Callable[[], Mapping[str, State]] = dict
     breaker_figures: Callable[[], Sequence[Figures]] = list
     in_flight: Callable[[], int] = int
-    left_out: Callable[[], Sequence[LeftOut]] = list
+    left_out: Callable[[], Sequence[Row]] = list
     scores: Callable[[], Mapping[str, Mapping[str, Any]]] = dict
     counters_ready: Callable[[], bool] = lambda: True
     counters: Callable[[Sequence[QuotaClaim]], list[Used | None]] = lambda claims: (

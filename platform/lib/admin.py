@@ -73,7 +73,12 @@ def _key_of(field: Any) -> Field[Any, Any]:
 
 
 class RowSelect(AutocompleteSelect):
-    """Looks for the row that it shows only where nobody knows it."""
+    """Looks for the row that it shows only where nobody knows it. Shows a word where it shows no
+    row, by which it is told to who hears the page."""
+
+    def build_attrs(self, base_attrs: Any, extra_attrs: Any = None) -> Any:
+        word = "choose" if self.is_required else "none"
+        return {**super().build_attrs(base_attrs, extra_attrs), "data-placeholder": word}
 
     def optgroups(self, name: str, value: Any, attr: Any = None) -> Any:
         known = self.choices.field.known
@@ -113,7 +118,12 @@ class _Choices:
 
 
 class TabularInline(_Choices, admin.TabularInline):  # type: ignore[misc]
-    pass
+    def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **options: Any) -> Any:
+        """A cell has no label but its column's head, which who hears the page is not told."""
+        field = super().formfield_for_dbfield(db_field, request, **options)
+        if field is not None:
+            field.widget.attrs.setdefault("aria-label", str(db_field.verbose_name))
+        return field
 
 
 class ModelAdmin(_Choices, admin.ModelAdmin):  # type: ignore[misc]

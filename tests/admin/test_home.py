@@ -19,8 +19,8 @@ from api.configuration import staff_roles
 from api.dashboard import alerts
 from providers import services
 from providers.breaker import State
+from providers.left_out import Row
 from providers.models import Credential
-from providers.snapshot import LeftOut
 from tenants.quotas import Metric, Quota, QuotaScope
 from tenants.windows import Window, period
 from tests import factories
@@ -82,7 +82,7 @@ def test_what_is_wrong_leads_to_its_row(browser: Client, monkeypatch: pytest.Mon
     broken = factories.CredentialFactory(name="moved")
     breakers = {"lab/gpt-9": State.OPEN}
     monkeypatch.setattr(vitals.WORKER, "breakers", lambda: breakers)
-    left = [LeftOut("credential", broken.public_id)]
+    left = [Row("credential", broken.public_id)]
     monkeypatch.setattr(vitals.WORKER, "left_out", lambda: left)
     used = {"threshold": 100, "limit": 10, "used": 10}
     day = {"quota": "tenant-requests-day", "tenant_id": tenant.pk, **used}

@@ -155,3 +155,8 @@ def test_a_model_that_cannot_be_is_refused(browser: Client, wrong: dict[str, str
     assert browser.post(change, form).status_code == 302
     model.refresh_from_db()
     assert model.capabilities == ["tools"]
+
+
+def test_a_new_model_answers_chats_unless_somebody_says_otherwise(browser: Client) -> None:
+    page = browser.get(reverse("admin:providers_model_add")).content.decode()
+    assert '<option value="chat.completions" selected>' in page

@@ -98,6 +98,6 @@ def test_questions_are_compared_on_chat_routes_alone() -> None:
     assert told == Semantic("emb", 0.9, 0.05) and semantic({"ttl": 5}) is None
     assert "semantic" not in merged({"ttl": 300}, rules) and "semantic" in rules
     Route(operation="chat.completions", alias="m", cache=rules).clean()
-    for operation in ("embeddings", "finance.quote"):
+    for operation, alias in (("embeddings", "m"), ("finance.quote", "")):
         with pytest.raises(ValidationError, match=r"chat\.completions"):
-            Route(operation=operation, cache=rules).clean()
+            Route(operation=operation, alias=alias, cache=rules).clean()

@@ -170,7 +170,9 @@ def test_all_enabled_credentials_that_open_count_in_their_order() -> None:
     models.Credential.objects.filter(pk=broken.pk).update(sealed="00000000:junk")
     CredentialFactory(provider=provider, secret="sk-good")
     CredentialFactory(provider=provider, secret="sk-later")
-    assert secrets_of(load().providers["lab"], None) == ["sk-good", "sk-later"]
+    found = load()
+    assert secrets_of(found.providers["lab"], None) == ["sk-good", "sk-later"]
+    assert found.left_out == (("credential", broken.public_id),)
 
 
 def test_a_keyless_provider_needs_no_credential() -> None:
