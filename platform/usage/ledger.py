@@ -25,6 +25,8 @@ MAX_BATCH = 512
 FULL_BATCH = 32
 COMPANY_SECONDS = 0.004
 PATIENCE = 5.0  # seconds the writer keeps trying before it tells the waiting calls
+LATE_SECONDS = 1.0  # between two tries to write what nobody waits for any longer
+MOST_LATE = 10_000
 LOOK_SECONDS = 0.025  # while it tries: how often it looks whose call may wait no longer
 
 
@@ -89,6 +91,8 @@ class Ledger:
     _gathered: int = 0  # of those waiting, by the last turn
     _gathers_until: float = 0.0
     _looking: asyncio.TimerHandle | None = None
+    _late: list[_Waiting] = field(default_factory=list)
+    _again: asyncio.TimerHandle | None = None
 
     async def commit(self, entry: Entry, *, until: float = math.inf) -> None:
         """Raises Unavailable (store_unavailable) when the database stays away, or is not back by
@@ -102,12 +106,15 @@ class Ledger:
 
     def is_writing(self, entry: Entry) -> bool:
         """Whether it is not written yet and may still be, whatever its call was told."""
-        return any(each.entry is entry for each in (*self._batch, *self._waiting))
+        return any(each.entry is entry for each in (*self._batch, *self._waiting, *self._late))
 
     async def close(self) -> None:
         """Write what waits, then let go of the database."""
+        self._catch_up()
         while self._waiting or self._writer or self._flush:  # noqa: ASYNC110 - once, at the end
             await asyncio.sleep(0.005)
+        if self._again is not None:
+            self._again.cancel()
         await self.journal.close()
 
     def _gather(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -160,12 +167,14 @@ class Ledger:
         _release(late, _store_unavailable())
 
     async def _write_patiently(self, batch: list[_Waiting]) -> None:
+        is_waited_for = any(not waiting.done.done() for waiting in batch)
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(PATIENCE if is_waited_for else LATE_SECONDS):
                 await self._until_written([waiting.entry for waiting in batch])
         except TimeoutError:
             log.error("ledger_lost", entries=len(batch))
             _release(batch, _store_unavailable())
+            self._put_off(batch)
         except Exception as error:
             await self._without_the_faulty(batch, error)
         else:
@@ -180,6 +189,22 @@ class Ledger:
                 log.warning("ledger_waits", reason=str(lost), entries=len(entries))
             await asyncio.sleep(pause)
             pause = min(pause * 2, 0.5)
+
+    def _put_off(self, batch: list[_Waiting]) -> None:
+        """What a stream came to is written once the database is back, though its caller heard that
+        it could not be: else its open row would be billed, as if this process had died."""
+        late = [each for each in batch if isinstance(each.entry, Final) and each.entry.was_open]
+        self._late = [*self._late, *late][:MOST_LATE]
+        if self._late and self._again is None:
+            self._again = asyncio.get_running_loop().call_later(LATE_SECONDS, self._catch_up)
+
+    def _catch_up(self) -> None:
+        if self._again is not None:
+            self._again.cancel()
+        self._again, late, self._late = None, self._late, []
+        self._waiting += late
+        if late and self._writer is None and self._flush is None:
+            self._gather(asyncio.get_running_loop())
 
     async def _without_the_faulty(self, batch: list[_Waiting], error: Exception) -> None:
         """The database takes some entry never (a number too large …): halve until only that

@@ -247,6 +247,65 @@ async def test_closing_writes_what_waits_and_then_lets_go() -> None:
     await asyncio.gather(*tasks)
 
 
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger_module, "PATIENCE", 0.05)
+    monkeypatch.setattr(ledger_module, "LATE_SECONDS", 0.02)
+
+
+@pytest.mark.usefixtures("hurried")
+@on_loop
+async def test_what_a_stream_came_to_is_written_once_the_database_is_back() -> None:
+    journal = ScriptedJournal()
+    ledger, whole, last = Ledger(journal), final(), final(was_open=True)
+    journal.fault = lost
+    for entry in (whole, last):
+        with pytest.raises(Unavailable):
+            await ledger.commit(entry)
+    tries = journal.tries
+    await eventually(lambda: journal.tries > tries + 3)
+    assert ledger.is_writing(last) and not ledger.is_writing(whole)
+    journal.fault = lambda entries: None
+    await eventually(lambda: journal.written)
+    assert journal.written == [last] and not ledger.is_writing(last)
+    await ledger.close()
+
+
+@pytest.mark.usefixtures("hurried")
+@on_loop
+async def test_what_is_late_goes_with_what_comes_and_is_bounded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ledger_module, "MOST_LATE", 3)
+    journal = ScriptedJournal()
+    ledger, late = Ledger(journal), [final(was_open=True) for _ in range(5)]
+    journal.fault = lost
+    told = await asyncio.gather(*map(ledger.commit, late), return_exceptions=True)
+    assert all(isinstance(each, Unavailable) for each in told)
+    assert sum(map(ledger.is_writing, late)) == 3
+    journal.fault = lambda entries: None
+    new = final()
+    await ledger.commit(new)
+    await eventually(lambda: len(journal.written) == 4)
+    assert new in journal.written
+    await ledger.close()
+
+
+@pytest.mark.parametrize("is_back", [True, False])
+@pytest.mark.usefixtures("hurried")
+@on_loop
+async def test_closing_tries_once_more_to_write_what_is_late(is_back: bool) -> None:
+    journal = ScriptedJournal()
+    ledger, last = Ledger(journal), final(was_open=True)
+    journal.fault = lost
+    with pytest.raises(Unavailable):
+        await ledger.commit(last)
+    if is_back:
+        journal.fault = lambda entries: None
+    await ledger.close()
+    assert journal.written == ([last] if is_back else []) and journal.closed
+
+
 @on_loop
 async def test_a_ledger_nobody_used_closes() -> None:
     journal = ScriptedJournal()

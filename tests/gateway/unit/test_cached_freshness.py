@@ -212,12 +212,12 @@ async def test_when_providers_have_no_room_a_stale_answer_is_served(rig: Rig) ->
 
 @on_loop
 async def test_what_there_is_no_longer_is_not_served_any_longer(rig: Rig) -> None:
-    rates(rig)
-    await rig.ask(RATE)
+    places(rig)
+    await rig.ask(OSLO)
     rig.upstreams.script = lambda request: failure(404)
     rig.clock.advance(310)
-    assert (await rig.ask(RATE)).headers[SAID] == "stale"
+    assert (await rig.ask(OSLO)).headers[SAID] == "stale"
     await eventually(lambda: not rig.gateway.cache.behind)
-    assert (await rig.ask(RATE)).status == 404
+    assert (await rig.ask(OSLO)).status == 404
     rig.upstreams.script = lambda request: failure(503)
-    assert (await rig.ask(RATE)).status == 503
+    assert (await rig.ask(OSLO)).status == 503

@@ -362,7 +362,7 @@ async def test_who_waits_for_another_waits_no_longer_than_its_deadline(rig: Rig)
 async def test_what_a_provider_refuses_it_is_asked_once_by_all_who_ask_it(
     rig: Rig, status: int
 ) -> None:
-    served, ask = (rates, partial(rig.ask, RATE)) if status == 404 else (chats, partial(cold, rig))
+    served, ask = (places, partial(rig.ask, OSLO)) if status == 404 else (chats, partial(cold, rig))
     served(rig)
     rig.upstreams.script = lambda request: failure(status)
     clients = await asyncio.gather(*[ask() for _ in range(50)])
