@@ -21,6 +21,8 @@ PATIENCE = 10.0
 
 @contextlib.asynccontextmanager
 async def running(number: int = 1, url: str = "", **options: Any) -> AsyncIterator[list[Cache]]:
+    """Patient with the store, which a busy machine may make late, unless told otherwise."""
+    options.setdefault("patience", 5.0)
     made = [Cache(SECRET, url=url, **options) for _ in range(number)]
     for cache in made:
         await cache.start()

@@ -13,7 +13,7 @@ from cache.cache import Cache, Look
 from cache.foresight import Foresight
 from cache.freshness import State
 from cache.policy import CachePolicy, Wish
-from cache.shared import PREFIX, SharedCache
+from cache.shared import PATIENCE, PREFIX, SharedCache
 from cache.warming import FRESH, OK, Warmer
 from lib.clock import SystemClock
 from tests.cache.serving import PLACE, Provider, ask, running, serve, state_of
@@ -41,7 +41,7 @@ async def behind_a_proxy(valkey: Valkey) -> AsyncIterator[tuple[Cache, Proxy]]:
     proxy = Proxy(valkey.port)
     proxy.start()
     try:
-        async with running(1, f"redis://127.0.0.1:{proxy.port}/0") as (cache,):
+        async with running(1, f"redis://127.0.0.1:{proxy.port}/0", patience=PATIENCE) as (cache,):
             yield cache, proxy
     finally:
         proxy.stop()

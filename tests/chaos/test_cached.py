@@ -195,19 +195,30 @@ def test_when_the_leaders_process_is_killed_another_asks_and_all_keep_their_dead
     stage: Stage, is_long: bool, record_property: Callable[[str, object], None]
 ) -> None:
     """The last of this file: a gateway is gone."""
-    count, name = 1000 if is_long else 200, stage.new_name()
+    count, name = 1000 if is_long else 200, ""
     stage.truth.takes = 60.0
 
-    async def run() -> tuple[list[Seen], list[Seen], float]:
+    async def begun_with(name: str) -> tuple[list[asyncio.Task[Seen]], list[Seen]]:
+        """The leader and all who wait for it; and what those heard who had no time to."""
         leader = asyncio.create_task(stage.ask(0, name))
         while not stage.truth.asked[name]:
             await asyncio.sleep(0.01)
         waiting = [asyncio.create_task(stage.ask(1, name)) for _ in range(count)]
-        hurried = [
-            asyncio.create_task(stage.ask(1, name, X_Patchbay_Deadline_Ms="300")) for _ in range(20)
-        ]
-        told = await asyncio.gather(*hurried)
-        assert stage.truth.asked[name] == 1 and not any(each.done() for each in waiting)
+        told = await asyncio.gather(
+            *(stage.ask(1, name, X_Patchbay_Deadline_Ms="300") for _ in range(20))
+        )
+        return [leader, *waiting], told
+
+    async def run() -> tuple[list[Seen], list[Seen], float]:
+        nonlocal name
+        while True:  # a gateway that a busy machine keeps from the store asks for itself
+            name = stage.new_name()
+            (leader, *waiting), told = await begun_with(name)
+            if stage.truth.asked[name] == 1:
+                break
+            for each in (leader, *waiting):
+                each.cancel()
+        assert not any(each.done() for each in waiting)
         stage.truth.takes = 0.05
         stage.cluster.kill(0)
         begun = time.monotonic()

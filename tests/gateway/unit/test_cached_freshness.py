@@ -19,7 +19,19 @@ from tests.gateway.unit.rig import (
     route,
     whole,
 )
-from tests.gateway.unit.test_caching import FX, GEO, KEPT, OSLO, RATE, SAID, places, rates, said
+from tests.gateway.unit.test_caching import (
+    FX,
+    GEO,
+    KEPT,
+    NO_SUCH,
+    OSLO,
+    RATE,
+    SAID,
+    places,
+    rates,
+    said,
+    tables,
+)
 from tests.loops import eventually, on_loop
 
 
@@ -212,12 +224,12 @@ async def test_when_providers_have_no_room_a_stale_answer_is_served(rig: Rig) ->
 
 @on_loop
 async def test_what_there_is_no_longer_is_not_served_any_longer(rig: Rig) -> None:
-    places(rig)
-    await rig.ask(OSLO)
-    rig.upstreams.script = lambda request: failure(404)
+    tables(rig)
+    await rig.ask(RATE)
+    rig.upstreams.script = lambda request: whole(NO_SUCH, 404)
     rig.clock.advance(310)
-    assert (await rig.ask(OSLO)).headers[SAID] == "stale"
+    assert (await rig.ask(RATE)).headers[SAID] == "stale"
     await eventually(lambda: not rig.gateway.cache.behind)
-    assert (await rig.ask(OSLO)).status == 404
+    assert (await rig.ask(RATE)).status == 404
     rig.upstreams.script = lambda request: failure(503)
-    assert (await rig.ask(OSLO)).status == 503
+    assert (await rig.ask(RATE)).status == 503

@@ -43,6 +43,7 @@ GEO = "geo.geocode"
 RATE = "/api/v1/finance/fx_rate?base=EUR&quote=SEK"
 OSLO = "/api/v1/geo/geocode?q=Oslo"
 SAID = "x-patchbay-cache"
+NO_SUCH = {"result": "error", "error-type": "unsupported-code"}
 
 
 def chats(rig: Rig, cache: dict[str, Any] | None = None, **fields: Any) -> None:
@@ -55,6 +56,13 @@ def rates(rig: Rig, **fields: Any) -> None:
     rig.upstreams.script = lambda request: whole(
         {"amount": 1.0, "base": "EUR", "date": "2027-01-15", "rates": {"SEK": 11.5}}
     )
+
+
+def tables(rig: Rig) -> None:
+    """The same of a provider that knows all: where it knows none (NO_SUCH), there is none."""
+    rig.serve(route(data_target("open-er-api"), operation=FX, name=FX, cache=KEPT))
+    table = {"base_code": "EUR", "time_last_update_unix": 1, "rates": {"SEK": 11.5}}
+    rig.upstreams.script = lambda request: whole({"result": "success", **table})
 
 
 def places(rig: Rig) -> None:
@@ -362,9 +370,9 @@ async def test_who_waits_for_another_waits_no_longer_than_its_deadline(rig: Rig)
 async def test_what_a_provider_refuses_it_is_asked_once_by_all_who_ask_it(
     rig: Rig, status: int
 ) -> None:
-    served, ask = (places, partial(rig.ask, OSLO)) if status == 404 else (chats, partial(cold, rig))
+    served, ask = (tables, partial(rig.ask, RATE)) if status == 404 else (chats, partial(cold, rig))
     served(rig)
-    rig.upstreams.script = lambda request: failure(status)
+    rig.upstreams.script = lambda request: whole(NO_SUCH, status)
     clients = await asyncio.gather(*[ask() for _ in range(50)])
     assert {client.status for client in clients} == {status}
     assert len(rig.upstreams.sent) == 1
