@@ -161,3 +161,7 @@ class RouteForm(RulesForm):
         self.show("cache", operation.cache if operation else {})
         for name in _SAID.keys() & self.fields.keys():
             self.fields[name].help_text = _SAID[name]
+
+
+class WarmForm(forms.ModelForm):  # type: ignore[type-arg]
+    operation = forms.ChoiceField(choices=operations, widget=UnfoldAdminSelectWidget)
