@@ -18,7 +18,7 @@ from providers import services
 from providers.admin_forms import ModelForm, OverrideForm
 from providers.credential_admin import CredentialInline
 from providers.models import BreakerOverride, Credential, Model, Operation, Provider, Route, Target
-from providers.rule_forms import ProviderForm, RouteForm
+from providers.rule_forms import ProviderForm, RouteForm, WarmForm
 from providers.target_forms import RoutesTargets, TargetForm
 from providers.warm_models import WarmRequest
 
@@ -239,6 +239,7 @@ class WarmRequestAdmin(ModelAdmin):
     """What the cache is to have at hand, and what came of it last. Of one that a manifest
     declares, staff only say whether it runs."""
 
+    form = WarmForm
     list_display = ["name", "tenant", "operation", "every", "enabled", "ran_at", "outcome"]
     list_filter = ["enabled", "operation"]
     list_select_related = ["tenant"]

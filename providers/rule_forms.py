@@ -61,6 +61,15 @@ _CACHE = {
 }
 
 
+_SAID = {
+    "strategy": "Who is first: the top target (priority), each in turn by its weight, the "
+    "quickest, the cheapest, the best, or who is likeliest to answer (adaptive). See "
+    "docs/operate/routing.md.",
+    "rescue": "What becomes of a stream that breaks off: an error, the next target from the "
+    "beginning (restart), or the next target from there on (continue).",
+}
+
+
 def _timeouts(text: str) -> RulesField:
     check = soundness.validate_timeouts
     return RulesField(schema=timeouts.SCHEMA, labels=_TIMEOUTS, check=check, help_text=text)
@@ -150,3 +159,9 @@ class RouteForm(RulesForm):
         super().__init__(*args, **kwargs)
         operation = registry().get(self.instance.operation)
         self.show("cache", operation.cache if operation else {})
+        for name in _SAID.keys() & self.fields.keys():
+            self.fields[name].help_text = _SAID[name]
+
+
+class WarmForm(forms.ModelForm):  # type: ignore[type-arg]
+    operation = forms.ChoiceField(choices=operations, widget=UnfoldAdminSelectWidget)

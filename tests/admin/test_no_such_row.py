@@ -78,3 +78,9 @@ def test_an_action_on_no_such_row_does_nothing(label: str, browser: Client) -> N
     for junk in ("abc", "9" * 40):
         chosen = {"action": "delete_selected", ACTION_CHECKBOX_NAME: junk, "post": "yes"}
         assert browser.post(url(label, "changelist"), chosen).status_code in (200, 302)
+
+
+def test_a_page_that_is_not_there_leads_back_to_the_admin(browser: Client) -> None:
+    missing = browser.get("/admin/no/such/page/")
+    assert missing.status_code == 404 and "To the admin" in missing.content.decode()
+    assert "To the admin" not in browser.get("/app/no-such/").content.decode()

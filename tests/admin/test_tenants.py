@@ -140,6 +140,14 @@ def test_calls_are_found_by_whose_they_are_and_who_answered(browser: Client) -> 
     assert f"{where}?q=acme&amp;outcome=error" in page
 
 
+def test_a_tenants_page_leads_to_a_new_key_of_its_first_project(browser: Client) -> None:
+    project = factories.ProjectFactory()
+    page = reverse("admin:tenants_tenant_change", args=[project.tenant_id])
+    lead = f"{reverse('admin:tenants_apikey_add')}?project={project.pk}"
+    assert lead in browser.get(page).content.decode()
+    assert f'<option value="{project.pk}" selected' in browser.get(lead).content.decode()
+
+
 def test_an_empty_list_says_what_was_looked_for(browser: Client) -> None:
     where = reverse("admin:usage_usagerecord_changelist")
     assert "There are none yet" in browser.get(where).content.decode()
