@@ -18,7 +18,7 @@ from rest_framework_simplejwt import tokens as simplejwt
 from rest_framework_simplejwt.backends import TokenBackend
 from rest_framework_simplejwt.exceptions import TokenError
 
-from accounts.identity import ACCESS_TYP
+from accounts.credentials import ACCESS_TYP
 from accounts.models import Membership, RefreshFamily, User
 from lib.ids import prefixed
 from lib.models import Revision, Topic

@@ -1,4 +1,4 @@
-"""DRF's door to accounts.identity: the same checks as on the data path."""
+"""DRF's door to accounts.identities: the same checks as on the data path."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
 
-from accounts.identity import IDENTITIES, Identity, identify
+from accounts.identities import IDENTITIES, identify
+from accounts.identity import Identity
 from api.addresses import client_address
 from lib.models import Revision, Topic
 

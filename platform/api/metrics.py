@@ -14,7 +14,7 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from accounts.identity import IDENTITIES, identify
+from accounts.identities import IDENTITIES, identify
 from api.addresses import client_address
 from api.authentication import FRESHNESS
 from api.problems import problem_response

@@ -21,7 +21,7 @@ django.setup(set_prefix=False)
 
 from django.conf import settings
 
-from accounts.identity import IDENTITIES
+from accounts.identities import IDENTITIES
 from api.vitals import WORKER
 from cache.cache import Cache
 from config.draining import drain_first

@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 
 import structlog
 
-from accounts.identity import WARM, Identities, Identity
+from accounts.identities import Identities
+from accounts.identity import WARM, Identity
 from cache import metrics as cache_metrics
 from cache.cache import Cache
 from cache.looking import Look

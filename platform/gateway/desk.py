@@ -12,7 +12,8 @@ from urllib.parse import urlencode
 
 import orjson
 
-from accounts.identity import HouseCredential, Identity
+from accounts.credentials import HouseCredential
+from accounts.identity import Identity
 from gateway.admitting import Look
 from gateway.app import Gateway
 from gateway.exchange import Scope

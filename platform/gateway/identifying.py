@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from accounts.identity import Credential, Identities, Identity
+from accounts.credentials import Credential
+from accounts.identities import Identities
+from accounts.identity import Identity
 from gateway.exchange import Exchange
 from gateway.live import Live
 from gateway.warming import SHOWN

@@ -10,7 +10,8 @@ from functools import partial
 import structlog
 from prometheus_client import Gauge
 
-from accounts.identity import Credential, Identities
+from accounts.credentials import Credential
+from accounts.identities import Identities
 from billing import book
 from billing.book import PriceBook
 from lib.models import Revision, Topic

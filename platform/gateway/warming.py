@@ -21,7 +21,8 @@ import orjson
 import structlog
 from prometheus_client import Counter
 
-from accounts.identity import HOUSE, Identity, WarmCredential
+from accounts.credentials import WarmCredential
+from accounts.identity import HOUSE, Identity
 from cache.cache import Ask, Look, Place
 from cache.foresight import Foresight
 from cache.warming import OK, Warmer

@@ -11,7 +11,7 @@ from django.http import HttpResponse
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
-from accounts.identity import of_tenant
+from accounts.records import of_tenant
 from api.v1.quotas import of_tenants
 from billing.models import EVERY_MODEL, KINDS, Price
 from lib.money import marked_up

@@ -15,21 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pytest_django import DjangoAssertNumQueries
 
-from accounts import identity as identity_module
+from accounts import identities as identities_module
 from accounts import tokens
-from accounts.identity import (
-    FAILURE_SPAN,
-    HOUSE,
-    MAX_FAILURES,
-    WARM,
-    Credential,
-    Identities,
-    Identity,
-    Record,
-    WarmCredential,
-    credential,
-    identify,
-)
+from accounts.credentials import Credential, WarmCredential, credential
+from accounts.identities import FAILURE_SPAN, MAX_FAILURES, Identities, identify
+from accounts.identity import HOUSE, WARM, Identity, Record
 from accounts.models import Membership, Role
 from lib.problems import Forbidden, Problem, RateLimited, Unauthenticated
 from tenants import keys, services
@@ -556,7 +546,7 @@ REVOKED = Record(Identity("key", Mode.LIVE, frozenset({"*"})), revoked=True)
 
 
 def test_memory_is_bounded_whatever_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(identity_module, "MAX_REMEMBERED", 100)
+    monkeypatch.setattr(identities_module, "MAX_REMEMBERED", 100)
     known = Identities()
     for number in range(1000):
         known.load(Scripted(f"key-{number}", GOOD if number % 2 else None))
@@ -568,7 +558,7 @@ def test_memory_is_bounded_whatever_is_shown(monkeypatch: pytest.MonkeyPatch) ->
 def test_who_keeps_failing_is_not_forgotten_for_new_addresses(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(identity_module, "MAX_REMEMBERED", 50)
+    monkeypatch.setattr(identities_module, "MAX_REMEMBERED", 50)
     known = Identities(ManualClock())
     for number in range(MAX_FAILURES * 40):
         known.note_failure(f"10.0.{number // 256}.{number % 256}")

@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from django.conf import settings
 
 from accounts import tokens
-from accounts.identity import ACCESS_TYP, Identities, identify
+from accounts.credentials import ACCESS_TYP
+from accounts.identities import Identities, identify
 from lib.problems import Unauthenticated
 from tests.factories import MembershipFactory
 

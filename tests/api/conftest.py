@@ -12,7 +12,7 @@ from django.core.cache import cache
 from rest_framework.test import APIClient
 
 from accounts import tokens
-from accounts.identity import IDENTITIES
+from accounts.identities import IDENTITIES
 from accounts.models import User
 from tenants.models import Tenant
 from tests.factories import ApiKeyFactory, MembershipFactory, TenantFactory, UserFactory

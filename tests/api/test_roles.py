@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from rest_framework.test import APIClient
 
-from accounts.identity import of_key
 from accounts.models import Membership, Role
+from accounts.records import of_key
 from tenants.models import ApiKey, Tenant
 from tests.factories import (
     ApiKeyFactory,

@@ -13,7 +13,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from accounts.identity import MAX_FAILURES
+from accounts.identities import MAX_FAILURES
 from tenants import keys
 from tenants.keys import Mode
 from tests.gateway.test_on_postgresql import OnPostgres

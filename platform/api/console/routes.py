@@ -17,7 +17,8 @@ from unfold.widgets import (
     UnfoldAdminTextInputWidget,
 )
 
-from accounts.identity import HOUSE, Identity, of_house, of_tenant
+from accounts.identity import HOUSE, Identity
+from accounts.records import of_house, of_tenant
 from api.console.calls import JsonObject
 from api.operation_examples import example_of
 from api.vitals import WORKER

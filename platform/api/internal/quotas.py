@@ -10,7 +10,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from accounts.identity import of_house
+from accounts.records import of_house
 from api.permissions import Operators
 from api.v1 import quotas
 from providers import snapshot

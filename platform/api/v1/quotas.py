@@ -14,7 +14,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from accounts.identity import Identity, of_key, of_tenant
+from accounts.identity import Identity
+from accounts.records import of_key, of_tenant
 from api.permissions import identity_of
 from api.serializers import Shown
 from api.vitals import WORKER

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from accounts.identity import KeyCredential
+from accounts.credentials import KeyCredential
 from tests.gateway.unit.rig import Callers, Rig
 
 

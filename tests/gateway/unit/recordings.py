@@ -17,7 +17,8 @@ import orjson
 import pytest
 import yaml
 
-from accounts.identity import KeyCredential, Record
+from accounts.credentials import KeyCredential
+from accounts.identity import Record
 from providers.adapters.manifest import ManifestAdapter, ManifestOperation
 from providers.catalogue import CatalogueFile, load_examples
 from providers.dialects import adapter_for

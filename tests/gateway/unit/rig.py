@@ -13,7 +13,8 @@ from urllib.parse import urlsplit
 
 from django.conf import settings
 
-from accounts.identity import Identities, Identity, Record
+from accounts.identities import Identities
+from accounts.identity import Identity, Record
 from billing.book import PriceBook, PriceVersion
 from cache.cache import Cache
 from gateway.app import Gateway, Options

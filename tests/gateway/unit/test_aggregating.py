@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from accounts.identity import Identities
+from accounts.identities import Identities
 from billing.book import PriceBook, PriceVersion
 from cache.cache import Cache
 from gateway.app import Gateway, Options

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from accounts.identity import HOUSE, HouseCredential, Identity, Record
+from accounts.credentials import HouseCredential
+from accounts.identity import HOUSE, Identity, Record
 from gateway import desk as desks
 from gateway.desk import Desk
 from lib.problems import InvalidRequest, NotFound

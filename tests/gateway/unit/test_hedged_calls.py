@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from accounts.identity import Identities
+from accounts.identities import Identities
 from billing.book import PriceBook, PriceVersion
 from gateway.app import Gateway, Options
 from gateway.hedging import LEAST

@@ -11,7 +11,8 @@ import pytest
 from django.db import InterfaceError, OperationalError
 from prometheus_client import REGISTRY
 
-from accounts.identity import IDENTITIES, Credential, Identities
+from accounts.credentials import Credential
+from accounts.identities import IDENTITIES, Identities
 from billing import book
 from billing.book import PriceBook
 from gateway import live as live_module

@@ -13,7 +13,8 @@ from urllib.parse import quote
 import pytest
 from prometheus_client import REGISTRY
 
-from accounts.identity import HOUSE, WARM, Identity, Record, WarmCredential
+from accounts.credentials import WarmCredential
+from accounts.identity import HOUSE, WARM, Identity, Record
 from gateway.warming import Question, _begins
 from lib.problems import Unavailable
 from providers.snapshot import ProviderSpec, TargetSpec
