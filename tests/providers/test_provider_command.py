@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 from django.core.management import call_command
 from django.core.management.base import CommandError
+from django.db import OperationalError
 
 from api.configuration.activating import activate
 from providers import definitions
+from providers.catalogue.documents import FOLDER
 from providers.definition_models import Check, Definition
 from tests.providers.definitions import keyed, rates, replying
 
@@ -67,6 +69,19 @@ def test_validate_looks_at_the_examples(text: str, tmp_path: Path) -> None:
 def test_validate_of_what_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(CommandError, match=r"x\.yaml:1: Cannot be read"):
         said("validate", tmp_path / "x.yaml")
+
+
+def test_all_that_ships_is_valid() -> None:
+    shipped = sorted(FOLDER.glob("*.yaml"))
+    assert said("validate", *shipped) == f"{len(shipped)} checked, no faults\n"
+
+
+def test_test_needs_no_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(**_: Any) -> Any:
+        raise OperationalError("no such table: providers_definition")
+
+    monkeypatch.setattr(Definition.objects, "filter", none)
+    assert "no faults" in said("test", "frankfurter")
 
 
 def test_test_shows_a_table_and_what_fails() -> None:
