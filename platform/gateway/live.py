@@ -27,6 +27,7 @@ from usage.feedback import Word
 log = structlog.get_logger("patchbay.live")
 
 POLL_SECONDS = 0.5
+PATIENCE = 4.0  # seconds for the answer to a poll
 LISTEN_SECONDS = 5.0
 DRAIN_AGAIN_SECONDS = 1.0
 REVISION = Gauge(
@@ -74,13 +75,17 @@ class Live:
         self._look_ups.close()
 
     async def poll(self) -> None:
-        """Reload what changed. Keeps what it has while the database is away."""
+        """Reload what changed. Keeps what it has while the database is away, and whatever else
+        goes wrong: the next turn may find it right."""
         try:
             await self._reload()
             await self._listen()
         except StoreAway as away:
             if self.healthy:
                 log.warning("database_away", error=str(away))
+            self.healthy = False
+        except Exception:
+            log.exception("reload_failed")
             self.healthy = False
         else:
             self.healthy = True
@@ -126,7 +131,7 @@ class Live:
 
     async def _reload(self) -> None:
         known = self._numbers or {}
-        numbers = await self._look_ups.run(Revision.numbers)
+        numbers = await self._revisions()
         if self._numbers is None or known.get(Topic.KEYS) != numbers.get(Topic.KEYS):
             self.identities.forget()
         if self._numbers is None or known.get(Topic.ROUTING) != numbers.get(Topic.ROUTING):
@@ -140,6 +145,14 @@ class Live:
         self._numbers = numbers
         for topic, number in numbers.items():
             REVISION.labels(topic).set(number)
+
+    async def _revisions(self) -> dict[str, int]:
+        """A database that took the question and does not answer is away too."""
+        try:
+            async with asyncio.timeout(PATIENCE):
+                return await self._look_ups.run(Revision.numbers)
+        except TimeoutError:
+            raise StoreAway("no answer") from None
 
     async def _listen(self) -> None:
         """What people said of answers meanwhile, every few seconds."""

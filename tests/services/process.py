@@ -115,7 +115,8 @@ def until(
     while not ready():
         if not alive() or time.monotonic() > deadline:
             tail = log.read_text(errors="replace")[-2000:] if log else ""
-            raise RuntimeError(f"did not become ready:\n{tail}")
+            why = "was not ready in time" if alive() else "ended before it was ready"
+            raise RuntimeError(f"{why}:\n{tail}")
         time.sleep(0.02)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -177,12 +178,15 @@ def _away() -> Any:
     raise OperationalError
 
 
+@pytest.mark.parametrize("fault", [OperationalError(), RuntimeError("nobody thought of it")])
 @on_loop
-async def test_polling_goes_on_until_it_is_stopped(live: Live, database: Database) -> None:
+async def test_polling_goes_on_until_it_is_stopped(
+    live: Live, database: Database, fault: Exception
+) -> None:
     await live.start()
     database.numbers[Topic.ROUTING] = 2
     await eventually(lambda: database.loads == 2)
-    database.fault = OperationalError()
+    database.fault = fault
     await eventually(lambda: not live.healthy)
     database.fault = None
     await eventually(lambda: live.healthy)
@@ -315,3 +319,23 @@ async def test_each_word_of_people_is_heard_once(
         await live.poll()
         await live.poll()
     assert [word.number for word in heard] == [3, 4, 9]
+
+
+@on_loop
+async def test_a_database_that_takes_the_question_and_is_silent_is_away(
+    live: Live, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_module, "PATIENCE", 0.05)
+    await live.poll()
+    answers, numbers = threading.Event(), database.read_numbers
+
+    def silent() -> dict[str, int]:
+        answers.wait(20)
+        return numbers()
+
+    monkeypatch.setattr(Revision, "numbers", silent)
+    await live.poll()
+    assert live.loaded and not live.healthy
+    answers.set()
+    await live.poll()
+    assert live.healthy
