@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from providers.adapters.manifest.decoding import Table
 from providers.adapters.manifest.errors import Rule
 from providers.adapters.manifest.mapping import Field, Source
 from providers.adapters.manifest.paging import Paging
@@ -125,4 +126,4 @@ class Manifest:
     attribution: tuple[dict[str, Any], ...] = ()
     needs_credential: bool = False
     max_retention: int | None = None
-    xml_lists: frozenset[str] | None = None  # of a provider that speaks XML
+    form: frozenset[str] | Table | None = None  # of a provider that speaks XML, or in tables
