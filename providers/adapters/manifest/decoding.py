@@ -2,7 +2,7 @@
 
 XML comes from a stranger: no document type, no entity but the five that are built in, and bounds
 on its depth and on the number of its elements. So does a table: each of its rows is as wide as its
-head, or none is read.
+head, or none is read, and there is an end to its cells.
 """
 
 from __future__ import annotations
@@ -17,17 +17,18 @@ import orjson
 
 MAX_DEPTH: Final = 50
 MAX_ELEMENTS: Final = 100_000
-MAX_ROWS: Final = 100_000
+MAX_CELLS: Final = 500_000
+MARKS: Final = {"comma": ",", "semicolon": ";", "bar": "|", "tab": "\t"}
 _LEADING = b" \t\r\n\xef\xbb\xbf"
 _OTHER: Final = frozenset({b"", b"{", b"[", b"<"})  # what no table begins with
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """How lines of text are a table. `head` is the line that names the columns; what stands
-    `by` is between two cells."""
+    """How lines of text are a table: what stands between two cells, `by` its name, and the line
+    that names the columns."""
 
-    by: str = ","
+    by: str = "comma"
     head: int = 1
 
 
@@ -65,7 +66,7 @@ def table_document(body: bytes, form: Table) -> dict[str, Any] | None:
         above, rest = lines[: form.head - 1], lines[form.head - 1 :]
         return {
             "above": above,
-            "rows": list(_rows(csv.reader(rest, delimiter=form.by, strict=True))),
+            "rows": list(_rows(csv.reader(rest, delimiter=MARKS[form.by], strict=True))),
         }
     except (UnicodeDecodeError, csv.Error, _Refused):
         return None
@@ -75,8 +76,9 @@ def _rows(cells: Iterator[list[str]]) -> Iterator[dict[str, str]]:
     head = [name.strip() for name in next(cells, [])]
     if len(head) < 2 or len(set(head)) < len(head):
         raise _Refused
+    most = MAX_CELLS // len(head)
     for count, row in enumerate(filter(None, cells)):
-        if len(row) != len(head) or count == MAX_ROWS:
+        if len(row) != len(head) or count >= most:
             raise _Refused
         yield dict(zip(head, map(str.strip, row), strict=True))
 
