@@ -217,6 +217,7 @@ class _Compiler(Parts):
             skip_incomplete=source.get("incomplete") == "skip",
             total=None if total is None else self.source(total, (*place, "total")),
             not_found_without=source.get("not_found_without", ""),
+            narrow=source.get("narrow", False),
             cache_ttl=cache_ttl,
             units=source.get("units"),
             examples=tuple(source["examples"]),
