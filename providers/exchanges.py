@@ -30,7 +30,7 @@ def request_of(manifest: Manifest, example: Example, upstream: Upstream) -> Upst
 
 
 def document_of(manifest: Manifest, example: Example) -> Any:
-    return decoding.document(example.body(example.params), manifest.xml_lists)
+    return decoding.document(example.body(example.params), manifest.form)
 
 
 def taken_apart(

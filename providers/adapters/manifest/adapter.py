@@ -79,7 +79,7 @@ class ManifestAdapter:
     def _judged(
         self, rules: Sequence[Rule], status: int, headers: Mapping[str, str], body: bytes
     ) -> Outcome:
-        document = decoding.document(body, self.manifest.xml_lists)
+        document = decoding.document(body, self.manifest.form)
         empty = document is None and body.strip() in _NOTHING
         reply = Reply(status, headers, document, empty)
         rule = first_match(rules, reply)

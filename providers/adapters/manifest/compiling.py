@@ -15,6 +15,7 @@ from jsonschema_rs import Draft202012Validator
 from lib.egress import is_public
 from providers import warm_requests
 from providers.adapters.manifest.compiling_parts import Parts
+from providers.adapters.manifest.decoding import Table
 from providers.adapters.manifest.definition import (
     EarlierStep,
     FanOut,
@@ -86,15 +87,17 @@ class _Compiler(Parts):
             attribution=tuple(document.get("attribution", [])),
             needs_credential=self._needs_credential,
             max_retention=document.get("cache", {}).get("max_retention"),
-            xml_lists=self._xml_lists(),
+            form=self._form(),
         )
 
-    def _xml_lists(self) -> frozenset[str] | None:
-        if self.document.get("decode", "json") == "xml":
+    def _form(self) -> frozenset[str] | Table | None:
+        decode = self.document.get("decode", "json")
+        for name, form in (("lists", "xml"), ("table", "table")):
+            if name in self.document and decode != form:
+                self.fault((name,), f"Is for `decode: {form}`.")
+        if decode == "xml":
             return frozenset(self.document.get("lists", ()))
-        if "lists" in self.document:
-            self.fault(("lists",), "Is for `decode: xml`.")
-        return None
+        return Table(**self.document.get("table", {})) if decode == "table" else None
 
     @property
     def _needs_credential(self) -> bool:
@@ -214,6 +217,7 @@ class _Compiler(Parts):
             skip_incomplete=source.get("incomplete") == "skip",
             total=None if total is None else self.source(total, (*place, "total")),
             not_found_without=source.get("not_found_without", ""),
+            narrow=source.get("narrow", False),
             cache_ttl=cache_ttl,
             units=source.get("units"),
             examples=tuple(source["examples"]),

@@ -1,12 +1,15 @@
-"""A body as a document: JSON, and XML where the manifest says so.
+"""A body as a document: JSON, and XML or a table of text where the manifest says so.
 
 XML comes from a stranger: no document type, no entity but the five that are built in, and bounds
-on its depth and on the number of its elements.
+on its depth and on the number of its elements. So does a table: each of its rows is as wide as its
+head, or none is read, and there is an end to its cells.
 """
 
 from __future__ import annotations
 
-from collections.abc import Set
+import csv
+from collections.abc import Iterator, Set
+from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 from xml.parsers import expat
 
@@ -14,11 +17,23 @@ import orjson
 
 MAX_DEPTH: Final = 50
 MAX_ELEMENTS: Final = 100_000
+MAX_CELLS: Final = 500_000
+MARKS: Final = {"comma": ",", "semicolon": ";", "bar": "|", "tab": "\t"}
 _LEADING = b" \t\r\n\xef\xbb\xbf"
+_OTHER: Final = frozenset({b"", b"{", b"[", b"<"})  # what no table begins with
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """How lines of text are a table: what stands between two cells, `by` its name, and the line
+    that names the columns."""
+
+    by: str = "comma"
+    head: int = 1
 
 
 class _Refused(Exception):
-    """XML that is not read."""
+    """XML, or a table, that is not read."""
 
 
 def json_document(body: bytes) -> Any:
@@ -29,12 +44,43 @@ def json_document(body: bytes) -> Any:
         return None
 
 
-def document(body: bytes, lists: Set[str] | None) -> Any:
-    """What the body says, or None. `lists` is None for a provider that speaks JSON only; else XML
-    is read too, and these are the elements that are lists however often they come."""
-    if lists is not None and body.lstrip(_LEADING)[:1] == b"<":
-        return xml_document(body, lists)
-    return json_document(body)
+def document(body: bytes, form: Set[str] | Table | None) -> Any:
+    """What the body says, or None. `form` is None for a provider that speaks JSON only; else it is
+    the elements of XML that are lists however often they come, or a table's form. JSON is read all
+    the same."""
+    if form is None:
+        return json_document(body)
+    start = body.lstrip(_LEADING)[:1]
+    if isinstance(form, Table):
+        return json_document(body) if start in _OTHER else table_document(body, form)
+    return xml_document(body, form) if start == b"<" else json_document(body)
+
+
+def table_document(body: bytes, form: Table) -> dict[str, Any] | None:
+    """`{above: [line, …], rows: [{column: text}, …]}`, or None for what is no table.
+
+    `above` are the lines before the head. Lines without anything are passed over.
+    """
+    try:
+        lines = body.decode("utf-8-sig").splitlines()
+        above, rest = lines[: form.head - 1], lines[form.head - 1 :]
+        return {
+            "above": above,
+            "rows": list(_rows(csv.reader(rest, delimiter=MARKS[form.by], strict=True))),
+        }
+    except (UnicodeDecodeError, csv.Error, _Refused):
+        return None
+
+
+def _rows(cells: Iterator[list[str]]) -> Iterator[dict[str, str]]:
+    head = [name.strip() for name in next(cells, [])]
+    if len(head) < 2 or len(set(head)) < len(head):
+        raise _Refused
+    most = MAX_CELLS // len(head)
+    for count, row in enumerate(filter(None, cells)):
+        if len(row) != len(head) or count >= most:
+            raise _Refused
+        yield dict(zip(head, map(str.strip, row), strict=True))
 
 
 def xml_document(body: bytes, lists: Set[str]) -> dict[str, Any] | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from providers.adapters.manifest.decoding import Table
 from providers.adapters.manifest.errors import Rule
 from providers.adapters.manifest.mapping import Field, Source
 from providers.adapters.manifest.paging import Paging
@@ -63,7 +64,8 @@ class ManifestOperation:
 
     `earlier` are the requests that lead to `request`.
     `rules` are looked at only when the answer is taken apart, so they see status and body.
-    `not_found_without` names a field whose absence means that there is no such record.
+    `not_found_without` names a field whose absence means that there is no such record; of a
+    `narrow` one, which knows a part only, that the next provider is asked.
     `cache_ttl` is in seconds, None where the operation's own counts; `units` is what a call is
     billed as, None for the number of its requests; `examples` are names of files.
     """
@@ -77,6 +79,7 @@ class ManifestOperation:
     skip_incomplete: bool = False
     total: Source | None = None
     not_found_without: str = ""
+    narrow: bool = False
     cache_ttl: int | None = None
     units: int | None = None
     examples: tuple[str, ...] = ()
@@ -125,4 +128,4 @@ class Manifest:
     attribution: tuple[dict[str, Any], ...] = ()
     needs_credential: bool = False
     max_retention: int | None = None
-    xml_lists: frozenset[str] | None = None  # of a provider that speaks XML
+    form: frozenset[str] | Table | None = None  # of a provider that speaks XML, or in tables

@@ -78,7 +78,8 @@ class RecordMeter:
         item = self._mapped(record, outcome.document)
         needed = self.plan.not_found_without
         if needed and needed not in item:
-            raise StreamFault(Outcome(Verdict.NOT_FOUND, outcome.status))
+            verdict = Verdict.BLOCKED if self.plan.narrow else Verdict.NOT_FOUND
+            raise StreamFault(Outcome(verdict, outcome.status))
         return self._wrapped(self._checked(item, record, outcome.document))
 
     def _list(self, records: Any, document: Any) -> Answer:

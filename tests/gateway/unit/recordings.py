@@ -97,7 +97,9 @@ class Recording:
         body = response["body"]
         if self.path in KNOWN["without_list"]:
             body = [body]
-        raw = body.encode() if response["body_encoding"] == "text" else orjson.dumps(body)
+        charset = KNOWN["charsets"].get(self.path, "utf-8")
+        is_text = response["body_encoding"] == "text"
+        raw = body.encode(charset) if is_text else orjson.dumps(body)
         # Its source kept the lines of a stream and lost the empty ones.
         return raw.replace(b"\n", b"\n\n") if self.path in KNOWN["without_empty_lines"] else raw
 

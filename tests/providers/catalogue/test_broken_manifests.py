@@ -70,7 +70,9 @@ def test_the_text_is_right_as_it_stands(tmp_path: Path) -> None:
     ("right", "wrong", "told"),
     [
         ("decode: xml", "decode: json", "11: lists: Is for `decode: xml`."),
-        ("decode: xml", "decode: yaml", "10: decode: Must be json or xml."),
+        ("lists: [hit]", "table: {}", "11: table: Is for `decode: table`."),
+        ("lists: [hit]", "table: {by: x}", "11: table.by: Must be comma, semicolon, bar or tab."),
+        ("decode: xml", "decode: yaml", "10: decode: Must be json, xml or table."),
         ("resets: day", "resets: year", "13: errors.0.resets: Must be minute, hour, day or month."),
         ("name: more", "name: found", "28: operations.geo.geocode.steps.1.name: An earlier step has this name."),
         ("name: more", "name: More!", "28: operations.geo.geocode.steps.1.name: Must match the pattern"),

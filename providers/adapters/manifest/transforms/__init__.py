@@ -43,6 +43,7 @@ _FACTORIES: Final[Mapping[str, Callable[[Any], Step]]] = {
     "day": plain(times.day),
     "format": times.pattern,
     "format_day": times.day_pattern,
+    "write_day": times.written_day,
     "text": plain(texts.text),
     "trim": plain(texts.trim),
     "strip_html": plain(texts.strip_html),

@@ -71,6 +71,12 @@ def day_pattern(argument: Any) -> Step:
     return lambda value, _params: _parsed(_as_text(value), known).date().isoformat()
 
 
+def written_day(argument: Any) -> Step:
+    """`write_day`: a day of ISO 8601 in strftime's pattern, as the provider wants to be told it."""
+    known = _checked(argument)
+    return lambda value, _params: _parsed(text_of(value)).strftime(known)
+
+
 def _as_text(value: Any) -> str:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else text_of(value)
 

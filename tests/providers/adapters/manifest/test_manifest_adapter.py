@@ -201,6 +201,16 @@ def test_nothing_found_is_an_empty_list_or_not_found() -> None:
     assert not missing.is_provider_fault
 
 
+def test_what_a_narrow_one_does_not_find_the_next_is_asked_for() -> None:
+    document = copy.deepcopy(DOCUMENT)
+    document["operations"]["finance.fx_rate"]["narrow"] = True
+    narrow = ManifestAdapter(compile_manifest(document))
+    body = orjson.dumps({"rates": {"USDSEK": 9.4}, "day": "2026-11-27"})
+    with pytest.raises(StreamFault) as raised:
+        narrow.meter(FX, UP).whole(narrow.outcome(200, {}, body), body)
+    assert raised.value.outcome.verdict is Verdict.BLOCKED
+
+
 def test_the_operations_own_rules_end_an_attempt_too() -> None:
     found = fault({"oops": "day", "why": "used up"})
     assert (found.verdict, found.message) == (Verdict.QUOTA_EXHAUSTED, "used up")

@@ -29,7 +29,9 @@ def recorded(slug: str, path: str, params: dict[str, Any], at: str = "") -> Answ
     assert manifest
     adapter = ManifestAdapter(manifest)
     headers = {"content-type": response["content_type"]}
-    outcome = adapter.outcome(response["status"], headers, orjson.dumps(response["body"]))
+    body, encoding = response["body"], response["body_encoding"]
+    raw = body.encode() if encoding == "text" else orjson.dumps(body)
+    outcome = adapter.outcome(response["status"], headers, raw)
     if not outcome.is_answer:
         return outcome
     try:
@@ -100,6 +102,45 @@ def test_single_answers(
     answer = recorded(slug, path, params)
     assert isinstance(answer, Answer)
     assert expected.items() <= answer.data.items()
+
+
+@pytest.mark.parametrize(
+    ("slug", "base", "quote", "rate"),
+    [
+        ("cnb-cz", "EUR", "CZK", "27.035"),
+        ("cnb-cz", "JPY", "CZK", "0.21487"),
+        ("cnb-cz", "IDR", "CZK", "0.001798"),
+        ("nbr-ro", "XDR", "RON", "5.7432"),
+        ("nbr-ro", "HUF", "RON", "0.014356"),
+        ("nbu-ua", "IDR", "UAH", "0.00192667"),
+        ("cbr-tr", "DKK", "TRY", "0.429835"),
+        ("cbr-tr", "JPY", "TRY", "0.0255565"),
+    ],
+)
+def test_central_banks_tell_what_one_unit_is_worth(
+    slug: str, base: str, quote: str, rate: str
+) -> None:
+    answer = recorded(slug, "finance.fx_rate--success", {"base": base, "quote": quote})
+    assert isinstance(answer, Answer)
+    assert answer.data["rate"] == rate
+
+
+@pytest.mark.parametrize(
+    ("slug", "base", "quote", "days", "last"),
+    [
+        ("bank-of-england", "GBP", "USD", 4, {"date": "2026-03-20", "rate": "1.3302"}),
+        ("bank-of-england", "GBP", "RON", 4, {"date": "2026-03-20", "rate": "5.8721"}),
+        ("ecb-data", "EUR", "JPY", 22, {"date": "2026-03-18", "rate": "183.49"}),
+    ],
+)
+def test_of_all_the_currencies_that_are_told_one_is_picked(
+    slug: str, base: str, quote: str, days: int, last: dict[str, str]
+) -> None:
+    params = {"base": base, "quote": quote, "from": "2026-02-17", "to": "2026-03-20"}
+    at = "ecb-eurofxref" if slug == "ecb-data" else ""
+    answer = recorded(slug, "finance.fx_history--recent", params, at)
+    assert isinstance(answer, Answer)
+    assert (len(answer.data), answer.data[-1]) == (days, last)
 
 
 @pytest.mark.parametrize(
