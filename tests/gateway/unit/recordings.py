@@ -66,7 +66,8 @@ class Recording:
 
     @property
     def operation(self) -> str:
-        return str(KNOWN["operations"].get(self.named, self.named))
+        known, name = KNOWN["operations"], self.named
+        return str(known.get(f"{self.provider} {name}", known.get(name, name)))
 
     @property
     def at(self) -> str:
