@@ -106,12 +106,12 @@ class Recording:
 
     @property
     def not_ours(self) -> str:
-        """Why nothing of ours could be asked for it; "" where something can."""
-        if self.operation not in registry():
-            return "no such operation"
-        if self.at not in BY_SLUG:
-            return "no such provider"
-        return "" if self.operation in self.file.operations else "not served by this provider"
+        """Why nothing of ours could be asked for it; "" where something can. Raises KeyError where
+        nobody said why."""
+        if self.at in BY_SLUG and self.operation in self.file.operations:
+            return ""
+        reason: str = KNOWN["not_ours"][f"{self.provider} {self.operation}"]
+        return reason
 
     def raw(self) -> bytes:
         """The answer on the wire."""

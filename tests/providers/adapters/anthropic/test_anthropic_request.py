@@ -649,7 +649,7 @@ def test_a_schema_however_deep_breaks_nothing(depth: int) -> None:
 _JSON = st.recursive(
     st.none()
     | st.booleans()
-    | st.integers()
+    | st.integers(-(2**63), 2**64 - 1)
     | st.floats()
     | st.text(max_size=3)
     | st.sampled_from(["text", "user", "assistant", "tool", "function", "json_schema", "{}"]),

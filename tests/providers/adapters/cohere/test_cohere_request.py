@@ -303,7 +303,11 @@ def test_token_arrays_are_refused(tokens: Any) -> None:
 
 
 _JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=3) | st.just("text"),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.text(max_size=3)
+    | st.just("text"),
     lambda inner: (
         st.lists(inner, max_size=2)
         | st.dictionaries(
