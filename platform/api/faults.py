@@ -7,7 +7,7 @@ from typing import Any
 
 from django.core.exceptions import NON_FIELD_ERRORS, PermissionDenied, RequestDataTooBig
 from django.core.exceptions import ValidationError as DjangoValidationError
-from django.db import InterfaceError, OperationalError
+from django.db import InterfaceError, OperationalError, connection
 from django.http import Http404
 from django_redis.exceptions import ConnectionInterrupted  # type: ignore[import-untyped]
 from redis.exceptions import RedisError
@@ -27,7 +27,12 @@ from lib.problems import (
     UnsupportedMediaType,
 )
 
-STORE_ERRORS = (OperationalError, InterfaceError, ConnectionInterrupted, RedisError)
+# The driver's own come from cursors that the server holds, which are closed without Django's help.
+_driver: Any = connection.Database  # type: ignore[attr-defined]
+STORE_ERRORS: tuple[type[Exception], ...] = (
+    *(OperationalError, InterfaceError, _driver.OperationalError, _driver.InterfaceError),
+    *(ConnectionInterrupted, RedisError),
+)
 _WHOLE = {NON_FIELD_ERRORS, api_settings.NON_FIELD_ERRORS_KEY}
 _BY_TYPE: tuple[tuple[type[Exception], type[Problem]], ...] = (
     (Http404, NotFound),

@@ -16,12 +16,14 @@ from typing import Any
 from gateway.attempt import Attempt, Failed, Sending
 from gateway.costs import note_hedged_away, note_used, price_of, used
 from gateway.dispatch import NO_ROOM, OPEN, Search
+from gateway.explanation import UNSUPPORTED
 from gateway.hedging import Race
 from gateway.notes import attempts_of
 from gateway.routing import Candidate, Narrowing, Plan
 from gateway.served import Served
 from lib.problems import DeadlineExceeded, Forbidden, InvalidRequest, Problem, Unavailable
 from providers.adapter import Unsupported
+from providers.call import Call
 from usage.record import AttemptRecord
 from usage.reservation import Reservation
 
@@ -52,10 +54,10 @@ def _senseless(detail: str) -> InvalidRequest:
     )
 
 
-def planned(plan: Plan, together: str, fan_out: int) -> Plan:
-    """The plan with whom to ask at once: each target once, as many as the route allows, and the
-    caller's plan with its `fan_out`. Where a tenant's own credential never turns into the house's,
-    it is not asked beside it either. Raises Forbidden."""
+def planned(plan: Plan, call: Call, together: str, fan_out: int) -> Plan:
+    """The plan with whom to ask at once: each target that can be asked this once, as many as the
+    route allows, and the caller's plan with its `fan_out`. Where a tenant's own credential never
+    turns into the house's, it is not asked beside it either. Raises Forbidden."""
     most = min(plan.route.fan_out, fan_out)
     if most < 2:
         raise Forbidden(
@@ -66,11 +68,26 @@ def planned(plan: Plan, together: str, fan_out: int) -> Plan:
     houses = [each for each in plan.candidates if each.houses] if plan.bound else []
     if houses:
         plan = plan.without(houses, "house_credential")
+    unable = [each for each in plan.candidates if not _can_be_asked(each, call)]
+    if len(unable) < len(plan.candidates):  # where none can, each says why
+        plan = plan.without(unable, UNSUPPORTED)
     chosen = set(map(id, list({each.name: each for each in plan.candidates}.values())[:most]))
     beyond = [each for each in plan.candidates if id(each) not in chosen]
     if beyond:
         plan = plan.without(beyond, BEYOND)
     return replace(plan, together=together)
+
+
+def _can_be_asked(candidate: Candidate, call: Call) -> bool:
+    """Whether its definition has words for the call: a bank that tells rates of one currency only
+    takes no place of one that tells all."""
+    try:
+        candidate.target.provider.adapter.request(call, candidate.upstream)
+    except Unsupported:
+        return False
+    except InvalidRequest:
+        pass  # which it says itself
+    return True
 
 
 @dataclass(slots=True, eq=False)

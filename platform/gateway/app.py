@@ -318,7 +318,7 @@ class Gateway:
         session = session_of(name, identity, plan) if name else None
         plan = self.arranger.arrange(plan, call, narrowing, session, prices=prices, at=now)
         if narrowing.together:
-            plan = aggregating.planned(plan, narrowing.together, identity.fan_out)
+            plan = aggregating.planned(plan, call, narrowing.together, identity.fan_out)
         if exchange.explains:
             exchange.explanation = self.arranger.explain(plan, call, session, prices=prices, at=now)
         deadline = self.reading.deadline(exchange, plan)

@@ -31,11 +31,18 @@ class LookUps:
 
 def _with_fresh_connection(function: Callable[..., T], args: tuple[Any, ...]) -> T:
     """A connection that died with its server is put away, not used again."""
-    db.close_old_connections()
     try:
+        db.close_old_connections()
         return function(*args)
-    except db.Error as error:
+    except _faults() as error:
         db.connections.close_all()
         raise StoreAway(type(error).__name__) from None
     finally:
         db.close_old_connections()  # one that idles here is missing from PostgreSQL's pool
+
+
+def _faults() -> tuple[type[Exception], ...]:
+    """Django's, and what drivers raise themselves: a cursor that the server holds is closed without
+    a translation."""
+    mine: Any = db.connections.all(initialized_only=True)
+    return (db.Error, *(each.Database.Error for each in mine))

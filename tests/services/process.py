@@ -17,6 +17,7 @@ from typing import IO, Any
 from tests.services.nursery import Child, Nursery
 
 START_SECONDS = 60.0
+LOWEST_PORT, HIGHEST_PORT, SHARES = 12_000, 32_000, 16
 NOBODY = 65534
 
 
@@ -39,10 +40,25 @@ def python(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port of 127.0.0.1 that nobody listens on, each one once, and no other test process's. It
+    lies below those that the kernel gives to connections: one of these could be gone before the
+    server that it is for takes it."""
+    for port in _ports:
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("No port of this process's is free any more.")
+
+
+def _own_ports() -> Iterator[int]:
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw15").removeprefix("gw")) % SHARES
+    mine = list(range(LOWEST_PORT + worker, HIGHEST_PORT, SHARES))
+    begin = os.getpid() % len(mine)  # two runs at the same time begin elsewhere
+    yield from mine[begin:] + mine[:begin]
+
+
+_ports = _own_ports()
 
 
 def accepts(port: int) -> bool:

@@ -12,14 +12,17 @@ import pytest
 from psycopg.rows import tuple_row
 
 from lib.problems import Unavailable
+from lib.stores import StoreAway
+from lib.threads import LookUps
 from tests.chaos.fault_proxy import BlackHole, FaultProxy
 from tests.loops import eventually, on_loop, ticking
 from tests.services.postgres import Postgres
-from tests.usage.conftest import Store
+from tests.usage.conftest import ALIAS, Store
 from tests.usage.entries import final, opened
 from usage import ledger as ledger_module
 from usage import postgres as postgres_module
 from usage.ledger import Final, Ledger, Opened, StoreLost
+from usage.models import UsageRecord
 from usage.postgres import PostgresJournal
 
 
@@ -239,3 +242,22 @@ async def test_a_batch_is_written_whole_or_not_at_all(postgres_store: Store) -> 
     await journal.write([first, closed])
     assert len(await asyncio.to_thread(lambda: postgres_store.records)) == 1
     await journal.close()
+
+
+@on_loop
+async def test_what_only_the_driver_says_is_a_store_that_is_away_too(
+    postgres_store: Store,
+) -> None:
+    """As when a cursor that the server holds is to be closed and its connection has just died:
+    Django does not translate that."""
+
+    def read() -> None:
+        list(UsageRecord.objects.using(ALIAS).iterator())
+        raise psycopg.OperationalError("server closed the connection: pw-canary")
+
+    look_ups = LookUps(threads=1)
+    with pytest.raises(StoreAway) as told:
+        await look_ups.run(read)
+    assert str(told.value) == "OperationalError"
+    assert await look_ups.run(lambda: postgres_store.records) == []
+    look_ups.close()

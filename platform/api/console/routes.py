@@ -41,6 +41,7 @@ REASONS = {
     "incapable": ("warning", "its model cannot do that"),
     "too_long": ("warning", "too long for its model"),
     "other_model": ("info", "another model's vectors could not be compared"),
+    "unsupported": ("warning", "cannot be asked that"),
     "fan_out": ("info", "beyond how many are asked at once"),
     "not_asked_for": ("info", "another provider was asked for"),
     "no_fallback": ("info", "no fallback was asked for"),
