@@ -312,6 +312,26 @@ async def test_a_call_is_one_request_whoever_answers_it(stage: Stage) -> None:
 
 
 @on_virtual_loop
+async def test_who_has_no_words_for_a_call_takes_nobodys_place(stage: Stage) -> None:
+    """A bank that tells what its own currency is worth, and no other."""
+    banks = ("cnb-cz", "nbr-ro")
+    able = {
+        "frankfurter": {"base": "EUR", "date": "2027-01-15", "rates": {"SEK": 11.5}},
+        "open-er-api": {"result": "success", "base_code": "EUR", "rates": {"SEK": 11.4}},
+    }
+    able["open-er-api"]["time_last_update_unix"] = 1
+    stage.replies = {slug: whole(answer) for slug, answer in able.items()}
+    rates = "finance.fx_rate"
+    targets = map(data_target, (*banks, *able))
+    stage.rig.serve(route(*targets, operation=rates, name=rates, fan_out=2))
+    path = "/api/v1/finance/fx_rate?base=EUR&quote=SEK&strategy=all&explain=true"
+    body = (await stage.rig.ask(path)).json
+    assert [part["provider"] for part in body["data"]] == [*able]
+    reasons = {each["provider"]: each["reason"] for each in body["meta"]["explain"]["targets"]}
+    assert reasons == dict.fromkeys(able, "served") | dict.fromkeys(banks, "unsupported")
+
+
+@on_virtual_loop
 async def test_no_more_are_asked_than_the_route_and_the_plan_allow(stage: Stage) -> None:
     stage.serve(fan_out=2)
     client = await stage.ask("all", "&explain=true")
