@@ -23,6 +23,7 @@ import pytest
 from tests.chaos.cached import Load, Stage, staged
 from tests.chaos.client import Seen
 from tests.chaos.reporting import FIGURES
+from tests.patience import ROUNDS
 
 pytestmark = pytest.mark.chaos
 FAULTS = ("killed", "emptied", "frozen", "slow", "cut_off")
@@ -211,14 +212,14 @@ def test_when_the_leaders_process_is_killed_another_asks_and_all_keep_their_dead
 
     async def run() -> tuple[list[Seen], list[Seen], float]:
         nonlocal name
-        while True:  # a gateway that a busy machine keeps from the store asks for itself
+        for _ in range(ROUNDS):  # a gateway that a busy machine keeps from the store asks itself
             name = stage.new_name()
             (leader, *waiting), told = await begun_with(name)
             if stage.truth.asked[name] == 1:
                 break
             for each in (leader, *waiting):
                 each.cancel()
-        assert not any(each.done() for each in waiting)
+        assert stage.truth.asked[name] == 1 and not any(each.done() for each in waiting)
         stage.truth.takes = 0.05
         stage.cluster.kill(0)
         begun = time.monotonic()

@@ -24,6 +24,7 @@ from tests.chaos.fault_proxy import (
     Way,
 )
 from tests.patience import eventually
+from tests.services.proxy import Proxy
 
 Wire = Callable[[], socket.socket]
 
@@ -235,3 +236,19 @@ def test_toxics_in_turn_lose_no_byte_that_they_do_not_say(proxy: FaultProxy, con
         with proxy.toxic(toxic, way):
             got += received(wire, len(data) // 10)
     assert got + received(wire, len(data) - len(got)) == data
+
+
+def test_no_byte_overtakes_one_that_was_delayed() -> None:
+    """Of the other proxy, which knows only slow and silent (tests/services/proxy.py)."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        threading.Thread(target=echo, args=(listener,), daemon=True).start()
+        proxy = Proxy(listener.getsockname()[1])
+        proxy.start()
+        with closing(socket.create_connection(("127.0.0.1", proxy.port), timeout=5)) as wire:
+            assert asked(wire, b"hello") == b"hello"
+            with proxy.slow(0.2):
+                wire.sendall(b"first, ")
+                time.sleep(0.05)
+            wire.sendall(b"then second")
+            assert received(wire, 18) == b"first, then second"
+        proxy.stop()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -62,6 +63,7 @@ class _End(asyncio.Protocol):
         self.proxy, self.other = proxy, other
         self.transport: asyncio.Transport | None = None
         self.waiting: list[bytes] = []
+        self.coming: deque[tuple[float, bytes]] = deque()  # and when it is due
         self.over = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -80,8 +82,22 @@ class _End(asyncio.Protocol):
             transport.write(data)
 
     def data_received(self, data: bytes) -> None:
-        if not self.proxy.swallows and self.other is not None:
-            self.proxy._loop.call_later(self.proxy.delay, self.other.give, data)
+        """Bytes never overtake those before them, though these were delayed and they are not."""
+        if self.proxy.swallows:
+            return
+        self.coming.append((self.proxy._loop.time() + self.proxy.delay, data))
+        if len(self.coming) == 1:
+            self._later()
+
+    def _later(self) -> None:
+        self.proxy._loop.call_at(self.coming[0][0], self._pass_on)
+
+    def _pass_on(self) -> None:
+        _, data = self.coming.popleft()
+        if self.other is not None:
+            self.other.give(data)
+        if self.coming:
+            self._later()
 
     def connection_lost(self, error: Exception | None) -> None:
         if self.transport is not None:
